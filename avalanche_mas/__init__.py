@@ -1,0 +1,24 @@
+"""Memory Aware Synapses for Avalanche: exact importance, a stable penalty, thin plugins.
+
+Where the paper (Aljundi et al., ECCV 2018) is in the code: Eq. 1-2 in :mod:`.importance.exact`,
+Eq. 3 in :mod:`.penalty`, Eq. 4-7 in :mod:`.importance.local`, the methods in :mod:`.plugins`.
+"""
+
+from avalanche_mas.importance import (
+    Importance,
+    estimate_importance,
+    estimate_local_importance,
+)
+from avalanche_mas.penalty import QuadraticPenalty
+from avalanche_mas.plugins import LocalMASPlugin, MASPlugin
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Importance",
+    "LocalMASPlugin",
+    "MASPlugin",
+    "QuadraticPenalty",
+    "estimate_importance",
+    "estimate_local_importance",
+]

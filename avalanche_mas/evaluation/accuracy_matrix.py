@@ -1,0 +1,143 @@
+"""The accuracy matrix R of a run, and the numbers that are read from it.
+
+R[i, j] is the accuracy on experience j, in [0, 1], after training on experience i. Entries that
+were not measured are NaN. Each experience counts once, however many samples it has, unlike in
+Avalanche's ``Top1_Acc_Stream``, which averages over samples.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from avalanche.evaluation import PluginMetric
+from avalanche.evaluation.metrics import Accuracy
+from avalanche.training.templates import SupervisedTemplate
+from numpy.typing import ArrayLike, NDArray
+
+
+class AccuracyMatrix(PluginMetric):
+    """Fills R while a strategy is trained and evaluated; give it to an ``EvaluationPlugin``.
+
+    Each call of ``strategy.eval`` after an experience was trained writes into the row of that
+    experience. Evaluations before any training, or amid an experience (``eval_every``), are of
+    models that have no row and are left out. Joint training trains once, so it has one row. ::
+
+        matrix = AccuracyMatrix()
+        strategy = Naive(..., evaluator=EvaluationPlugin(matrix, loggers=[InteractiveLogger()]))
+        for experience in benchmark.train_stream:
+            strategy.train(experience)
+            strategy.eval(benchmark.test_stream)
+        print(final_accuracy(matrix.result()), forgetting(matrix.result()))
+
+    :param stream: the name of the stream that is measured; evaluations of others are left out.
+    """
+
+    def __init__(self, stream: str = "test") -> None:
+        super().__init__()
+        self.stream = stream
+        self._accuracy = Accuracy()  # of the experience that is being evaluated
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all rows."""
+        self._rows: list[dict[int, float]] = []
+        self._training = False
+
+    def result(self) -> NDArray[np.float64]:
+        """R so far.
+
+        :return: shape (trained experiences, evaluated experiences), NaN where not measured.
+        """
+        width = max((j + 1 for row in self._rows for j in row), default=0)
+        matrix = np.full((len(self._rows), width), np.nan)
+        for i, row in enumerate(self._rows):
+            for j, accuracy in row.items():
+                matrix[i, j] = accuracy
+        return matrix
+
+    def before_training_exp(self, strategy: SupervisedTemplate) -> None:
+        """From here to the end of the experience the model has no row."""
+        self._training = True
+
+    def after_training_exp(self, strategy: SupervisedTemplate) -> None:
+        """Start the row of the experience that was just trained."""
+        self._training = False
+        self._rows.append({})
+
+    def before_eval_exp(self, strategy: SupervisedTemplate) -> None:
+        """Start counting."""
+        self._accuracy.reset()
+
+    def after_eval_iteration(self, strategy: SupervisedTemplate) -> None:
+        """Count the right answers of one mini-batch."""
+        self._accuracy.update(strategy.mb_output, strategy.mb_y)
+
+    def after_eval_exp(self, strategy: SupervisedTemplate) -> None:
+        """Write the accuracy into the current row."""
+        experience = strategy.experience
+        if self._rows and not self._training and experience.origin_stream.name == self.stream:
+            self._rows[-1][experience.current_experience] = self._accuracy.result()
+
+    def __str__(self) -> str:
+        return f"Accuracy_Matrix_{self.stream}"
+
+
+def final_accuracy(R: ArrayLike) -> float:
+    """Mean accuracy over all T experiences when training is over: (1/T) Σ_j R[T−1, j].
+
+    :param R: accuracy matrix, (rows, T); only its last row is read.
+    :return: a number in [0, 1].
+    :raises ValueError: if R is not a matrix, or an entry of its last row is NaN.
+    """
+    return _measured_mean(_as_matrix(R)[-1], "the last row")
+
+
+def average_accuracy(R: ArrayLike) -> NDArray[np.float64]:
+    """Mean accuracy over the experiences seen so far: A_i = 1/(i+1) Σ_{j≤i} R[i, j].
+
+    :param R: accuracy matrix, (T, T); entries above the diagonal are not read.
+    :return: A, shape (T,).
+    :raises ValueError: if R is not square, or an entry on or below its diagonal is NaN.
+    """
+    matrix = _as_square(R)
+    return np.array([_measured_mean(row[: i + 1], f"row {i}") for i, row in enumerate(matrix)])
+
+
+def forgetting(R: ArrayLike) -> float:
+    """Mean drop since an experience was learned: 1/(T−1) Σ_{j<T−1} (R[j, j] − R[T−1, j]).
+
+    The drop that the MAS paper reports (Aljundi et al., ECCV 2018). The last
+    experience cannot have been forgotten yet and does not count. Negative if later experiences
+    helped earlier ones.
+
+    :param R: accuracy matrix, (T, T) with T ≥ 2; only its diagonal and its last row are read.
+    :return: a number in [−1, 1].
+    :raises ValueError: if R is not square (joint training leaves one row: its forgetting is not
+        defined), has fewer than two rows, or lacks an entry that is needed.
+    """
+    matrix = _as_square(R)
+    if len(matrix) < 2:
+        raise ValueError("forgetting needs at least two experiences, this matrix has 1")
+    return _measured_mean((np.diag(matrix) - matrix[-1])[:-1], "the diagonal or the last row")
+
+
+def _as_matrix(R: ArrayLike) -> NDArray[np.float64]:
+    matrix = np.asarray(R, dtype=np.float64)
+    if matrix.ndim != 2 or not matrix.size:
+        raise ValueError(f"an accuracy matrix has two dimensions, this has shape {matrix.shape}")
+    return matrix
+
+
+def _as_square(R: ArrayLike) -> NDArray[np.float64]:
+    matrix = _as_matrix(R)
+    if matrix.shape[0] != matrix.shape[1]:
+        raise ValueError(
+            f"this accuracy matrix has shape {matrix.shape}: a row for each of its "
+            f"{matrix.shape[1]} experiences is needed"
+        )
+    return matrix
+
+
+def _measured_mean(values: NDArray[np.float64], where: str) -> float:
+    if np.isnan(values).any():
+        raise ValueError(f"{where} of the accuracy matrix has entries that were not measured (NaN)")
+    return float(values.mean())

@@ -1,0 +1,140 @@
+"""Data of any form → batches of samples; labels are never read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset
+
+Forward = Callable[[nn.Module, Any], Any]
+"""``forward(model, batch) -> output``: how a batch goes through the model."""
+
+_LABELS = {"label", "labels", "target", "targets", "y"}
+
+
+def iterate_batches(
+    data: Any, batch_size: int, num_workers: int = 0, max_samples: int | None = None
+) -> Iterator[Any]:
+    """Batches of ``data``, whatever it is.
+
+    :param data: a ``Dataset`` (batched here, in order, with its own ``collate_fn`` if it has one),
+        a ``DataLoader``, a tensor of samples, or any iterable of batches.
+    :param batch_size: samples per batch for a ``Dataset`` or a tensor.
+    :param num_workers: loader processes for a ``Dataset``.
+    :param max_samples: use at most so many samples: for a map-style ``Dataset`` a random subset
+        that is always the same (streams are often sorted by class, so the first N would be one
+        class), for anything else the first ones.
+    :raises TypeError: if ``data`` is none of these.
+    """
+    if isinstance(data, Tensor):
+        batches: Iterable[Any] = data.split(batch_size)
+    elif isinstance(data, Dataset) or (hasattr(data, "__getitem__") and hasattr(data, "collate_fn")):
+        batches = _loader(data, batch_size, num_workers, max_samples)
+    elif isinstance(data, Iterable):
+        batches = data
+    else:
+        raise TypeError(
+            f"data must be a Dataset, a DataLoader, a tensor of samples or an iterable of batches, "
+            f"got {type(data).__name__}"
+        )
+    left = max_samples
+    for batch in batches:
+        if left is None:
+            yield batch
+            continue
+        if left <= 0:
+            return
+        size = batch_size_of(batch)
+        yield batch if size <= left else take(batch, slice(0, left), size)
+        left -= size
+
+
+def count_batches(data: Any, batch_size: int, max_samples: int | None) -> int | None:
+    """How many batches :func:`iterate_batches` will give, where that can be known."""
+    samples = len(data) if isinstance(data, (Dataset, Tensor)) and hasattr(data, "__len__") else None
+    if samples is None:
+        return len(data) if hasattr(data, "__len__") else None
+    return -(-min(samples, max_samples or samples) // batch_size)
+
+
+def _loader(
+    data: Any, batch_size: int, num_workers: int, max_samples: int | None
+) -> Iterable[Any]:
+    collate = getattr(data, "collate_fn", None)
+    if max_samples is not None and not isinstance(data, IterableDataset):
+        if max_samples < len(data):
+            generator = torch.Generator().manual_seed(0)
+            chosen = torch.randperm(len(data), generator=generator)[:max_samples]
+            data = Subset(data, chosen.sort().values.tolist())
+    return DataLoader(data, batch_size, num_workers=num_workers, collate_fn=collate)
+
+
+def model_input(batch: Any) -> Any:
+    """What of a batch goes into the model when the user gave no ``forward``.
+
+    :param batch: ``x``, ``(x, ...)`` or a dict.
+    :return: ``x``, or the dict without its labels.
+    :raises TypeError: for anything else.
+    """
+    if isinstance(batch, Tensor):
+        return batch
+    if isinstance(batch, Mapping):
+        return {name: value for name, value in batch.items() if name not in _LABELS}
+    if isinstance(batch, (tuple, list)) and batch and isinstance(batch[0], Tensor):
+        return batch[0]
+    kind = f"{type(batch).__name__} of {type(batch[0]).__name__}" if _nonempty(batch) else (
+        f"an empty {type(batch).__name__}" if isinstance(batch, (tuple, list)) else
+        type(batch).__name__
+    )
+    raise TypeError(
+        f"a batch must be a tensor x, a tuple (x, ...) or a dict of tensors, got {kind}. "
+        "Pass forward=lambda model, batch: ... to say how it goes through the model."
+    )
+
+
+def _nonempty(batch: Any) -> bool:
+    return isinstance(batch, (tuple, list)) and len(batch) > 0
+
+
+def call_model(model: nn.Module, inputs: Any) -> Any:
+    """``model(x)``, or ``model(**inputs)`` for a dict: the default :data:`Forward`."""
+    return model(**inputs) if isinstance(inputs, Mapping) else model(inputs)
+
+
+def batch_size_of(batch: Any) -> int:
+    """Number of samples: the length of the batch's first tensor.
+
+    :raises TypeError: if the batch holds no tensor with a first dimension.
+    """
+    for leaf in tree_leaves(batch):
+        if isinstance(leaf, Tensor) and leaf.dim() > 0:
+            return leaf.shape[0]
+    raise TypeError(f"found no tensor of samples in a batch of type {type(batch).__name__}")
+
+
+def take(batch: Any, samples: slice | Tensor, size: int) -> Any:
+    """Some samples of a batch; what is not one entry per sample is passed on as it is.
+
+    :param batch: tensors in any nesting of tuples, lists and dicts.
+    :param samples: which ones, as an index along the first dimension.
+    :param size: number of samples in ``batch``.
+    """
+    return tree_map(
+        lambda leaf: leaf[samples] if _per_sample(leaf, size) else leaf,
+        batch,
+    )
+
+
+def to_device(batch: Any, device: torch.device) -> Any:
+    """The batch with every tensor on ``device``."""
+    return tree_map(
+        lambda leaf: leaf.to(device, non_blocking=True) if isinstance(leaf, Tensor) else leaf, batch
+    )
+
+
+def _per_sample(leaf: Any, size: int) -> bool:
+    return isinstance(leaf, Tensor) and leaf.dim() > 0 and leaf.shape[0] == size

@@ -1,0 +1,199 @@
+"""The one loop over data: model × data → Ω."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from avalanche_mas.importance import reference
+from avalanche_mas.importance.batches import (
+    Forward,
+    batch_size_of,
+    call_model,
+    count_batches,
+    iterate_batches,
+    model_input,
+    to_device,
+)
+from avalanche_mas.importance.exact import Exact, zeros
+from avalanche_mas.importance.importance import Importance
+from avalanche_mas.importance.local import Local
+from avalanche_mas.importance.names import unwrap
+from avalanche_mas.importance.network import Network
+from avalanche_mas.importance.untouched import untouched
+
+Output = Literal["norm", "vector"]
+EngineName = Literal["auto", "exact", "vmap", "loop", "batch"]
+_Engine = Callable[[Any, dict[str, Tensor]], None]
+_MakeEngine = Callable[[Network, dict[str, Tensor]], _Engine]
+
+
+def estimate_importance(
+    model: nn.Module,
+    data: Any,
+    *,
+    forward: Forward | None = None,
+    output: Output = "norm",
+    engine: EngineName = "auto",
+    batch_size: int = 64,
+    num_workers: int = 0,
+    max_samples: int | None = None,
+    device: torch.device | str | None = None,
+    progress: bool = False,
+) -> Importance:
+    r"""Global MAS: how sensitive the network's output is to each parameter.
+
+    .. math:: \Omega_{ij} = \frac{1}{N} \sum_{k=1}^{N}
+        \left| \frac{\partial \lVert F(x_k; \theta) \rVert_2^2}{\partial \theta_{ij}} \right|
+
+    (Eq. 2 and section 4.1 of Aljundi et al., *Memory Aware Synapses*, ECCV 2018): per sample,
+    absolute value first, mean after. The model runs in eval mode, labels are never read, and
+    afterwards model, data loader and random number generators are as they were, bit for bit. The
+    result does not depend on batch size, order or number of workers, except by round-off.
+
+    :param model: any module; ``DataParallel``, ``DistributedDataParallel`` and ``torch.compile``
+        wrappers are looked through. Only parameters with ``requires_grad`` are measured.
+    :param data: a ``Dataset``, a ``DataLoader``, a tensor of samples, or any iterable of batches.
+        A batch is ``x``, ``(x, ...)`` or a dict of arguments (labels in it are left out).
+    :param forward: ``forward(model, batch) -> output`` for anything else, such as several inputs
+        or task labels; receives the whole batch on the device.
+    :param output: ``"norm"`` for the squared Euclidean norm of the output (Eq. 2); ``"vector"`` for
+        the norm of the gradient vector over outputs, mean_k ‖∂F(x_k)/∂θ‖₂ (section 4.1), which
+        costs one backward pass per output.
+    :param engine: ``"exact"`` (one batched backward pass), ``"vmap"`` and ``"loop"`` agree;
+        ``"batch"`` is the approximation of other libraries, see
+        :func:`avalanche_mas.importance.reference.batch`. ``"auto"`` is ``"exact"`` for the norm and
+        ``"vmap"`` for the vector, or ``"loop"`` where vmap cannot transform the model.
+    :param batch_size: samples per batch when ``data`` is a ``Dataset`` or a tensor.
+    :param num_workers: loader processes when ``data`` is a ``Dataset``.
+    :param max_samples: upper limit for N: a fixed random subset of a map-style ``Dataset``, the
+        first samples of anything else.
+    :param device: where to compute. Default: where the model is; otherwise on a copy of the model.
+    :param progress: show a progress bar.
+    :return: Ω on the parameters' devices, in float64 for float64 parameters and in float32 for all
+        others, with N. A parameter that no sample uses has Ω = 0.
+    :raises ValueError: for an unknown option, a model without trainable parameters, data without
+        samples, or an output or gradient that is not finite.
+    :raises TypeError: for data, batches or outputs of a form that cannot be understood.
+    """
+    if output not in ("norm", "vector"):
+        raise ValueError(f"output must be 'norm' or 'vector', got {output!r}")
+    engines: dict[str, _MakeEngine] = {
+        "auto": Exact if output == "norm" else partial(reference.VmapOrLoop, output=output),
+        "exact": Exact,
+        "vmap": lambda network, parameters: partial(_run, reference.vmap, network, parameters, output),
+        "loop": lambda network, parameters: partial(_run, reference.loop, network, parameters, output),
+        "batch": lambda network, parameters: partial(_run, reference.batch, network, parameters, output),
+    }
+    if engine not in engines:
+        raise ValueError(f"engine must be one of {', '.join(engines)}; got {engine!r}")
+    if output == "vector" and engine in ("exact", "batch"):
+        raise ValueError(f"engine={engine!r} measures output='norm' only; use engine='auto'")
+    return _estimate(
+        engines[engine], model, data, forward, batch_size, num_workers, max_samples, device, progress
+    )
+
+
+def estimate_local_importance(
+    model: nn.Module,
+    data: Any,
+    *,
+    forward: Forward | None = None,
+    batch_size: int = 64,
+    num_workers: int = 0,
+    max_samples: int | None = None,
+    device: torch.device | str | None = None,
+    progress: bool = False,
+) -> Importance:
+    r"""Local MAS (l-MAS): Hebbian importance of each layer by itself, from forward passes only.
+
+    .. math:: \Omega_{ij} = \frac{1}{N} \sum_{k=1}^{N} y_i^k \, y_j^k
+
+    for a ReLU layer with input y_j and output y_i (Eq. 7 and section 4.2 of Aljundi et al., ECCV
+    2018); in general ½ |∂‖F_l‖²/∂θ_l| per sample and layer, see
+    :mod:`avalanche_mas.importance.local` for what counts as a layer. The factor 2 of the derivative
+    is dropped, as in Eq. 7.
+
+    Parameters, return value and errors are those of :func:`estimate_importance`. Parameters outside
+    linear, convolutional and normalisation layers get Ω = 0, and a warning names them.
+    """
+    return _estimate(
+        Local, model, data, forward, batch_size, num_workers, max_samples, device, progress
+    )
+
+
+def _estimate(
+    make_engine: _MakeEngine,
+    model: nn.Module,
+    data: Any,
+    forward: Forward | None,
+    batch_size: int,
+    num_workers: int,
+    max_samples: int | None,
+    device: torch.device | str | None,
+    progress: bool,
+) -> Importance:
+    _check_positive(batch_size=batch_size, max_samples=max_samples)
+    model = unwrap(model)
+    home = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+    place = home if device is None else torch.device(device)
+    if place != home and (place.type != home.type or place.index is not None):
+        model = copy.deepcopy(model).to(place)
+    network = Network(model, forward or call_model)
+    parameters: dict[str, Tensor] = dict(network.parameters_by_name)
+    if not parameters:
+        raise ValueError(
+            "the model has no trainable floating-point parameters: there is nothing to measure. "
+            "Importance is measured where requires_grad is True."
+        )
+    total, samples = zeros(parameters), 0
+    with untouched(model, data):
+        measure = make_engine(network, parameters)
+        batches = iterate_batches(data, batch_size, num_workers, max_samples)
+        for batch in tqdm(
+            batches,
+            desc="importance",
+            total=count_batches(data, batch_size, max_samples),
+            disable=not progress,
+            leave=False,
+        ):
+            inputs = to_device(batch if forward is not None else model_input(batch), place)
+            size = batch_size_of(inputs)
+            if size:
+                measure(inputs, total)
+                samples += size
+    if not samples:
+        raise ValueError(
+            "the data gave no samples, so there is no mean to take; an iterator may be exhausted"
+        )
+    for name, omega in total.items():
+        if not bool(torch.isfinite(omega).all()):
+            raise ValueError(
+                f"the importance of {name!r} is not finite: the data, the model's output or its "
+                "gradient hold NaN or infinity, or their square overflows"
+            )
+        omega.div_(samples)
+    return Importance({name: omega.to(home) for name, omega in total.items()}, samples)
+
+
+def _run(
+    engine: Callable[..., None],
+    network: Network,
+    parameters: dict[str, Tensor],
+    output: str,
+    batch: Any,
+    total: dict[str, Tensor],
+) -> None:
+    engine(network, parameters, batch, total, output)
+
+
+def _check_positive(**values: int | None) -> None:
+    for name, value in values.items():
+        if value is not None and value < 1:
+            raise ValueError(f"{name} must be at least 1, got {value}")

@@ -1,0 +1,270 @@
+"""Global MAS, Eq. 2: Ω = (1/N) Σ_k |∂‖F(x_k; θ)‖²/∂θ|, exact and for a whole batch at once.
+
+The backward pass starts from ∂‖F‖²/∂F = 2F and runs only through activations. Where it passes an
+operation that has parameters, the operation's rule turns (input, δ) into Σ_k |g_k| and both are
+forgotten again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
+
+from avalanche_mas.importance import reference
+from avalanche_mas.importance.batches import batch_size_of, take
+from avalanche_mas.importance.measuring import Diverged, Measurement
+from avalanche_mas.importance.network import Network
+from avalanche_mas.importance.per_sample import Dense
+from avalanche_mas.importance.rules.registry import (
+    Call,
+    Gradients,
+    NoRule,
+    name_of,
+    overlaps_itself,
+    samples_back,
+    samples_first,
+)
+from avalanche_mas.importance.tracking import Plan, make_plan
+
+_CHECKED_SAMPLES = 3
+
+
+class Exact:
+    """The engine ``exact``: adds Σ_k |g_k| of each batch it is called with.
+
+    Before the first batch, and whenever a batch makes the network run other operations than
+    before, it is compared with :func:`reference.loop` on three samples. Parameters that an
+    operation without rule uses, or for which the two disagree, are measured by vmap, or by the
+    loop where vmap refuses; none is skipped.
+
+    :param network: F.
+    :param parameters: canonical name → parameter to measure.
+    """
+
+    def __init__(self, network: Network, parameters: dict[str, Tensor]) -> None:
+        self.network, self.parameters = network, parameters
+        self.unruled: dict[str, str] = {
+            name: "its memory is not dense"
+            for name, parameter in parameters.items()
+            if overlaps_itself(parameter) or torch.empty_like(parameter).stride() != parameter.stride()
+        }
+        self._plan: Plan | None = None
+        self._checked: set[tuple[object, ...]] = set()
+        self._slow = reference.VmapOrLoop(network, parameters)
+
+    def __call__(self, batch: Any, total: dict[str, Tensor]) -> None:
+        """Adds Σ_k |g_k| of ``batch`` to ``total``."""
+        size = batch_size_of(batch)
+        ruled = self._plan is not None and self._measure(self._plan, batch, size, total)
+        if not ruled:
+            self._plan = self._planned(batch, size)
+            ruled = self._plan is not None and self._measure(self._plan, batch, size, total)
+        self._fall_back(batch, total, self.unruled if ruled else self.parameters)
+
+    def _planned(self, batch: Any, size: int) -> Plan | None:
+        plan = make_plan(self.network, self.parameters, batch, size)
+        if plan is not None and plan.signature not in self._checked:
+            few = take(batch, slice(0, _CHECKED_SAMPLES), size)
+            self._check(plan, few)
+            self._checked.add(plan.signature)
+        return plan
+
+    def _check(self, plan: Plan, batch: Any) -> None:
+        ours, loops = zeros(self.parameters), zeros(self.parameters)
+        if not self._measure(plan, batch, batch_size_of(batch), ours):
+            return
+        reference.loop(self.network, self.parameters, batch, loops)
+        for name in disagreeing(ours, loops, self.parameters):
+            self.unruled.setdefault(name, "disagrees with the batch-size-1 loop")
+
+    def _measure(self, plan: Plan, batch: Any, size: int, total: dict[str, Tensor]) -> bool:
+        """False, with ``total`` as it was, if the forward pass did not go as planned."""
+        first = next(iter(self.parameters.values()))
+        anchor = torch.zeros((), device=first.device, requires_grad=True)
+        measurement = _Backward(self.parameters, plan, size, total, self.unruled, anchor)
+        try:
+            with measurement:
+                outputs = self.network(batch)
+            measurement.check_complete()
+        except Diverged:
+            return False
+        outputs = [output for output in outputs if output.requires_grad]
+        if outputs:
+            starts = [2 * output.detach() for output in outputs]
+            torch.autograd.grad(outputs, [anchor], starts, allow_unused=True)
+        measurement.finish()
+        return True
+
+    def _fall_back(self, batch: Any, total: dict[str, Tensor], names: Iterable[str]) -> None:
+        self._slow.parameters = {name: self.parameters[name] for name in names}
+        if self._slow.parameters:
+            self._slow(batch, total)
+
+
+def zeros(parameters: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A zero tensor for each parameter, on its device and of its strides, at least float32."""
+    return {
+        name: torch.zeros_like(
+            parameter.detach(),
+            dtype=torch.float64 if parameter.dtype == torch.float64 else torch.float32,
+        )
+        for name, parameter in parameters.items()
+    }
+
+
+def disagreeing(
+    ours: dict[str, Tensor], theirs: dict[str, Tensor], parameters: dict[str, Tensor]
+) -> list[str]:
+    """Parameters whose two measurements differ by more than round-off explains.
+
+    The difference is taken relative to the parameter's own importance, but not less than a
+    millionth of the network's largest: where the true gradient is zero (a bias before
+    InstanceNorm), both sides hold nothing but round-off.
+    """
+    largest = max(float(omega.max()) if omega.numel() else 0.0 for omega in theirs.values())
+    names = []
+    for name, omega in theirs.items():
+        scale = max(float(omega.norm()), 1e-6 * largest * omega.numel() ** 0.5)
+        tolerance = 10 * torch.finfo(parameters[name].dtype).eps ** 0.5
+        if not float((ours[name] - omega).norm()) <= tolerance * scale:
+            names.append(name)
+    return names
+
+
+class _Backward(Measurement):
+    """Gets δ from a backward pass through the whole network."""
+
+    def __init__(
+        self,
+        parameters: dict[str, Tensor],
+        plan: Plan,
+        size: int,
+        total: dict[str, Tensor],
+        unruled: dict[str, str],
+        anchor: Tensor,
+    ) -> None:
+        super().__init__(parameters, plan, size, total, unruled)
+        self.anchor = anchor
+
+    def run(self, call: Call, gradients: Gradients) -> Any:
+        def receive(delta: Tensor) -> None:
+            call.check_kept()
+            axis = call.output_axes[0]
+            if axis is None:
+                return
+            for parameter, per_sample in gradients(samples_first(delta, axis, self.size)):
+                self.add(parameter, per_sample)
+
+        args, kwargs = self.detach((call.args, call.kwargs))
+        if not any(isinstance(t, Tensor) and t.requires_grad for t in tree_leaves((args, kwargs))):
+            return _Entry.apply(self.anchor, receive, lambda: _own(call.function(*args, **kwargs)))
+        output = call.function(*args, **kwargs)
+        output.register_hook(receive)
+        return output
+
+    def vectorised(self, call: Call) -> Any:
+        """vmap over the samples of this one call, each with its own copy of the parameters."""
+        if _is_inplace(call):
+            raise NoRule("a parameter in an in-place operation")
+        if all(axis is None for axis in call.output_axes):
+            raise NoRule("a tensor computed from parameters alone")
+        if not call.axes:
+            return self._expanded(call)
+        leaves, spec = tree_flatten((call.args, call.kwargs))
+        own: list[Tensor] = []
+        places: list[int] = []
+        for place, leaf in enumerate(leaves):
+            if self.find(leaf):
+                own.append(self._replicas(leaf))
+                places.append(place)
+            elif isinstance(leaf, Tensor) and id(leaf) in call.axes:
+                own.append(samples_first(leaf, call.axes[id(leaf)], self.size))
+                places.append(place)
+
+        def one(*sample: Tensor) -> list[Any]:
+            filled = list(leaves)
+            for place, value in zip(places, sample, strict=True):
+                filled[place] = value
+            args, kwargs = tree_unflatten(filled, spec)
+            result = call.function(*args, **kwargs)
+            structure.append(result)
+            return [leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor)]
+
+        structure: list[Any] = []
+        try:
+            outputs = torch.func.vmap(one)(*own)
+        except (RuntimeError, ValueError, NotImplementedError) as error:
+            raise NoRule(f"vmap refuses it ({str(error).splitlines()[0]})") from error
+        values = iter(
+            samples_back(output, axis) if axis else output[0]
+            for output, axis in zip(outputs, call.output_axes, strict=True)
+        )
+        return tree_map(
+            lambda leaf: next(values) if isinstance(leaf, Tensor) else leaf, structure[0]
+        )
+
+    def _expanded(self, call: Call) -> Any:
+        """A parameter repeated for every sample, such as a class token."""
+        parameters = [leaf for leaf in tree_leaves((call.args, call.kwargs)) if self.find(leaf)]
+        args, kwargs = self.detach((call.args, call.kwargs))
+        result, axis = call.function(*args, **kwargs), call.output_axes[0]
+        if (
+            len(parameters) != 1
+            or not isinstance(result, Tensor)
+            or axis is None
+            or axis.per_sample != 1
+            or name_of(call.function) not in _REPEATING
+            or result.select(axis.dim, 0).numel() != parameters[0].numel()
+        ):
+            raise NoRule("a parameter spread over the samples")
+        one = result.select(axis.dim, 0).shape
+        replicas = self._replicas(parameters[0]).clone()  # not the parameter's memory any more
+        return replicas.reshape(self.size, *one).movedim(0, axis.dim)
+
+    def _replicas(self, parameter: Tensor) -> Tensor:
+        """One copy of a parameter for every sample: shape (B, *parameter), no memory."""
+        copies: Tensor = _Entry.apply(
+            self.anchor,
+            lambda gradient: self.add(parameter, Dense(gradient)),
+            lambda: parameter.detach().expand(self.size, *parameter.shape),
+        )
+        return copies
+
+
+def _own(output: Tensor) -> Tensor:
+    """Not a view: what follows may overwrite it in place (``ReLU(inplace=True)``)."""
+    return output.clone() if output._is_view() else output
+
+
+_REPEATING = {"expand", "expand_as", "broadcast_to", "repeat", "tile"}
+
+
+def _is_inplace(call: Call) -> bool:
+    name = name_of(call.function)
+    return "out" in call.kwargs or (name.endswith("_") and not name.endswith("__")) or (
+        name.startswith("__i") and name.endswith("__")
+    )
+
+
+class _Entry(torch.autograd.Function):
+    """Where the graph begins: an operation none of whose inputs needs a gradient.
+
+    ``anchor``, a scalar, gives the output its place in the graph, so that no gradient is ever
+    computed for the network's input.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, anchor: Tensor, receive: Callable[[Tensor], None], compute: Callable[[], Tensor]
+    ) -> Tensor:
+        ctx.receive = receive
+        return compute()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        ctx.receive(gradients[0])
+        return gradients[0].new_zeros((), dtype=torch.float32), None, None

@@ -1,0 +1,226 @@
+"""Ω: how important each parameter is, and how many samples say so."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+if TYPE_CHECKING:
+    import pandas
+
+_FORMAT = "avalanche_mas.Importance"
+_VERSION = 1
+
+
+class Importance(Mapping[str, Tensor]):
+    """Importance Ω of every trainable parameter, as a read-only mapping ``name → tensor``.
+
+    Each tensor has its parameter's shape and is a mean over ``samples`` samples, so an entry does
+    not grow with the amount of data: for MAS, Ω_ij = (1/N) Σ_k |g_ij(x_k)| (Eq. 2 of Aljundi et
+    al., ECCV 2018). Its unit is [‖F‖²] / [θ].
+
+    :param omega: parameter name → tensor of non-negative numbers.
+    :param samples: the N that the means were taken over.
+    :raises ValueError: if ``samples`` is negative.
+
+    >>> a = Importance({"weight": torch.tensor([1.0, 3.0])}, samples=1)
+    >>> b = Importance({"weight": torch.tensor([4.0, 0.0])}, samples=2)
+    >>> a.merge(b)["weight"]
+    tensor([3., 1.])
+    >>> a.add(b)["weight"]
+    tensor([5., 3.])
+    """
+
+    def __init__(self, omega: Mapping[str, Tensor], samples: int) -> None:
+        if samples < 0:
+            raise ValueError(f"samples must not be negative, got {samples}")
+        self._omega = {name: tensor.detach() for name, tensor in omega.items()}
+        self.samples = int(samples)
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self._omega[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._omega)
+
+    def __len__(self) -> int:
+        return len(self._omega)
+
+    def __repr__(self) -> str:
+        numel = sum(tensor.numel() for tensor in self.values())
+        return f"Importance({len(self)} tensors, {numel:,} parameters, {self.samples:,} samples)"
+
+    def merge(self, other: Importance) -> Importance:
+        """Importance over the union of two sample sets of the same network.
+
+        (N_a Ω_a + N_b Ω_b) / (N_a + N_b): what one estimate over both sets would have given.
+
+        :param other: Ω of the same parameters, measured on other samples.
+        :raises ValueError: if names or shapes differ, or there are no samples at all.
+        """
+        _check_same_network(self, other)
+        samples = self.samples + other.samples
+        if samples == 0:
+            raise ValueError("neither importance has samples: there is no mean to take")
+        a, b = self.samples / samples, other.samples / samples
+        merged = {name: a * omega + b * other[name].to(omega) for name, omega in self.items()}
+        return Importance(merged, samples)
+
+    def add(self, other: Importance, *, decay: float | None = None) -> Importance:
+        """Accumulates the importance of a further task.
+
+        Without ``decay`` it is the paper's sum over tasks, Ω = Ω_old + Ω_new (section 4.1). With
+        it, Ω = decay·Ω_old + (1−decay)·Ω_new, except that a tensor which the new task did not use
+        (Ω_new = 0 throughout, as for another task's head) keeps its old values.
+
+        A parameter that only one of the two knows keeps that one's values. A parameter that grew
+        (an incremental classifier) keeps its old part, and its new units start from zero.
+
+        :param other: Ω of the new task; decides the shapes of the result.
+        :param decay: weight of the old importance, in [0, 1], or None for the sum.
+        :raises ValueError: if ``decay`` is out of range, or a parameter shrank or changed its
+            number of dimensions.
+        """
+        if decay is not None and not 0.0 <= decay <= 1.0:
+            raise ValueError(f"decay must lie in [0, 1], got {decay}")
+        total = dict(self)
+        for name, new in other.items():
+            if name not in total:
+                total[name] = new.clone()
+                continue
+            old = grow(total[name], new.shape, name).to(new)
+            if decay is None:
+                total[name] = old + new
+            else:
+                total[name] = decay * old + (1.0 - decay) * new if bool(new.any()) else old
+        return Importance(total, self.samples + other.samples)
+
+    def to(self, device: torch.device | str) -> Importance:
+        """The same importance on another device."""
+        return Importance({name: omega.to(device) for name, omega in self.items()}, self.samples)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes a safetensors file, atomically: an interruption leaves the old file in place.
+
+        :param path: where to; conventionally ``*.safetensors``.
+        """
+        path = Path(path)
+        metadata = {"format": _FORMAT, "version": str(_VERSION), "samples": json.dumps(self.samples)}
+        tensors = {name: omega.contiguous().cpu() for name, omega in self.items()}
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        os.close(descriptor)
+        try:
+            save_file(tensors, temporary, metadata)
+            os.replace(temporary, path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], device: torch.device | str = "cpu") -> Importance:
+        """Reads what :meth:`save` wrote.
+
+        :param path: the file.
+        :param device: where the tensors shall be.
+        :raises FileNotFoundError: if there is no such file.
+        :raises ValueError: if the file is truncated, is no safetensors file, holds something else
+            than an importance, or was written by a later version.
+        """
+        if not Path(path).is_file():
+            raise FileNotFoundError(f"no importance file at {path}")
+        try:
+            with safe_open(path, framework="pt", device=str(device)) as file:
+                metadata = file.metadata() or {}
+                if metadata.get("format") != _FORMAT:
+                    raise ValueError(
+                        f"{path} is a safetensors file but not an importance: its metadata say "
+                        f"format={metadata.get('format')!r}, expected {_FORMAT!r}. "
+                        "Only files written by Importance.save can be loaded."
+                    )
+                if int(metadata["version"]) > _VERSION:
+                    raise ValueError(
+                        f"{path} has format version {metadata['version']}; this avalanche_mas reads "
+                        f"versions up to {_VERSION}. Upgrade avalanche_mas to load it."
+                    )
+                omega = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        except SafetensorError as error:
+            raise ValueError(
+                f"{path} is truncated or not a safetensors file ({error}); save it again"
+            ) from error
+        return cls(omega, int(json.loads(metadata["samples"])))
+
+    def summary(self, threshold: float = 0.01) -> pandas.DataFrame:
+        """One row per layer: where in the network the importance lies.
+
+        :param threshold: a parameter counts as free when its Ω is below ``threshold`` times the
+            mean Ω of the whole network.
+        :return: table indexed by ``layer`` (the module that owns the parameters) with columns
+            ``parameters`` (how many), ``mean`` and ``max`` (of Ω), ``share`` (of ΣΩ over the
+            network, adds up to 1) and ``free`` (fraction of parameters below the threshold).
+        """
+        import pandas
+
+        layers: dict[str, list[Tensor]] = {}
+        for name, omega in self.items():
+            layers.setdefault(name.rpartition(".")[0] or name, []).append(omega.flatten().double())
+        total = sum(float(tensor.sum()) for tensors in layers.values() for tensor in tensors)
+        numel = sum(tensor.numel() for tensor in self.values())
+        limit = threshold * total / max(numel, 1)
+        rows = []
+        for layer, tensors in layers.items():
+            omega = torch.cat(tensors)
+            rows.append(
+                {
+                    "layer": layer,
+                    "parameters": omega.numel(),
+                    "mean": float(omega.mean()) if omega.numel() else 0.0,
+                    "max": float(omega.max()) if omega.numel() else 0.0,
+                    "share": float(omega.sum()) / total if total else 0.0,
+                    "free": float((omega < limit).double().mean()) if omega.numel() else 0.0,
+                }
+            )
+        columns = ["layer", "parameters", "mean", "max", "share", "free"]
+        return pandas.DataFrame(rows, columns=columns).set_index("layer")
+
+
+def grow(old: Tensor, shape: torch.Size, name: str) -> Tensor:
+    """``old`` in the leading corner of a zero tensor of ``shape``; ``old`` itself if it fits.
+
+    Incremental classifiers append their new units after the old ones, in every dimension.
+
+    :raises ValueError: if ``shape`` has other dimensions or is smaller anywhere.
+    """
+    if old.shape == shape:
+        return old
+    if old.dim() != len(shape) or any(a > b for a, b in zip(old.shape, shape, strict=True)):
+        raise ValueError(
+            f"parameter {name!r} went from shape {tuple(old.shape)} to {tuple(shape)}: only growing "
+            "parameters can keep their importance. Is this the importance of another model?"
+        )
+    new = old.new_zeros(shape)
+    new[tuple(slice(size) for size in old.shape)] = old
+    return new
+
+
+def _check_same_network(a: Importance, b: Importance) -> None:
+    if set(a) != set(b):
+        difference = ", ".join(sorted(set(a) ^ set(b))[:5])
+        raise ValueError(
+            f"the two importances have different parameters ({difference}, ...): merge is for two "
+            "sample sets of one network; use add to accumulate over tasks"
+        )
+    for name, omega in a.items():
+        if omega.shape != b[name].shape:
+            raise ValueError(
+                f"parameter {name!r} has shape {tuple(omega.shape)} in one importance and "
+                f"{tuple(b[name].shape)} in the other: they measure different networks"
+            )

@@ -1,0 +1,267 @@
+"""Local MAS, Eq. 5-7: each layer alone is asked how sensitive its own output is. Forward only.
+
+A layer l with its activation is F_l; its input is taken as given. Per sample
+
+    ½ ∂‖F_l(y)‖²/∂θ_l = Σ δ ∂z/∂θ_l,   δ = f(z) f′(z),   z = W y + b,
+
+and Ω is the mean of the absolute value. For ReLU, f(z) f′(z) = f(z), so that Ω_ij is the mean of
+y_j y_i, Hebb's rule (Eq. 7). The factor 2 of the derivative is dropped everywhere, as Eq. 7 does.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from avalanche_mas.importance.batches import batch_size_of, take
+from avalanche_mas.importance.exact import disagreeing, zeros
+from avalanche_mas.importance.measuring import Diverged, Measurement
+from avalanche_mas.importance.network import Network
+from avalanche_mas.importance.rules.registry import Call, Gradients, name_of, samples_first
+from avalanche_mas.importance.tracking import Plan, make_plan
+
+_RELU = {functional.relu, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_}
+_ELEMENTWISE = {
+    functional.celu,
+    functional.elu,
+    functional.gelu,
+    functional.hardsigmoid,
+    functional.hardswish,
+    functional.hardtanh,
+    functional.leaky_relu,
+    functional.logsigmoid,
+    functional.mish,
+    functional.relu6,
+    functional.selu,
+    functional.sigmoid,
+    functional.silu,
+    functional.softplus,
+    functional.softsign,
+    functional.tanh,
+    functional.tanhshrink,
+    torch.sigmoid,
+    torch.tanh,
+    Tensor.sigmoid,
+    Tensor.tanh,
+}
+_CHECKED_SAMPLES = 3
+
+
+class Local:
+    """The l-MAS engine: adds Σ_k |½ ∂‖F_l(x_k)‖²/∂θ_l| of each batch it is called with.
+
+    A layer is an operation that has a rule (linear, convolution, normalisation). An elementwise
+    activation that directly follows belongs to it, and so does a BatchNorm between the two; a
+    layer without activation is linear, f(z) = z. Parameters used by other operations have no
+    layer of their own: their Ω stays zero, and a warning names them.
+
+    :param network: F.
+    :param parameters: canonical name → parameter to measure.
+    """
+
+    def __init__(self, network: Network, parameters: dict[str, Tensor]) -> None:
+        self.network, self.parameters = network, parameters
+        self.unruled: dict[str, str] = {}
+        self._plan: Plan | None = None
+        self._checked: set[tuple[object, ...]] = set()
+        self._one_by_one = False
+        self._warned: set[str] = set()
+
+    def __call__(self, batch: Any, total: dict[str, Tensor]) -> None:
+        """Adds the sum over the samples of ``batch`` to ``total``."""
+        size = batch_size_of(batch)
+        if self._plan is None or not self._measure(self._plan, batch, size, total):
+            self._plan = self._planned(batch, size)
+            if self._plan is None or not self._measure(self._plan, batch, size, total):
+                raise ValueError(
+                    "the model runs other operations for a batch than for a single sample, so its "
+                    "layers cannot be told apart; use global MAS for it"
+                )
+        if new := set(self.unruled) - self._warned:
+            warnings.warn(
+                "l-MAS has no layer for these parameters, their importance is zero: "
+                + ", ".join(f"{name} ({self.unruled[name]})" for name in sorted(new)),
+                stacklevel=2,
+            )
+            self._warned |= new
+
+    def _planned(self, batch: Any, size: int) -> Plan | None:
+        plan = make_plan(self.network, self.parameters, batch, size)
+        if plan is not None and plan.signature not in self._checked:
+            few = take(batch, slice(0, _CHECKED_SAMPLES), size)
+            self._one_by_one |= not self._batches_agree(plan, few)
+            self._checked.add(plan.signature)
+        return plan
+
+    def _batches_agree(self, plan: Plan, few: Any) -> bool:
+        """Whether several samples at once give what each of them gives alone."""
+        together, alone = zeros(self.parameters), zeros(self.parameters)
+        size = batch_size_of(few)
+        self._measure(plan, few, size, together)
+        for k in range(size):
+            self._measure(plan, take(few, slice(k, k + 1), size), 1, alone)
+        return not disagreeing(together, alone, self.parameters)
+
+    def _measure(self, plan: Plan, batch: Any, size: int, total: dict[str, Tensor]) -> bool:
+        if self._one_by_one and size > 1:
+            return all(
+                self._measure(plan, take(batch, slice(k, k + 1), size), 1, total)
+                for k in range(size)
+            )
+        added = zeros(self.parameters)  # kept apart until the pass is known to have gone as planned
+        measurement = _Forward(self.parameters, plan, size, added, self.unruled)
+        try:
+            with measurement:
+                self.network(batch)
+            measurement.check_complete()
+        except Diverged:
+            return False
+        measurement.finish()
+        for name, importance in added.items():
+            total[name].add_(importance)
+        return True
+
+
+_Emit = Callable[[Tensor], None]
+
+
+@dataclass
+class _Layer:
+    """A layer whose activation, if it has one, has not been seen yet."""
+
+    z: Tensor
+    emit: _Emit  # takes δ at z
+
+
+class _Forward(Measurement):
+    """Gets δ from the activation that directly follows a layer."""
+
+    def __init__(
+        self,
+        parameters: dict[str, Tensor],
+        plan: Plan,
+        size: int,
+        total: dict[str, Tensor],
+        unruled: dict[str, str],
+    ) -> None:
+        super().__init__(parameters, plan, size, total, unruled)
+        self._open: dict[int, _Layer] = {}
+        self._through: _Emit | None = None
+
+    def handle(
+        self,
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        leaves: list[Any],
+        names: tuple[str, ...],
+    ) -> Any:
+        self._through = self._close(function, args, kwargs, leaves)
+        return super().handle(function, args, kwargs, leaves, names)
+
+    def run(self, call: Call, gradients: Gradients) -> Any:
+        through, axis = self._through, call.output_axes[0]
+
+        def emit(delta: Tensor) -> None:
+            call.check_kept()
+            if axis is not None:
+                for parameter, per_sample in gradients(samples_first(delta, axis, self.size)):
+                    self.add(parameter, per_sample)
+            if through is not None:
+                through(delta)
+
+        args, kwargs = self.detach((call.args, call.kwargs))
+        z: Tensor = call.function(*args, **kwargs)
+        self._open[id(z)] = _Layer(z, emit)
+        return z
+
+    def pass_by(
+        self,
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        leaves: list[Any],
+    ) -> Any:
+        if not any(id(leaf) in self._open for leaf in leaves) or name_of(function) in _PASSIVE:
+            return function(*args, **kwargs)
+        layer = self._open.get(id(leaves[0]))
+        if layer is not None and function in _RELU:
+            del self._open[id(layer.z)]
+            y: Tensor = function(*args, **kwargs)
+            layer.emit(y.detach())  # f f′ = f
+            return y
+        if layer is not None and function in _ELEMENTWISE:
+            del self._open[id(layer.z)]
+            z = layer.z.detach().clone().requires_grad_()
+            options = {name: value for name, value in kwargs.items() if name != "inplace"}
+            layer.emit(_half_gradient(function(z, *args[1:], **options), z))
+            return function(*args, **kwargs)
+        through = self._close(function, args, kwargs, leaves)
+        result = function(*args, **kwargs)
+        if through is not None:  # a BatchNorm without trainable parameters
+            self._open[id(result)] = _Layer(result, through)
+        return result
+
+    def finish(self) -> None:
+        for layer in self._open.values():
+            layer.emit(layer.z.detach())
+        self._open.clear()
+        super().finish()
+
+    def _close(
+        self,
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        leaves: list[Any],
+    ) -> _Emit | None:
+        """Ends the layers that ``function`` reads, with f(z) = z, except for a BatchNorm.
+
+        :return: for a BatchNorm of an open layer, how δ at its output goes on to that layer.
+        """
+        if name_of(function) in _PASSIVE:
+            return None
+        through = None
+        for layer in [self._open.pop(id(leaf)) for leaf in leaves if id(leaf) in self._open]:
+            scale = _scale(*args, **kwargs) if function is functional.batch_norm else None
+            if scale is None:
+                layer.emit(layer.z.detach())
+            else:
+                through = _scaled(layer.emit, scale.view(-1, *(1,) * (layer.z.dim() - 2)))
+        return through
+
+
+_PASSIVE = {"__get__", "size", "dim", "numel", "stride", "is_contiguous", "is_floating_point"}
+"""Calls that look at a tensor without computing with it."""
+
+
+def _half_gradient(y: Tensor, z: Tensor) -> Tensor:
+    """½ ∂‖f(z)‖²/∂z = f(z) f′(z)."""
+    return torch.autograd.grad(y, z, y.detach())[0]
+
+
+def _scaled(emit: _Emit, scale: Tensor) -> _Emit:
+    return lambda delta: emit(delta * scale)
+
+
+def _scale(
+    input: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor | None:
+    """γ/σ, by which BatchNorm in eval mode multiplies its input; None in train mode."""
+    if training or running_var is None:
+        return None
+    scale = (running_var + eps).rsqrt()
+    return scale if weight is None else scale * weight.detach()

@@ -1,0 +1,143 @@
+"""One forward pass in which every use of a parameter is measured by its rule."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, MutableMapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_map
+
+from avalanche_mas.importance.per_sample import PerSample, chunks
+from avalanche_mas.importance.rules.registry import (
+    Call,
+    Gradients,
+    NoRule,
+    find_rule,
+    name_of,
+    overlaps_itself,
+)
+from avalanche_mas.importance.tracking import Plan, Tracker
+
+
+class Diverged(Exception):
+    """The forward pass executed other operations than its plan foresaw."""
+
+
+class Measurement(Tracker):
+    """While active, every planned use of a parameter runs with the parameter detached.
+
+    Autograd therefore never builds a weight gradient; :meth:`run` decides where the gradient δ at
+    the operation's output comes from and hands it to the rule's closed form.
+
+    :param parameters: canonical name → parameter.
+    :param plan: the uses to expect.
+    :param size: number of samples B in the forward pass.
+    :param total: where Σ_k |g_k| is added; strides as the parameters'.
+    :param unruled: name → why no rule measures it; added to when that turns out on the way.
+    """
+
+    def __init__(
+        self,
+        parameters: dict[str, Tensor],
+        plan: Plan,
+        size: int,
+        total: dict[str, Tensor],
+        unruled: MutableMapping[str, str],
+    ) -> None:
+        super().__init__(parameters)
+        self.plan, self.size, self.total, self.unruled = plan, size, total, unruled
+        self._next = 0
+        self._times_used = plan.times_used()
+        self._waiting: dict[str, list[tuple[Tensor, PerSample]]] = {}
+
+    @abstractmethod
+    def run(self, call: Call, gradients: Gradients) -> Any:
+        """Executes ``call`` with its parameters detached; δ at its output goes to ``gradients``."""
+
+    def vectorised(self, call: Call) -> Any:
+        """Executes a call that has no rule, or raises :class:`NoRule`."""
+        raise NoRule(f"{name_of(call.function)} has no rule")
+
+    def handle(
+        self,
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        leaves: list[Any],
+        names: tuple[str, ...],
+    ) -> Any:
+        use = self.plan.uses[self._next] if self._next < len(self.plan.uses) else None
+        self._next += 1
+        if use is None or (use.function, use.names) != (function, names):
+            raise Diverged
+        if use.is_view and not any(use.output_axes):
+            return function(*args, **kwargs)
+        try:
+            for leaf, axis in zip(leaves, use.axes, strict=False):
+                if axis and leaf.shape[axis.dim] != self.size * axis.per_sample:
+                    raise Diverged
+            if use.unclear or len(leaves) != len(use.axes):
+                raise NoRule("the dimension that counts samples is not clear")
+            if any(overlaps_itself(leaf) for leaf in leaves if self.find(leaf)):
+                raise NoRule("an expanded view of a parameter")
+            axes = {id(leaf): axis for leaf, axis in zip(leaves, use.axes, strict=True) if axis}
+            call = Call(function, args, kwargs, self.size, axes, list(use.output_axes))
+            closed_form = find_rule(function)
+            if closed_form is not None:
+                try:
+                    return self.run(call, closed_form(call, *args, **kwargs))
+                except NoRule:
+                    pass
+            return self.vectorised(call)
+        except NoRule as reason:
+            for name in names:
+                self.unruled.setdefault(name, f"{name_of(function)}: {reason}")
+            detached_args, detached_kwargs = self.detach((args, kwargs))
+            return function(*detached_args, **detached_kwargs)
+
+    def detach(self, values: Any) -> Any:
+        """``values`` with the parameters in it detached."""
+        return tree_map(lambda leaf: leaf.detach() if self.find(leaf) else leaf, values)
+
+    def add(self, parameter: Tensor | None, gradients: PerSample) -> None:
+        """Adds Σ_k |g_k| of one use; waits for the others if the parameter has several.
+
+        The gradients of all uses belong inside the absolute value: |Σ_uses g_k|.
+        """
+        name = self.find(parameter)
+        if parameter is None or name is None or name in self.unruled:
+            return
+        if self._times_used[name] == 1:
+            gradients.add_abs(self._view(self.total[name], name, parameter))
+        else:
+            self._waiting.setdefault(name, []).append((parameter, gradients))
+
+    def check_complete(self) -> None:
+        """:raises Diverged: if fewer operations ran than planned."""
+        if self._next != len(self.plan.uses):
+            raise Diverged
+
+    def finish(self) -> None:
+        """Adds what waited, once every use has been measured."""
+        for name, uses in self._waiting.items():
+            total = self.total[name]
+            for start, stop in chunks(self.size, total):
+                summed = torch.stack([torch.zeros_like(total)] * (stop - start))
+                for parameter, gradients in uses:
+                    view = self._view(summed, name, parameter, stop - start)
+                    view.add_(gradients.dense(start, stop).to(total.dtype))
+                total.add_(summed.abs_().sum(0))
+        self._waiting.clear()
+
+    def _view(self, tensor: Tensor, name: str, parameter: Tensor, copies: int = 0) -> Tensor:
+        """The part of ``tensor`` that corresponds to a view of the parameter ``name``."""
+        whole = self.parameters[name]
+        offset = parameter.storage_offset() - whole.storage_offset()
+        if not copies:
+            return tensor.as_strided(parameter.shape, parameter.stride(), offset)
+        return tensor.as_strided(
+            (copies, *parameter.shape), (whole.numel(), *parameter.stride()), offset
+        )

@@ -1,0 +1,22 @@
+"""One closed form of the per-sample gradient for each family of torch operations.
+
+A rule is registered for torch functions and says how the gradient δ at the operation's output
+becomes the per-sample gradients of its parameters::
+
+    @rule(torch.nn.functional.linear)
+    def linear(call, input, weight, bias=None):
+        x = call.samples(input)                      # (B, ..., i), the samples in front
+        def gradients(delta):                        # (B, ..., o)
+            yield weight, Outer(delta.flatten(1, -2), x.flatten(1, -2))
+            yield bias, Dense(delta.flatten(1, -2).sum(1))
+        return gradients
+
+Whether δ comes from the whole network (:mod:`~avalanche_mas.importance.exact`) or from the layer
+alone (:mod:`~avalanche_mas.importance.local`) is no concern of the rule. An operation without a
+rule, or whose rule raises :class:`NoRule`, is vectorised over samples instead.
+"""
+
+from avalanche_mas.importance.rules import conv, linear, norm
+from avalanche_mas.importance.rules.registry import Call, Gradients, NoRule, find_rule, rule
+
+__all__ = ["Call", "Gradients", "NoRule", "conv", "find_rule", "linear", "norm", "rule"]

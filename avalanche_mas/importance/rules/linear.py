@@ -1,0 +1,45 @@
+"""y = x Wᵀ + b: ∂/∂W = Σ_t δ_t x_tᵀ and ∂/∂b = Σ_t δ_t, over the positions t of a sample."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from avalanche_mas.importance.per_sample import Dense, Outer, PerSample
+from avalanche_mas.importance.rules.registry import Call, Gradients, NoRule, rule
+
+
+@rule(functional.linear)
+def linear(call: Call, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Gradients:
+    """Rule of ``F.linear``, which ``nn.Linear`` calls."""
+    if call.axis(input).dim == input.dim() - 1 or weight.dim() != 2:
+        raise NoRule("samples along the contracted dimension")
+    x = call.samples(input).flatten(1, -2)
+
+    def gradients(delta: Tensor) -> Iterator[tuple[Tensor | None, PerSample]]:
+        delta = delta.flatten(1, -2)
+        yield bias, Dense(delta.sum(1))
+        yield weight, Outer(delta, x)
+
+    return gradients
+
+
+@rule(torch.matmul, torch.mm, Tensor.matmul, Tensor.mm, Tensor.__matmul__)
+def matmul(call: Call, input: Tensor, other: Tensor) -> Gradients:
+    """Rule of ``x @ W`` with a parameter on the right."""
+    if other.dim() != 2 or input.dim() < 2:
+        raise NoRule("a matrix product other than x @ W")
+    return linear(call, input, other.t())
+
+
+@rule(torch.addmm, Tensor.addmm)
+def addmm(
+    call: Call, input: Tensor, mat1: Tensor, mat2: Tensor, *, beta: float = 1, alpha: float = 1
+) -> Gradients:
+    """Rule of ``b + x @ W``."""
+    if beta != 1 or alpha != 1 or input.dim() != 1:
+        raise NoRule("a scaled addmm")
+    return linear(call, mat1, mat2.t(), input)

@@ -1,0 +1,261 @@
+r"""The penalty that protects important parameters, Eq. 3 of Aljundi et al., ECCV 2018:
+
+.. math:: L(\theta) = L_{task}(\theta) +
+    \frac{\lambda}{2} \sum_{i,j} \Omega_{ij} (\theta_{ij} - \theta^*_{ij})^2
+
+It can act in two ways that have the same stationary points. As a **gradient**, λΩ(θ−θ*) is added
+to the task's gradients, as the paper's code does. Ω spans many orders of magnitude, which makes
+this term stiff: gradient descent diverges as soon as η λ max Ω exceeds about 2. As a **proximal
+step**, the optimizer moves θ to θ′ by the task's gradient alone, and then
+
+.. math:: \theta = \theta^* + \frac{\theta' - \theta^*}{1 + \eta\lambda\Omega},
+
+the minimiser of (1/2η)(θ−θ′)² plus the penalty, which is stable for every λ. Here η is how far the
+optimizer goes, per unit of a gradient that stays the same, see :func:`step_size`; at rest
+θ = θ′ − η·gradient, so that gradient + λΩ(θ−θ*) = 0, which is where Eq. 3 is stationary.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.optim import SGD, Adam, AdamW, Optimizer
+
+from avalanche_mas.importance.importance import grow
+from avalanche_mas.importance.names import named_parameters
+
+_BLOCK = 1 << 19
+"""Numbers per block on the CPU, so that a block's tensors stay in cache between operations."""
+
+
+class _Term(NamedTuple):
+    """One parameter under the penalty."""
+
+    parameter: nn.Parameter
+    anchor: Tensor  # θ*
+    omega: Tensor  # Ω, of the anchor's shape
+
+    def part(self, tensor: Tensor) -> Tensor:
+        """The part of the parameter, or of its gradient, that existed when it was anchored."""
+        if tensor.shape == self.anchor.shape:
+            return tensor.detach()
+        return tensor.detach()[tuple(slice(size) for size in self.anchor.shape)]
+
+
+class QuadraticPenalty:
+    """(λ/2) Σ Ω (θ−θ*)² around the parameters θ* that a model has now (Eq. 3).
+
+    It needs no Avalanche. In a training loop of one's own::
+
+        penalty = QuadraticPenalty(model, importance, lambda_reg=1.0)   # after the first task
+        ...
+        loss.backward()
+        optimizer.step()
+        penalty.proximal_step(optimizer)      # or penalty.add_gradient() before optimizer.step()
+
+    Only parameters that took part are touched: one that has no gradient in this step, such as
+    another task's head, keeps its bits.
+
+    :param model: its present parameters become θ*. Names are canonical, so that the model may be
+        wrapped or unwrapped later on.
+    :param importance: parameter name → Ω. A parameter without one is free.
+    :param lambda_reg: λ ≥ 0.
+    :raises ValueError: if λ is negative or not finite, if Ω of a parameter does not fit its shape,
+        or if no name in ``importance`` belongs to the model.
+    """
+
+    def __init__(
+        self, model: nn.Module, importance: Mapping[str, Tensor], lambda_reg: float = 1.0
+    ) -> None:
+        check_lambda(lambda_reg)
+        parameters = named_parameters(model)
+        if importance and not set(importance) & set(parameters):
+            raise ValueError(
+                "none of the importance's parameters belongs to the model: it has "
+                f"{next(iter(importance))!r}, the model has {next(iter(parameters), 'none')!r}. "
+                "Was it measured on another model?"
+            )
+        self.lambda_reg = lambda_reg
+        self.anchor: dict[str, Tensor] = {}
+        self.omega: dict[str, Tensor] = {}
+        for name, omega in importance.items():
+            if name in parameters:
+                anchor = parameters[name].detach().clone()
+                wide = anchor.dtype if anchor.dtype == torch.float64 else torch.float32
+                fitted = grow(omega, anchor.shape, name)
+                self.anchor[name] = anchor
+                self.omega[name] = torch.empty_like(anchor, dtype=wide).copy_(fitted)
+        self._terms: list[_Term] = []
+        self.bind(model)
+
+    def bind(self, model: nn.Module) -> None:
+        """Finds the parameters again after the model was wrapped, grew or replaced some.
+
+        Of a parameter that has grown, the old part is penalised. One that has disappeared is
+        dropped, with a warning that names it.
+
+        :param model: the model that will be trained next.
+        :raises ValueError: if a parameter shrank or changed its number of dimensions.
+        """
+        parameters = named_parameters(model)
+        if gone := [name for name in self.anchor if name not in parameters]:
+            warnings.warn(
+                f"these parameters have disappeared from the model and are no longer protected: "
+                f"{', '.join(gone)}",
+                stacklevel=2,
+            )
+            for name in gone:
+                del self.anchor[name], self.omega[name]
+        self._terms = []
+        for name, anchor in self.anchor.items():
+            parameter = parameters[name]
+            grow(anchor, parameter.shape, name)  # raises if it did anything but grow
+            self.anchor[name] = anchor.to(parameter.device)
+            self.omega[name] = self.omega[name].to(parameter.device)
+            self._terms.append(_Term(parameter, self.anchor[name], self.omega[name]))
+
+    @torch.no_grad()
+    def value(self) -> Tensor:
+        """(λ/2) Σ Ω (θ−θ*)² at the present parameters, as a 0-d tensor without gradient."""
+        total = torch.zeros(())
+        for term in self._terms:
+            part = term.part(term.parameter)
+            for theta, anchor, omega in _blocks(part, term.anchor, term.omega):
+                difference = theta.to(omega.dtype) - anchor
+                total = total.to(omega) + (difference * omega * difference).sum()
+        return 0.5 * self.lambda_reg * total
+
+    @torch.no_grad()
+    def add_gradient(self) -> None:
+        """Adds λΩ(θ−θ*) to the gradients that a backward pass has left, before the optimizer."""
+        if self.lambda_reg == 0:
+            return
+        for term in self._terms:
+            if term.parameter.grad is None:
+                continue
+            gradient, part = term.part(term.parameter.grad), term.part(term.parameter)
+            for g, theta, anchor, omega in _blocks(gradient, part, term.anchor, term.omega):
+                pull = (theta.to(omega.dtype) - anchor).mul_(omega).mul_(self.lambda_reg)
+                g.add_(pull.to(g.dtype))
+
+    @torch.no_grad()
+    def proximal_step(self, optimizer: Optimizer) -> None:
+        """θ ← θ* + (θ−θ*)/(1+ηλΩ), after ``optimizer.step()``.
+
+        :param optimizer: the one that has just stepped, for η.
+        :raises TypeError: if η is not known for this kind of optimizer.
+        """
+        check_proximal(optimizer)
+        if self.lambda_reg == 0:
+            return
+        groups = {id(p): group for group in optimizer.param_groups for p in group["params"]}
+        for term in self._terms:
+            group = groups.get(id(term.parameter))
+            if term.parameter.grad is None or group is None:
+                continue
+            eta, part = step_size(optimizer, group, term.parameter), term.part(term.parameter)
+            if isinstance(eta, Tensor):
+                tensors = _blocks(part, term.anchor, term.omega, term.part(eta))
+                for theta, anchor, omega, step in tensors:
+                    _pull(theta, anchor, omega * step * self.lambda_reg)
+            else:
+                for theta, anchor, omega in _blocks(part, term.anchor, term.omega):
+                    _pull(theta, anchor, omega * (eta * self.lambda_reg))
+
+    def stiffness(self, optimizer: Optimizer) -> float:
+        """How close :meth:`add_gradient` comes to divergence: above 1 it diverges.
+
+        SGD with momentum m and dampening d is stable on a parabola of curvature h = λΩ up to
+        lr·(1−d)·h = 2(1+m), with Nesterov's momentum up to lr·h = 2(1+m)/(1+2m).
+
+        :param optimizer: SGD; for any other optimizer the answer is 0.
+        :return: the largest ratio of lr·(1−d)·λΩ to its limit, over all parameters.
+        """
+        if not isinstance(optimizer, SGD):
+            return 0.0
+        groups = {id(p): group for group in optimizer.param_groups for p in group["params"]}
+        worst = 0.0
+        for term in self._terms:
+            group = groups.get(id(term.parameter))
+            if group is None or not term.omega.numel():
+                continue
+            momentum = group["momentum"]
+            limit = 2 * (1 + momentum) / (1 + 2 * momentum if group["nesterov"] else 1)
+            step = group["lr"] * ((1 - group["dampening"]) if momentum else 1)
+            worst = max(worst, float(step * self.lambda_reg * term.omega.max() / limit))
+        return worst
+
+
+def step_size(optimizer: Optimizer, group: Mapping[str, Any], parameter: Tensor) -> float | Tensor:
+    """η: how far the optimizer moves a parameter at rest, per unit of gradient.
+
+    For SGD with momentum m and dampening d, a constant gradient g leads to the velocity
+    g(1−d)/(1−m), so η = lr(1−d)/(1−m), also with Nesterov's momentum. For Adam and AdamW it is
+    lr/(√v̂+ε), another number for every parameter: the proximal step is taken in Adam's own metric.
+    There v̂ knows the task's gradients only, so a strong penalty does not slow down the task.
+
+    :param optimizer: SGD, Adam or AdamW.
+    :param group: the parameter's group in it.
+    :param parameter: a parameter that the optimizer has moved.
+    :raises TypeError: for any other optimizer.
+    """
+    check_proximal(optimizer)
+    lr = float(group["lr"])
+    if isinstance(optimizer, SGD):
+        momentum = group["momentum"]
+        return lr * (1 - group["dampening"]) / (1 - momentum) if momentum else lr
+    state = optimizer.state[parameter]
+    second = state["max_exp_avg_sq" if group["amsgrad"] else "exp_avg_sq"]
+    correction = 1 - group["betas"][1] ** float(state["step"])
+    root: Tensor = (second / correction).sqrt()
+    return lr / (root + group["eps"])
+
+
+def supports_proximal(optimizer: Optimizer) -> bool:
+    """Whether :func:`step_size` knows this optimizer."""
+    return isinstance(optimizer, (SGD, Adam, AdamW))
+
+
+def check_proximal(optimizer: Optimizer) -> None:
+    """:raises TypeError: unless :func:`step_size` knows this optimizer."""
+    if not supports_proximal(optimizer):
+        raise TypeError(
+            f"the proximal step is known for SGD, Adam and AdamW, not for "
+            f"{type(optimizer).__name__}: use step='gradient'"
+        )
+
+
+def check_lambda(lambda_reg: float) -> None:
+    """:raises ValueError: unless λ is a finite number ≥ 0."""
+    if not (math.isfinite(lambda_reg) and lambda_reg >= 0):
+        raise ValueError(f"lambda_reg must be a finite number >= 0, got {lambda_reg!r}")
+
+
+def _pull(theta: Tensor, anchor: Tensor, strength: Tensor) -> None:
+    """θ ← θ* + (θ−θ*)/(1+r), with r = ηλΩ, in place.
+
+    Written as an interpolation from θ to θ* by 1/(1+1/r): it leaves θ's bits alone where r is 0,
+    gives exactly θ* where r is so large that nothing else is left, and is never inf/inf.
+    """
+    weight = strength.reciprocal_().add_(1).reciprocal_()
+    if theta.dtype == weight.dtype:
+        theta.lerp_(anchor, weight)
+    else:
+        theta.copy_(torch.lerp(theta.to(weight.dtype), anchor.to(weight.dtype), weight))
+
+
+def _blocks(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Corresponding pieces of tensors of one shape, small enough for the cache on a CPU."""
+    first = tensors[0]
+    dense = torch.empty_like(first, device="meta").stride() == first.stride()
+    if not dense or any(tensor.stride() != first.stride() for tensor in tensors):
+        yield tensors
+        return
+    flat = [t.as_strided((t.numel(),), (1,), t.storage_offset()) for t in tensors]
+    size = _BLOCK if first.device.type == "cpu" else max(1, first.numel())
+    yield from zip(*(t.split(size) for t in flat), strict=True)

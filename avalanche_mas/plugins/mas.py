@@ -1,0 +1,95 @@
+"""Memory Aware Synapses as an Avalanche plugin (Aljundi et al., ECCV 2018), global: Eq. 1-3."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any, Literal
+
+from torch import nn
+
+from avalanche_mas.importance import Importance, estimate_importance
+from avalanche_mas.importance.batches import Forward
+from avalanche_mas.importance.estimate import EngineName, Output
+from avalanche_mas.plugins.regularization import RegularizationPlugin, Streams
+
+
+class MASPlugin(RegularizationPlugin):
+    """Memory Aware Synapses: importance is the sensitivity of the network's output, Eq. 2.
+
+    ``Naive(model=model, optimizer=optimizer, plugins=[MASPlugin()])`` is the paper's method: Ω is
+    exact, measured in eval mode without labels, and summed over tasks; the penalty is Eq. 3's.
+
+    ``MASPlugin(lambda_reg, alpha)`` as for Avalanche's own plugin is understood and translated,
+    with a warning.
+
+    :param lambda_reg: λ of Eq. 3. The authors' code and Avalanche have no ½: their λ is half of it.
+    :param alpha: Avalanche's name for the decay of old importance; do not use it in new code.
+    :param streams: on which data Ω is measured, see :class:`RegularizationPlugin`.
+    :param output: ``"norm"`` or ``"vector"``, see :func:`~avalanche_mas.estimate_importance`.
+    :param accumulate: ``"sum"``, ``"mean"`` or a decay in (0, 1).
+    :param step: ``"auto"``, ``"proximal"`` or ``"gradient"``.
+    :param engine: how Ω is computed, see :func:`~avalanche_mas.estimate_importance`.
+    :param batch_size: samples per batch of the measurement.
+    :param num_workers: loader processes of the measurement.
+    :param max_samples: upper limit for the samples measured per experience and stream.
+    :param initial: importance measured before the first experience.
+    :param verbose: show a progress bar while measuring.
+    :raises ValueError: for an option out of range.
+    """
+
+    def __init__(
+        self,
+        lambda_reg: float = 1.0,
+        alpha: float | None = None,
+        *,
+        streams: Streams = "train",
+        output: Output = "norm",
+        accumulate: Literal["sum", "mean"] | float = "sum",
+        step: Literal["auto", "proximal", "gradient"] = "auto",
+        engine: EngineName = "auto",
+        batch_size: int | None = None,
+        num_workers: int = 0,
+        max_samples: int | None = None,
+        initial: Importance | None = None,
+        verbose: bool = False,
+    ) -> None:
+        if alpha is not None:
+            lambda_reg, accumulate = _from_avalanche(lambda_reg, alpha)
+        super().__init__(
+            lambda_reg,
+            streams=streams,
+            accumulate=accumulate,
+            step=step,
+            batch_size=batch_size,
+            num_workers=num_workers,
+            max_samples=max_samples,
+            initial=initial,
+            verbose=verbose,
+        )
+        self.output, self.engine = output, engine
+
+    def measure(
+        self, model: nn.Module, data: Any, forward: Forward | None, batch_size: int
+    ) -> Importance:
+        """Ω of ``data`` by Eq. 2."""
+        return estimate_importance(
+            model,
+            data,
+            forward=forward,
+            output=self.output,
+            engine=self.engine,
+            batch_size=batch_size,
+            progress=self.verbose,
+        )
+
+
+def _from_avalanche(lambda_reg: float, alpha: float) -> tuple[float, float]:
+    """Avalanche's penalty is λΣΩΔ² with Ω = αΩ_old + (1−α)Ω_new."""
+    warnings.warn(
+        f"MASPlugin(lambda_reg={lambda_reg}, alpha={alpha}) is Avalanche's signature. Its penalty "
+        f"has no 1/2, so it is read as lambda_reg={2 * lambda_reg} of Eq. 3, and alpha as "
+        f"accumulate={alpha}, a decay. The paper adds importances up: MASPlugin({2 * lambda_reg}). "
+        "Avalanche's importance is also too small by a factor that depends on its batch size.",
+        stacklevel=4,
+    )
+    return 2 * lambda_reg, alpha

@@ -1,0 +1,142 @@
+"""Experience → the samples on which its importance is measured."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from avalanche.benchmarks.utils import AvalancheDataset
+from avalanche.models import MultiTaskModule
+from torch import Tensor, nn
+
+from avalanche_mas.importance.batches import (
+    Forward,
+    batch_size_of,
+    call_model,
+    iterate_batches,
+    model_input,
+    take,
+)
+from avalanche_mas.importance.names import unwrap
+
+
+class StreamSamples:
+    """Finds, for an experience, the datasets of the wanted streams and reads batches from them.
+
+    :param streams: a stream's name, several names, or a function experience → dataset.
+    :param num_workers: loader processes.
+    :param max_samples: upper limit for the samples of each dataset.
+    :raises TypeError: if ``streams`` is none of these.
+    :raises ValueError: if it names no stream, or one stream twice.
+    """
+
+    def __init__(
+        self,
+        streams: str | Sequence[str] | Callable[[Any], Any],
+        num_workers: int = 0,
+        max_samples: int | None = None,
+    ) -> None:
+        if not callable(streams):
+            names = [streams] if isinstance(streams, str) else list(streams)
+            if not all(isinstance(name, str) for name in names):
+                raise TypeError(
+                    f"streams must be a stream name, several names or a function experience -> "
+                    f"dataset, got {streams!r}"
+                )
+            if not names or len(set(names)) != len(names):
+                raise ValueError(f"streams must name at least one stream, each once: {streams!r}")
+            streams = names
+        self.streams: list[str] | Callable[[Any], Any] = streams
+        self.num_workers, self.max_samples = num_workers, max_samples
+
+    def check(self, experience: Any) -> None:
+        """Looks the streams up, so that a wrong name fails before training.
+
+        :raises ValueError: if a stream, or its experience of this index, does not exist.
+        """
+        if not callable(self.streams):
+            self.datasets(experience)
+
+    def datasets(self, experience: Any) -> list[Any]:
+        """The datasets for an experience, with evaluation transforms where they have any."""
+        # a part of an online stream stands for the experience that it is a part of
+        experience = getattr(experience, "origin_experience", experience)
+        if callable(self.streams):
+            found = [self.streams(experience)]
+        else:
+            found = [_dataset(experience, name) for name in self.streams]
+        return [d.eval() if isinstance(d, AvalancheDataset) else d for d in found]
+
+    def batches(
+        self, experience: Any, model: nn.Module, batch_size: int
+    ) -> tuple[Iterator[Any], Forward]:
+        """Batches for an experience, and how they go through ``model``.
+
+        A multi-task model gets batches of one task at a time, with the task label as an int: the
+        head of each sample's own task answers, without the padding that mixed batches have.
+        Samples without a task label (unlabelled data) belong to the experience's task.
+
+        :return: batches (x, task label or None), and the ``forward`` for them.
+        """
+        multi_task = isinstance(unwrap(model), MultiTaskModule)
+
+        def read() -> Iterator[Any]:
+            for dataset in self.datasets(experience):
+                labelled = hasattr(dataset, "targets_task_labels")
+                for batch in iterate_batches(
+                    dataset, batch_size, self.num_workers, self.max_samples
+                ):
+                    x = model_input(batch)
+                    if not multi_task:
+                        yield x, None
+                    elif labelled:
+                        yield from _by_task(x, batch[-1])
+                    else:
+                        yield x, _task_label(experience)
+
+        return read(), _forward
+
+
+def _forward(model: nn.Module, batch: Any) -> Any:
+    x, task = batch
+    return call_model(model, x) if task is None else model(x, task)
+
+
+def _by_task(x: Tensor, tasks: Tensor) -> Iterator[tuple[Tensor, int]]:
+    size = batch_size_of(x)
+    for task in tasks.unique().tolist():
+        yield take(x, torch.nonzero(tasks == task).flatten(), size), task
+
+
+def _task_label(experience: Any) -> int:
+    label: int | None = getattr(experience, "task_label", None)
+    if label is None:
+        raise ValueError(
+            "the model needs task labels, but neither the data to measure nor the experience has "
+            "one: return a dataset with task labels from the streams function"
+        )
+    return label
+
+
+def _dataset(experience: Any, stream: str) -> Any:
+    own = getattr(experience, "_origin_stream", None)
+    if stream == (own.name if own is not None else "train"):
+        return experience.dataset
+    benchmark = getattr(own, "benchmark", None)
+    if benchmark is None:
+        raise ValueError(
+            f"cannot find stream {stream!r}: the experience does not know its benchmark (Avalanche's "
+            "benchmark_from_datasets leaves it out). Pass streams=lambda experience: "
+            f"benchmark.{stream}_stream[experience.current_experience].dataset instead."
+        )
+    streams = benchmark.streams
+    if stream not in streams:
+        raise ValueError(
+            f"the benchmark has no stream {stream!r}; it has {', '.join(sorted(streams))}"
+        )
+    index = experience.current_experience
+    for i, other in enumerate(streams[stream]):
+        if i == index:
+            return other.dataset
+    raise ValueError(f"stream {stream!r} has no experience {index}, it ends before that")

@@ -1,0 +1,1 @@
+"""Comparisons of Memory Aware Synapses with other methods: ``python -m benchmarks --help``."""

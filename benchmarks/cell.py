@@ -1,0 +1,52 @@
+"""A cell is one training run of an experiment: all that decides its numbers, and the numbers."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+
+
+@dataclass(frozen=True)
+class Training:
+    """How the network is trained, the same for every method."""
+
+    hidden_units: int  # one hidden layer of ReLUs, no dropout
+    learning_rate: float  # SGD, constant
+    momentum: float
+    batch_size: int
+    epochs: int  # passes over the training images of an experience
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Everything that a run depends on. Equal cells give equal numbers."""
+
+    benchmark: str
+    n_experiences: int
+    method: str
+    lam: float | None  # the method's strength λ (for LwF its α); None: it has none
+    seed: int  # of the benchmark, the weights and the order of the samples
+    validation: float  # share of the training images to score on; 0: score on the test images
+    training: Training
+
+    @property
+    def name(self) -> str:
+        """What a file is called: readable, and unlike for any two unlike cells."""
+        phase = "selection" if self.validation else "test"
+        strength = "" if self.lam is None else f"-{self.lam:g}"
+        digest = hashlib.sha256(json.dumps(asdict(self)).encode()).hexdigest()[:8]
+        return f"{self.benchmark}-{phase}-{self.method}{strength}-seed{self.seed}-{digest}"
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run measured."""
+
+    accuracy: list[list[float | None]]  # R[i][j]: on experience j after training on i
+    final_accuracy: float  # mean of R's last row
+    forgetting: float | None  # mean of R[j][j] − R[-1][j]; None: not defined
+    train_seconds: float  # in all, evaluation left out
+    consolidation_seconds: float  # of these, the method's work at the ends of experiences
+    memory_bytes: int  # what the method keeps beside the model
+    weights_sha256: str  # of the final parameters

@@ -1,0 +1,143 @@
+"""Compare Memory Aware Synapses with other methods, and keep every result."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import signal
+from collections.abc import Iterable
+from dataclasses import asdict, replace
+from pathlib import Path
+from types import FrameType, ModuleType
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.cell import Cell, Result
+from benchmarks.silence import silence_libraries
+from benchmarks.store import Store
+
+# The experiments are imported where they are needed: Avalanche takes seconds to import.
+
+silence_libraries()
+app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False)
+console = Console()
+
+Name = Annotated[str, typer.Argument(help="An experiment, as `list` shows them.")]
+Out = Annotated[Path, typer.Option(help="Results are kept in a folder in here.")]
+Seeds = Annotated[
+    int | None,
+    typer.Option(min=1, max=100, help="How many seeds are reported.", show_default="3, fast: 1"),
+]
+Workers = Annotated[int, typer.Option(min=1, help="How many processes work, one core each.")]
+TWO_AT_MOST = min(2, os.cpu_count() or 1)
+Fast = Annotated[
+    bool, typer.Option("--fast", help="A tiny version: are all parts working? Own folder.")
+]
+
+
+@app.command()
+def run(
+    context: typer.Context,
+    name: Name,
+    out: Out = Path("results"),
+    seeds: Seeds = None,
+    workers: Workers = TWO_AT_MOST,
+    fast: Fast = False,
+) -> None:
+    """Run an experiment, or what is left of it, then print and save its table and plot."""
+    experiment = _find(name, context)
+    settings, store = _prepare(experiment, name, out, seeds, fast)
+    from benchmarks.runner import Runner
+
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        with Runner(experiment.run_cell, store, workers) as run_cells:
+            outcome = experiment.run(settings, run_cells)
+    except KeyboardInterrupt:
+        console.print(f"Stopped. What is finished is in {store.folder}; the same command goes on.")
+        raise typer.Exit(130) from None
+    _show(outcome, store)
+
+
+@app.command()
+def report(
+    context: typer.Context,
+    name: Name,
+    out: Out = Path("results"),
+    seeds: Seeds = None,
+    fast: Fast = False,
+) -> None:
+    """Print and save the table and plot of an experiment that was run, without running any."""
+    experiment = _find(name, context)
+    settings, store = _prepare(experiment, name, out, seeds, fast)
+
+    def look_up(title: str, cells: Iterable[Cell]) -> dict[Cell, Result]:
+        found = {cell: store.load(cell) for cell in cells}
+        missing = sum(result is None for result in found.values())
+        if missing:
+            console.print(
+                f"{missing} of {len(found)} runs of the part '{title}' are not in {store.folder}. "
+                f"Make them with: python -m benchmarks run {name}, and the same options."
+            )
+            raise typer.Exit(1)
+        return {cell: result for cell, result in found.items() if result is not None}
+
+    _show(experiment.run(settings, look_up), store)
+
+
+@app.command(name="list")
+def list_all() -> None:
+    """Show the experiments and the methods they compare."""
+    from benchmarks.experiments import EXPERIMENTS
+    from benchmarks.methods import METHODS
+
+    experiments = Table("experiment", "what it is", title="Experiments")
+    for name, experiment in EXPERIMENTS.items():
+        experiments.add_row(name, experiment.DESCRIPTION)
+    methods = Table("method", "what it does", "code", "λ is chosen", title="Methods")
+    for name, method in METHODS.items():
+        chosen = "yes" if method.has_lambda else "has none"
+        methods.add_row(name, method.description, method.source, chosen)
+    console.print(experiments, methods)
+
+
+def _find(name: str, context: typer.Context) -> ModuleType:
+    """Look an experiment up, or help to find the one that is meant."""
+    from benchmarks.experiments import EXPERIMENTS
+
+    if name in EXPERIMENTS:
+        return EXPERIMENTS[name]
+    console.print(context.get_help())
+    near = difflib.get_close_matches(name, EXPERIMENTS, n=1, cutoff=0.4)
+    hint = f" Did you mean '{near[0]}'?" if near else ""
+    known = ", ".join(EXPERIMENTS)
+    raise typer.BadParameter(f"no experiment is called '{name}'.{hint} There are: {known}.")
+
+
+def _prepare(
+    experiment: ModuleType, name: str, out: Path, seeds: int | None, fast: bool
+) -> tuple[Any, Store]:
+    """Settle the settings, and where the results go: a trial never mixes with the real thing."""
+    settings = experiment.FAST if fast else experiment.SETTINGS
+    if seeds is not None:
+        settings = replace(settings, seeds=tuple(range(seeds)))
+    return settings, Store(out / (f"{name}-fast" if fast else name), asdict(settings))
+
+
+def _show(outcome: Any, store: Store) -> None:
+    from benchmarks.plot import plot_accuracy
+    from benchmarks.report import write_report
+
+    write_report(
+        replace(outcome, remarks=[*outcome.remarks, store.origin()]), store.folder, console
+    )
+    picture = store.folder / f"{store.folder.name}.png"
+    plot_accuracy(outcome, picture)
+    console.print(f"Saved: {store.folder / 'table.md'}, table.csv and {picture.name}")
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt

@@ -1,0 +1,5 @@
+"""The experiments, by the name that ``python -m benchmarks run`` knows them by."""
+
+from benchmarks.experiments import digits
+
+EXPERIMENTS = {"digits": digits}

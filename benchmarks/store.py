@@ -1,0 +1,92 @@
+"""A folder of finished cells, one JSON file each, whole or not there."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from benchmarks.cell import Cell, Result
+
+_log = logging.getLogger(__name__)
+
+
+class Store:
+    """Finished cells on disk.
+
+    :param folder: where the files lie; it is made if need be.
+    :param settings: the hyper-parameters of the whole experiment, written into every file.
+    """
+
+    def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
+        self.folder = folder
+        self.settings = settings
+        self._origins: dict[str, None] = {}  # an ordered set
+
+    def origin(self) -> str:
+        """Say which versions made the results that went through here."""
+        mixed = " Results of unlike versions are mixed: delete the folder to start afresh."
+        return f"Made with {'; '.join(self._origins)}.{mixed if len(self._origins) > 1 else ''}"
+
+    def path(self, cell: Cell) -> Path:
+        """Where ``cell`` is or will be kept."""
+        return self.folder / f"{cell.name}.json"
+
+    def save(self, cell: Cell, result: Result) -> None:
+        """Write a file in one step, so that nobody ever sees half of one."""
+        origin = _versions()
+        self._origins[origin] = None
+        content = {
+            "cell": asdict(cell),
+            "result": asdict(result),
+            "experiment": self.settings,
+            "versions": origin,
+        }
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.path(cell)
+        draft = path.with_suffix(f".{os.getpid()}.tmp")
+        with draft.open("w", encoding="utf-8") as file:
+            json.dump(content, file, indent=1, allow_nan=False)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+
+    def load(self, cell: Cell) -> Result | None:
+        """Read a finished cell.
+
+        A file that is damaged, or is not about this cell, is moved aside with a warning.
+
+        :return: its result, or None if there is none yet.
+        """
+        path = self.path(cell)
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            if content["cell"] != asdict(cell):
+                raise ValueError("it is about another cell")
+            result = Result(**content["result"])
+            self._origins[content["versions"]] = None
+            return result
+        except FileNotFoundError:
+            return None
+        except (ValueError, KeyError, TypeError) as error:
+            aside = path.with_suffix(".json.unreadable")
+            path.replace(aside)
+            _log.warning("%s cannot be used (%s): moved to %s", path, error, aside.name)
+            return None
+
+
+def _versions() -> str:
+    """Name the versions that results may depend on."""
+    found = [f"Python {platform.python_version()}"]
+    for package in ("torch", "avalanche-lib", "avalanche-mas"):
+        try:
+            found.append(f"{package} {version(package)}")
+        except PackageNotFoundError:  # a source tree that was not installed
+            found.append(f"{package} not installed")
+    return ", ".join(found)

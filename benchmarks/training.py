@@ -1,0 +1,101 @@
+"""One training run: a method learns a benchmark, and everything about it is measured."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from avalanche.benchmarks import CLScenario
+from avalanche.training.determinism.rng_manager import RNGManager
+from avalanche.training.plugins import EvaluationPlugin, SupervisedPlugin
+from avalanche.training.supervised import JointTraining
+from avalanche.training.templates import SupervisedTemplate
+from torch import nn
+
+from avalanche_mas.evaluation import AccuracyMatrix, final_accuracy, forgetting, method_memory
+from benchmarks.cell import Result, Training
+from benchmarks.methods import Method
+
+_EVALUATION_BATCH = 500  # speed only: the model is evaluated sample by sample all the same
+
+
+class _Mark(SupervisedPlugin):
+    """Notes when its turn comes at the end of an experience."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.times: list[float] = []
+
+    def after_training_exp(self, strategy: SupervisedTemplate, **kwargs: object) -> None:
+        """Note the time."""
+        self.times.append(time.perf_counter())
+
+
+def train_and_measure(
+    benchmark: CLScenario,
+    stream: str,
+    make_model: Callable[[], nn.Module],
+    method: Method,
+    lam: float | None,
+    training: Training,
+    seed: int,
+) -> Result:
+    """Train a fresh model on a benchmark's ``train`` stream, then and in between score it.
+
+    :param benchmark: what to learn.
+    :param stream: the name of the stream that accuracies are measured on.
+    :param make_model: makes the untrained model; called after seeding.
+    :param method: how to learn it.
+    :param lam: the method's strength.
+    :param training: the hyper-parameters that do not depend on the method.
+    :param seed: of all random numbers drawn here.
+    :return: the measurements. With joint training the accuracy matrix has its last row only.
+    """
+    RNGManager.set_random_seeds(seed)
+    model = make_model()
+    matrix = AccuracyMatrix(stream)
+    begin, end = _Mark(), _Mark()  # around the method's plugins: callbacks run in this order
+    strategy = method.strategy(
+        model=model,
+        optimizer=torch.optim.SGD(
+            model.parameters(), lr=training.learning_rate, momentum=training.momentum
+        ),
+        criterion=nn.CrossEntropyLoss(),
+        train_mb_size=training.batch_size,
+        train_epochs=training.epochs,
+        eval_mb_size=_EVALUATION_BATCH,
+        plugins=[begin, *method.plugins(lam), end],
+        evaluator=EvaluationPlugin(matrix, loggers=[]),
+    )
+    experiences = list(benchmark.train_stream)
+    joint = issubclass(method.strategy, JointTraining)
+    # Only experiences that were trained are evaluated: Avalanche gives a multi-head model a head
+    # for any experience it is evaluated on, and its MASPlugin halves Ω of a head it has met.
+    steps = [experiences] if joint else [[experience] for experience in experiences]
+    seconds = 0.0
+    for i, step in enumerate(steps):
+        started = time.perf_counter()
+        strategy.train(step)
+        seconds += time.perf_counter() - started
+        strategy.eval(benchmark.streams[stream][: len(experiences) if joint else i + 1])
+    R = matrix.result()
+    return Result(
+        accuracy=[[None if np.isnan(entry) else float(entry) for entry in row] for row in R],
+        final_accuracy=final_accuracy(R),
+        forgetting=None if joint else forgetting(R),
+        train_seconds=seconds,
+        consolidation_seconds=float(np.sum(np.subtract(end.times, begin.times))),
+        memory_bytes=method_memory(strategy),
+        weights_sha256=_digest(model),
+    )
+
+
+def _digest(model: nn.Module) -> str:
+    """Hash a model's parameters: equal only if every bit of them is."""
+    digest = hashlib.sha256()
+    for _, parameter in model.named_parameters():
+        digest.update(parameter.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,29 @@
+"""What every test starts from: a known seed, one thread, no display."""
+
+import os
+
+# Before torch and matplotlib are imported, and passed on to the processes that tests start.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+import hypothesis
+import pytest
+import torch
+from avalanche.training.determinism.rng_manager import RNGManager
+
+torch.set_num_threads(1)
+
+# The first example of a test may have to import or compile something: no deadline for one example.
+hypothesis.settings.register_profile("local", deadline=None)
+# In CI every run draws the same examples, so that a failure there is the fault of the change.
+hypothesis.settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
+hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "local")
+
+
+@pytest.fixture(autouse=True)
+def _same_start():
+    """Seed Python, NumPy and PyTorch, and give back the default dtype that a test changed."""
+    dtype = torch.get_default_dtype()
+    RNGManager.set_random_seeds(0)
+    yield
+    torch.set_default_dtype(dtype)
