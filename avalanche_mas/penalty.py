@@ -207,13 +207,13 @@ def step_size(optimizer: Optimizer, group: Mapping[str, Any], parameter: Tensor)
     check_proximal(optimizer)
     lr = float(group["lr"])
     if isinstance(optimizer, SGD):
-        momentum = group["momentum"]
-        return lr * (1 - group["dampening"]) / (1 - momentum) if momentum else lr
+        momentum, dampening = float(group["momentum"]), float(group["dampening"])
+        return lr * (1 - dampening) / (1 - momentum) if momentum else lr
     state = optimizer.state[parameter]
     second = state["max_exp_avg_sq" if group["amsgrad"] else "exp_avg_sq"]
     correction = 1 - group["betas"][1] ** float(state["step"])
     root: Tensor = (second / correction).sqrt()
-    return lr / (root + group["eps"])
+    return root.add_(float(group["eps"])).reciprocal_().mul_(lr)
 
 
 def supports_proximal(optimizer: Optimizer) -> bool:
@@ -258,4 +258,4 @@ def _blocks(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
         return
     flat = [t.as_strided((t.numel(),), (1,), t.storage_offset()) for t in tensors]
     size = _BLOCK if first.device.type == "cpu" else max(1, first.numel())
-    yield from zip(*(t.split(size) for t in flat), strict=True)
+    yield from zip(*(torch.split(t, size) for t in flat), strict=True)

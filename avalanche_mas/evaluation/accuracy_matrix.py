@@ -14,7 +14,7 @@ from avalanche.training.templates import SupervisedTemplate
 from numpy.typing import ArrayLike, NDArray
 
 
-class AccuracyMatrix(PluginMetric):
+class AccuracyMatrix(PluginMetric):  # type: ignore[misc]
     """Fills R while a strategy is trained and evaluated; give it to an ``EvaluationPlugin``.
 
     Each call of ``strategy.eval`` after an experience was trained writes into the row of that

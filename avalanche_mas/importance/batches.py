@@ -31,8 +31,10 @@ def iterate_batches(
     :raises TypeError: if ``data`` is none of these.
     """
     if isinstance(data, Tensor):
-        batches: Iterable[Any] = data.split(batch_size)
-    elif isinstance(data, Dataset) or (hasattr(data, "__getitem__") and hasattr(data, "collate_fn")):
+        batches: Iterable[Any] = torch.split(data, batch_size)
+    elif isinstance(data, Dataset) or (
+        hasattr(data, "__getitem__") and hasattr(data, "collate_fn")
+    ):
         batches = _loader(data, batch_size, num_workers, max_samples)
     elif isinstance(data, Iterable):
         batches = data
@@ -55,21 +57,21 @@ def iterate_batches(
 
 def count_batches(data: Any, batch_size: int, max_samples: int | None) -> int | None:
     """How many batches :func:`iterate_batches` will give, where that can be known."""
-    samples = len(data) if isinstance(data, (Dataset, Tensor)) and hasattr(data, "__len__") else None
+    samples = (
+        len(data) if isinstance(data, (Dataset, Tensor)) and hasattr(data, "__len__") else None
+    )
     if samples is None:
         return len(data) if hasattr(data, "__len__") else None
     return -(-min(samples, max_samples or samples) // batch_size)
 
 
-def _loader(
-    data: Any, batch_size: int, num_workers: int, max_samples: int | None
-) -> Iterable[Any]:
+def _loader(data: Any, batch_size: int, num_workers: int, max_samples: int | None) -> Iterable[Any]:
     collate = getattr(data, "collate_fn", None)
-    if max_samples is not None and not isinstance(data, IterableDataset):
-        if max_samples < len(data):
-            generator = torch.Generator().manual_seed(0)
-            chosen = torch.randperm(len(data), generator=generator)[:max_samples]
-            data = Subset(data, chosen.sort().values.tolist())
+    sized = not isinstance(data, IterableDataset)
+    if max_samples is not None and sized and max_samples < len(data):
+        generator = torch.Generator().manual_seed(0)
+        chosen = torch.randperm(len(data), generator=generator)[:max_samples]
+        data = Subset(data, chosen.sort().values.tolist())
     return DataLoader(data, batch_size, num_workers=num_workers, collate_fn=collate)
 
 
@@ -86,18 +88,13 @@ def model_input(batch: Any) -> Any:
         return {name: value for name, value in batch.items() if name not in _LABELS}
     if isinstance(batch, (tuple, list)) and batch and isinstance(batch[0], Tensor):
         return batch[0]
-    kind = f"{type(batch).__name__} of {type(batch[0]).__name__}" if _nonempty(batch) else (
-        f"an empty {type(batch).__name__}" if isinstance(batch, (tuple, list)) else
-        type(batch).__name__
-    )
+    kind = type(batch).__name__
+    if isinstance(batch, (tuple, list)):
+        kind += f" of {type(batch[0]).__name__}" if batch else " of nothing"
     raise TypeError(
-        f"a batch must be a tensor x, a tuple (x, ...) or a dict of tensors, got {kind}. "
+        f"a batch must be a tensor x, a tuple (x, ...) or a dict of tensors, got a {kind}. "
         "Pass forward=lambda model, batch: ... to say how it goes through the model."
     )
-
-
-def _nonempty(batch: Any) -> bool:
-    return isinstance(batch, (tuple, list)) and len(batch) > 0
 
 
 def call_model(model: nn.Module, inputs: Any) -> Any:

@@ -87,16 +87,30 @@ def estimate_importance(
     engines: dict[str, _MakeEngine] = {
         "auto": Exact if output == "norm" else partial(reference.VmapOrLoop, output=output),
         "exact": Exact,
-        "vmap": lambda network, parameters: partial(_run, reference.vmap, network, parameters, output),
-        "loop": lambda network, parameters: partial(_run, reference.loop, network, parameters, output),
-        "batch": lambda network, parameters: partial(_run, reference.batch, network, parameters, output),
+        "vmap": lambda network, parameters: partial(
+            _run, reference.vmap, network, parameters, output
+        ),
+        "loop": lambda network, parameters: partial(
+            _run, reference.loop, network, parameters, output
+        ),
+        "batch": lambda network, parameters: partial(
+            _run, reference.batch, network, parameters, output
+        ),
     }
     if engine not in engines:
         raise ValueError(f"engine must be one of {', '.join(engines)}; got {engine!r}")
     if output == "vector" and engine in ("exact", "batch"):
         raise ValueError(f"engine={engine!r} measures output='norm' only; use engine='auto'")
     return _estimate(
-        engines[engine], model, data, forward, batch_size, num_workers, max_samples, device, progress
+        engines[engine],
+        model,
+        data,
+        forward,
+        batch_size,
+        num_workers,
+        max_samples,
+        device,
+        progress,
     )
 
 
@@ -121,7 +135,7 @@ def estimate_local_importance(
     is dropped, as in Eq. 7.
 
     Parameters, return value and errors are those of :func:`estimate_importance`. Parameters outside
-    linear, convolutional and normalisation layers get Ω = 0, and a warning names them.
+    linear, convolutional, normalisation and embedding layers get Ω = 0, and a warning names them.
     """
     return _estimate(
         Local, model, data, forward, batch_size, num_workers, max_samples, device, progress

@@ -7,7 +7,7 @@ forgotten again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -28,7 +28,7 @@ from avalanche_mas.importance.rules.registry import (
     samples_back,
     samples_first,
 )
-from avalanche_mas.importance.tracking import Plan, make_plan
+from avalanche_mas.importance.tracking import REPEATING, Plan, make_plan
 
 _CHECKED_SAMPLES = 3
 
@@ -50,7 +50,8 @@ class Exact:
         self.unruled: dict[str, str] = {
             name: "its memory is not dense"
             for name, parameter in parameters.items()
-            if overlaps_itself(parameter) or torch.empty_like(parameter).stride() != parameter.stride()
+            if overlaps_itself(parameter)
+            or torch.empty_like(parameter).stride() != parameter.stride()
         }
         self._plan: Plan | None = None
         self._checked: set[tuple[object, ...]] = set()
@@ -63,7 +64,10 @@ class Exact:
         if not ruled:
             self._plan = self._planned(batch, size)
             ruled = self._plan is not None and self._measure(self._plan, batch, size, total)
-        self._fall_back(batch, total, self.unruled if ruled else self.parameters)
+        if not ruled:
+            for name in self.parameters:
+                self.unruled.setdefault(name, "the network runs other operations for a batch")
+        self._fall_back(batch, total)
 
     def _planned(self, batch: Any, size: int) -> Plan | None:
         plan = make_plan(self.network, self.parameters, batch, size)
@@ -99,8 +103,8 @@ class Exact:
         measurement.finish()
         return True
 
-    def _fall_back(self, batch: Any, total: dict[str, Tensor], names: Iterable[str]) -> None:
-        self._slow.parameters = {name: self.parameters[name] for name in names}
+    def _fall_back(self, batch: Any, total: dict[str, Tensor]) -> None:
+        self._slow.parameters = {name: self.parameters[name] for name in self.unruled}
         if self._slow.parameters:
             self._slow(batch, total)
 
@@ -217,7 +221,7 @@ class _Backward(Measurement):
             or not isinstance(result, Tensor)
             or axis is None
             or axis.per_sample != 1
-            or name_of(call.function) not in _REPEATING
+            or name_of(call.function) not in REPEATING
             or result.select(axis.dim, 0).numel() != parameters[0].numel()
         ):
             raise NoRule("a parameter spread over the samples")
@@ -240,13 +244,12 @@ def _own(output: Tensor) -> Tensor:
     return output.clone() if output._is_view() else output
 
 
-_REPEATING = {"expand", "expand_as", "broadcast_to", "repeat", "tile"}
-
-
 def _is_inplace(call: Call) -> bool:
     name = name_of(call.function)
-    return "out" in call.kwargs or (name.endswith("_") and not name.endswith("__")) or (
-        name.startswith("__i") and name.endswith("__")
+    return (
+        "out" in call.kwargs
+        or (name.endswith("_") and not name.endswith("__"))
+        or (name.startswith("__i") and name.endswith("__"))
     )
 
 

@@ -114,7 +114,11 @@ class Importance(Mapping[str, Tensor]):
         :param path: where to; conventionally ``*.safetensors``.
         """
         path = Path(path)
-        metadata = {"format": _FORMAT, "version": str(_VERSION), "samples": json.dumps(self.samples)}
+        metadata = {
+            "format": _FORMAT,
+            "version": str(_VERSION),
+            "samples": json.dumps(self.samples),
+        }
         tensors = {name: omega.contiguous().cpu() for name, omega in self.items()}
         descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         os.close(descriptor)
@@ -148,8 +152,8 @@ class Importance(Mapping[str, Tensor]):
                     )
                 if int(metadata["version"]) > _VERSION:
                     raise ValueError(
-                        f"{path} has format version {metadata['version']}; this avalanche_mas reads "
-                        f"versions up to {_VERSION}. Upgrade avalanche_mas to load it."
+                        f"{path} has format version {metadata['version']}; this avalanche_mas "
+                        f"reads versions up to {_VERSION}. Upgrade avalanche_mas to load it."
                     )
                 omega = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         except SafetensorError as error:
@@ -203,8 +207,8 @@ def grow(old: Tensor, shape: torch.Size, name: str) -> Tensor:
         return old
     if old.dim() != len(shape) or any(a > b for a, b in zip(old.shape, shape, strict=True)):
         raise ValueError(
-            f"parameter {name!r} went from shape {tuple(old.shape)} to {tuple(shape)}: only growing "
-            "parameters can keep their importance. Is this the importance of another model?"
+            f"parameter {name!r} went from shape {tuple(old.shape)} to {tuple(shape)}: only "
+            "growing parameters can keep their importance. Is this the importance of another model?"
         )
     new = old.new_zeros(shape)
     new[tuple(slice(size) for size in old.shape)] = old

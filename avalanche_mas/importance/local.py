@@ -56,10 +56,10 @@ _CHECKED_SAMPLES = 3
 class Local:
     """The l-MAS engine: adds Σ_k |½ ∂‖F_l(x_k)‖²/∂θ_l| of each batch it is called with.
 
-    A layer is an operation that has a rule (linear, convolution, normalisation). An elementwise
-    activation that directly follows belongs to it, and so does a BatchNorm between the two; a
-    layer without activation is linear, f(z) = z. Parameters used by other operations have no
-    layer of their own: their Ω stays zero, and a warning names them.
+    A layer is an operation that has a rule (:mod:`.rules`): linear, convolution, normalisation,
+    embedding. An elementwise activation that directly follows belongs to it, and so does a
+    BatchNorm between the two; a layer without activation is linear, f(z) = z. Parameters used by
+    other operations have no layer of their own: their Ω stays zero, and a warning names them.
 
     :param network: F.
     :param parameters: canonical name → parameter to measure.

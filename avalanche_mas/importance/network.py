@@ -51,8 +51,8 @@ def output_tensors(output: Any, size: int) -> list[Tensor]:
     for tensor in tensors:
         if not tensor.is_floating_point():
             raise TypeError(
-                f"the model returned a tensor of {tensor.dtype}: importance is the sensitivity of a "
-                "floating-point output. Pass forward= to choose the output to measure."
+                f"the model returned a tensor of {tensor.dtype}: importance is the sensitivity of "
+                "a floating-point output. Pass forward= to choose the output to measure."
             )
         if tensor.dim() == 0 or tensor.shape[0] != size:
             raise ValueError(

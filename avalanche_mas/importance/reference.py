@@ -48,7 +48,8 @@ def loop(
             for value in torch.cat([tensor.flatten() for tensor in outputs]):
                 for i, g in enumerate(_gradients(value, tensors)):
                     if g is not None:
-                        squares[i] = g.square() + (0 if squares[i] is None else squares[i])
+                        before = squares[i]
+                        squares[i] = g.square() if before is None else before + g.square()
             sample = [s if s is None else s.sqrt() for s in squares]
         for name, importance in zip(parameters, sample, strict=True):
             if importance is not None:

@@ -20,7 +20,10 @@ from torch.utils._pytree import tree_leaves
 
 from avalanche_mas.importance.batches import take
 from avalanche_mas.importance.network import Network
-from avalanche_mas.importance.rules.registry import Axis
+from avalanche_mas.importance.rules.registry import Axis, name_of
+
+REPEATING = {"expand", "expand_as", "broadcast_to", "repeat", "tile"}
+"""Operations that may give every sample a copy of a parameter, such as a class token."""
 
 _UNCLEAR = Axis(-1, 0)  # a tensor that changes with the number of samples in no simple way
 
@@ -75,7 +78,7 @@ class Tracker(TorchFunctionMode):
         self.parameters = parameters
         self._places: dict[int, list[tuple[int, int, str]]] = {}
         for name, parameter in parameters.items():
-            start = parameter.storage_offset()
+            start = int(parameter.storage_offset())
             place = (start, start + parameter.numel(), name)
             self._places.setdefault(parameter.untyped_storage().data_ptr(), []).append(place)
 
@@ -145,6 +148,8 @@ class _Probe(Tracker):
     ) -> Any:
         shapes = _shapes(leaves)
         result = function(*args, **kwargs)
+        if name_of(function) in REPEATING:
+            result = result.clone()  # the copies belong to the samples, no more to the parameter
         outputs = [leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor)]
         is_view = all(self.find(output) for output in outputs)
         self.seen.append((function, names, shapes, _shapes(outputs), is_view))
@@ -184,9 +189,7 @@ def _shapes(leaves: list[Any]) -> list[torch.Size | None]:
     return [leaf.shape if isinstance(leaf, Tensor) else None for leaf in leaves]
 
 
-def _axes(
-    two: list[torch.Size | None], three: list[torch.Size | None]
-) -> tuple[Axis | None, ...]:
+def _axes(two: list[torch.Size | None], three: list[torch.Size | None]) -> tuple[Axis | None, ...]:
     if len(two) != len(three):
         return (_UNCLEAR,)
     return tuple(_axis(a, b) for a, b in zip(two, three, strict=True))

@@ -30,7 +30,7 @@ def untouched(model: nn.Module, data: Any = None) -> Iterator[None]:
     buffers = [(module, dict(module._buffers)) for module in model.modules()]
     generators = [(generator, generator.get_state()) for generator in _generators(data)]
     rng = torch.get_rng_state(), numpy.random.get_state(), random.getstate()
-    cuda = torch.cuda.is_available() and torch.cuda.is_initialized()
+    cuda = torch.cuda.is_available()
     cuda_rng = torch.cuda.get_rng_state_all() if cuda else []
     try:
         with ExitStack() as stack:

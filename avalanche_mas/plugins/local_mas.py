@@ -16,8 +16,8 @@ class LocalMASPlugin(RegularizationPlugin):
 
     For a ReLU layer Ω_ij is the mean of y_j y_i, Hebb's rule (Eq. 7); the factor 2 of the
     derivative ∂‖F_l‖²/∂θ_l is dropped as there, so the same λ protects half as strongly as with the
-    derivative itself. Parameters outside linear, convolutional and normalisation layers are not
-    protected, and a warning names them.
+    derivative itself. Parameters outside linear, convolutional, normalisation and embedding layers
+    are not protected, and a warning names them.
 
     Parameters are those of :class:`RegularizationPlugin`.
     """

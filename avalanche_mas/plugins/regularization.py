@@ -38,8 +38,8 @@ class RegularizationPlugin(SupervisedPlugin):  # type: ignore[misc]
         experience's benchmark, whose experience i is used; several names, whose samples form one
         mean; or a function ``experience -> dataset``, which may be unlabelled. Evaluation
         transforms are used, labels are not read.
-    :param accumulate: ``"sum"`` of the tasks' Ω (the paper), their ``"mean"``, or a decay in (0, 1):
-        Ω = decay·Ω_old + (1−decay)·Ω_new.
+    :param accumulate: ``"sum"`` of the tasks' Ω (the paper), their ``"mean"``, or a decay in
+        (0, 1): Ω = decay·Ω_old + (1−decay)·Ω_new.
     :param step: ``"proximal"`` (stable for every λ; SGD, Adam, AdamW), ``"gradient"`` (as the
         paper's code; any optimizer), or ``"auto"``: proximal where possible.
     :param batch_size: samples per batch of the measurement; None for the strategy's
@@ -129,7 +129,10 @@ class RegularizationPlugin(SupervisedPlugin):  # type: ignore[misc]
         if self.penalty is None:
             return
         self.penalty.bind(strategy.model)
-        if not self._proximal(strategy) and (ratio := self.penalty.stiffness(strategy.optimizer)) > 1:
+        if (
+            not self._proximal(strategy)
+            and (ratio := self.penalty.stiffness(strategy.optimizer)) > 1
+        ):
             warnings.warn(
                 f"the penalty's gradient will diverge: lr * lambda_reg * max(omega) is {ratio:.3g} "
                 "times what this optimizer is stable for. Use step='proximal', a smaller "
@@ -178,5 +181,3 @@ class RegularizationPlugin(SupervisedPlugin):  # type: ignore[misc]
         return self.step == "proximal" or (
             self.step == "auto" and supports_proximal(strategy.optimizer)
         )
-
-

@@ -105,7 +105,7 @@ def _forward(model: nn.Module, batch: Any) -> Any:
 
 def _by_task(x: Tensor, tasks: Tensor) -> Iterator[tuple[Tensor, int]]:
     size = batch_size_of(x)
-    for task in tasks.unique().tolist():
+    for task in torch.unique(tasks).tolist():
         yield take(x, torch.nonzero(tasks == task).flatten(), size), task
 
 
@@ -126,8 +126,8 @@ def _dataset(experience: Any, stream: str) -> Any:
     benchmark = getattr(own, "benchmark", None)
     if benchmark is None:
         raise ValueError(
-            f"cannot find stream {stream!r}: the experience does not know its benchmark (Avalanche's "
-            "benchmark_from_datasets leaves it out). Pass streams=lambda experience: "
+            f"cannot find stream {stream!r}: the experience does not know its benchmark "
+            "(Avalanche's benchmark_from_datasets leaves it out). Pass streams=lambda experience: "
             f"benchmark.{stream}_stream[experience.current_experience].dataset instead."
         )
     streams = benchmark.streams

@@ -16,7 +16,17 @@ alone (:mod:`~avalanche_mas.importance.local`) is no concern of the rule. An ope
 rule, or whose rule raises :class:`NoRule`, is vectorised over samples instead.
 """
 
-from avalanche_mas.importance.rules import conv, linear, norm
+from avalanche_mas.importance.rules import conv, embedding, linear, norm
 from avalanche_mas.importance.rules.registry import Call, Gradients, NoRule, find_rule, rule
 
-__all__ = ["Call", "Gradients", "NoRule", "conv", "find_rule", "linear", "norm", "rule"]
+__all__ = [
+    "Call",
+    "Gradients",
+    "NoRule",
+    "conv",
+    "embedding",
+    "find_rule",
+    "linear",
+    "norm",
+    "rule",
+]

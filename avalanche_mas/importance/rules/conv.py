@@ -27,7 +27,9 @@ class Convolution(PerSample):
         ``aten::convolution`` takes them.
     """
 
-    def __init__(self, x: Tensor, delta: Tensor, weight: Tensor, options: tuple[object, ...]) -> None:
+    def __init__(
+        self, x: Tensor, delta: Tensor, weight: Tensor, options: tuple[object, ...]
+    ) -> None:
         super().__init__(x.shape[0])
         self.x, self.delta, self.weight, self.options = x, delta, weight, options
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar
 
+import torch
 from torch import Tensor
 
 from avalanche_mas.importance.per_sample import PerSample
@@ -84,7 +85,8 @@ class Call:
 
 def samples_first(tensor: Tensor, axis: Axis, size: int) -> Tensor:
     """(..., B·m, ...) → (B, ..., m, ...)."""
-    return tensor.unflatten(axis.dim, (size, axis.per_sample)).movedim(axis.dim, 0)
+    split = torch.unflatten(tensor, axis.dim, (size, axis.per_sample))
+    return split.movedim(axis.dim, 0)
 
 
 def samples_back(tensor: Tensor, axis: Axis) -> Tensor:
@@ -126,4 +128,3 @@ def overlaps_itself(tensor: Tensor) -> bool:
                 return True
             extent = stride * (size - 1) + extent
     return False
-

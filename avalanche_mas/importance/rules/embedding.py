@@ -1,0 +1,68 @@
+"""y_t = W[i_t]: ∂/∂W[v] = Σ of δ_t over the positions t of a sample at which v occurs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from avalanche_mas.importance.per_sample import PerSample
+from avalanche_mas.importance.rules.registry import Call, Gradients, NoRule, rule
+
+
+class Rows(PerSample):
+    """Gradients that are zero except in the rows that a sample looked up.
+
+    :param delta: (B, T, d), gradient at the looked-up rows.
+    :param index: (B, T), which rows.
+    :param rows: number of rows of the table.
+    """
+
+    def __init__(self, delta: Tensor, index: Tensor, rows: int) -> None:
+        super().__init__(index.shape[0])
+        self.delta, self.index, self.rows = delta, index, rows
+
+    def dense(self, start: int, stop: int) -> Tensor:
+        delta = self.delta[start:stop]
+        summed = delta.new_zeros((stop - start) * self.rows, delta.shape[-1])
+        summed.index_add_(0, self._keys(start, stop), delta.flatten(0, 1))
+        return summed.view(stop - start, self.rows, -1)
+
+    def add_abs(self, total: Tensor) -> None:
+        # one row for every pair (sample, word) that occurs, instead of the whole table per sample
+        keys, pair = torch.unique(self._keys(0, self.size), return_inverse=True)
+        summed = self.delta.new_zeros(keys.numel(), self.delta.shape[-1], dtype=total.dtype)
+        summed.index_add_(0, pair, self.delta.flatten(0, 1).to(total.dtype))
+        total.index_add_(0, keys % self.rows, summed.abs_())
+
+    def _keys(self, start: int, stop: int) -> Tensor:
+        sample = torch.arange(stop - start, device=self.index.device).unsqueeze(1)
+        return (sample * self.rows + self.index[start:stop]).flatten()
+
+
+@rule(functional.embedding)
+def embedding(
+    call: Call,
+    input: Tensor,
+    weight: Tensor,
+    padding_idx: int | None = None,
+    max_norm: float | None = None,
+    norm_type: float = 2.0,
+    scale_grad_by_freq: bool = False,
+    sparse: bool = False,
+) -> Gradients:
+    """Rule of ``F.embedding``, which ``nn.Embedding`` calls."""
+    if max_norm is not None or scale_grad_by_freq:
+        raise NoRule("an embedding that depends on how often or how far it is used")
+    index = call.samples(input).flatten(1)
+
+    def gradients(delta: Tensor) -> Iterator[tuple[Tensor | None, PerSample]]:
+        delta = delta.reshape(*index.shape, -1)
+        if padding_idx is not None:
+            padded = index == padding_idx % weight.shape[0]
+            delta = delta.masked_fill(padded.unsqueeze(-1), 0)
+        yield weight, Rows(delta, index, weight.shape[0])
+
+    return gradients
