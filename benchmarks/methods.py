@@ -24,36 +24,43 @@ class Method:
 
     :param description: one line for people.
     :param source: where the code is.
-    :param plugins: makes fresh plugins, given λ (None if the method has none).
-    :param has_lambda: whether it has a strength λ to choose.
+    :param make: makes fresh plugins of strength λ; None: no plugins, so no λ.
     :param strategy: the Avalanche strategy that is given the plugins.
     """
 
     description: str
     source: str
-    plugins: Callable[[float | None], list[SupervisedPlugin]]
-    has_lambda: bool = True
+    make: Callable[[float], list[SupervisedPlugin]] | None = None
     strategy: type[SupervisedTemplate] = Naive
 
+    @property
+    def has_lambda(self) -> bool:
+        """Whether there is a strength λ to choose."""
+        return self.make is not None
 
-def _none(lam: float | None) -> list[SupervisedPlugin]:
-    return []
+    def plugins(self, lam: float | None) -> list[SupervisedPlugin]:
+        """Make fresh plugins.
+
+        :param lam: the strength λ, or None if the method has none.
+        :raises ValueError: if a λ is missing or superfluous.
+        """
+        if self.make is not None and lam is not None:
+            return self.make(lam)
+        if self.make is None and lam is None:
+            return []
+        raise ValueError(f"λ is {lam}: {self.source} {'needs one' if self.make else 'has none'}")
 
 
 METHODS: dict[str, Method] = {
     "finetuning": Method(
         "trains on one experience after the other and protects nothing: the lower bound",
         "avalanche.training.Naive",
-        _none,
-        has_lambda=False,
     ),
     "joint": Method(
         # With task labels Avalanche fills mini-batches evenly from all tasks and repeats samples
         # of the smaller ones. Tasks here have almost equal sizes, so hardly any is repeated.
         "trains once on all experiences together: not continual, the upper bound",
         "avalanche.training.JointTraining",
-        _none,
-        has_lambda=False,
         strategy=JointTraining,
     ),
     "AvalancheEWC": Method(

@@ -61,7 +61,8 @@ def _draw(panel: Axes, outcome: Outcome, benchmark: str) -> None:
         std = 100 * np.std(curves, axis=0, ddof=1) if len(curves) > 1 else np.zeros_like(mean)
         style = _STYLES[method]
         panel.plot(steps, mean, label=method, **style)
-        panel.fill_between(steps, mean - std, mean + std, color=style["color"], alpha=0.15, lw=0)
+        low, high = mean - std, np.minimum(mean + std, 100)
+        panel.fill_between(steps, low, high, color=style["color"], alpha=0.1, lw=0)
     panel.set_title(f"{benchmark} digits")
     panel.set_xlabel("experiences learned")
     panel.set_xticks(steps)

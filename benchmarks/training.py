@@ -22,7 +22,7 @@ from benchmarks.methods import Method
 _EVALUATION_BATCH = 500  # speed only: the model is evaluated sample by sample all the same
 
 
-class _Mark(SupervisedPlugin):
+class _Mark(SupervisedPlugin):  # type: ignore[misc]
     """Notes when its turn comes at the end of an experience."""
 
     def __init__(self) -> None:
@@ -96,6 +96,6 @@ def train_and_measure(
 def _digest(model: nn.Module) -> str:
     """Hash a model's parameters: equal only if every bit of them is."""
     digest = hashlib.sha256()
-    for _, parameter in model.named_parameters():
+    for parameter in model.parameters():
         digest.update(parameter.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()

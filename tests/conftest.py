@@ -3,8 +3,8 @@
 import os
 
 # Before torch and matplotlib are imported, and passed on to the processes that tests start.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-os.environ.setdefault("MPLBACKEND", "Agg")
+os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["MPLBACKEND"] = "Agg"
 
 import hypothesis
 import pytest

@@ -166,8 +166,8 @@ def _estimate(
             "the model has no trainable floating-point parameters: there is nothing to measure. "
             "Importance is measured where requires_grad is True."
         )
-    total, samples = zeros(parameters), 0
     with untouched(model, data):
+        total, samples = zeros(parameters), 0
         measure = make_engine(network, parameters)
         batches = iterate_batches(data, batch_size, num_workers, max_samples)
         for batch in tqdm(

@@ -17,6 +17,8 @@ def linear(call: Call, input: Tensor, weight: Tensor, bias: Tensor | None = None
     """Rule of ``F.linear``, which ``nn.Linear`` calls."""
     if call.axis(input).dim == input.dim() - 1 or weight.dim() != 2:
         raise NoRule("samples along the contracted dimension")
+    if bias is not None and bias.shape != weight.shape[:1]:
+        raise NoRule("a bias that is broadcast")
     x = call.samples(input).flatten(1, -2)
 
     def gradients(delta: Tensor) -> Iterator[tuple[Tensor | None, PerSample]]:
