@@ -32,9 +32,7 @@ def iterate_batches(
     """
     if isinstance(data, Tensor):
         batches: Iterable[Any] = torch.split(data, batch_size)
-    elif isinstance(data, Dataset) or (
-        hasattr(data, "__getitem__") and hasattr(data, "collate_fn")
-    ):
+    elif _is_dataset(data):
         batches = _loader(data, batch_size, num_workers, max_samples)
     elif isinstance(data, Iterable):
         batches = data
@@ -48,21 +46,28 @@ def iterate_batches(
         if left is None:
             yield batch
             continue
-        if left <= 0:
-            return
         size = batch_size_of(batch)
         yield batch if size <= left else take(batch, slice(0, left), size)
         left -= size
+        if left <= 0:  # before the iterator is asked for a batch that nobody needs
+            return
 
 
 def count_batches(data: Any, batch_size: int, max_samples: int | None) -> int | None:
     """How many batches :func:`iterate_batches` will give, where that can be known."""
-    samples = (
-        len(data) if isinstance(data, (Dataset, Tensor)) and hasattr(data, "__len__") else None
+    if not hasattr(data, "__len__"):
+        return None
+    if not (isinstance(data, Tensor) or _is_dataset(data)):
+        return len(data)
+    samples = len(data) if max_samples is None else min(len(data), max_samples)
+    return -(-samples // batch_size)
+
+
+def _is_dataset(data: Any) -> bool:
+    """Avalanche's datasets are not PyTorch's, but have a ``collate_fn`` as well."""
+    return isinstance(data, Dataset) or (
+        hasattr(data, "__getitem__") and hasattr(data, "collate_fn")
     )
-    if samples is None:
-        return len(data) if hasattr(data, "__len__") else None
-    return -(-min(samples, max_samples or samples) // batch_size)
 
 
 def _loader(data: Any, batch_size: int, num_workers: int, max_samples: int | None) -> Iterable[Any]:
@@ -127,10 +132,15 @@ def take(batch: Any, samples: slice | Tensor, size: int) -> Any:
 
 
 def to_device(batch: Any, device: torch.device) -> Any:
-    """The batch with every tensor on ``device``."""
-    return tree_map(
-        lambda leaf: leaf.to(device, non_blocking=True) if isinstance(leaf, Tensor) else leaf, batch
-    )
+    """The batch with every tensor on ``device``, fit for autograd."""
+
+    def move(leaf: Any) -> Any:
+        if not isinstance(leaf, Tensor):
+            return leaf
+        moved = leaf.to(device, non_blocking=True)
+        return moved.clone() if moved.is_inference() else moved  # made in torch.inference_mode
+
+    return tree_map(move, batch)
 
 
 def _per_sample(leaf: Any, size: int) -> bool:

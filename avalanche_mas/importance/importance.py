@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
+import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -92,7 +92,7 @@ class Importance(Mapping[str, Tensor]):
         """
         if decay is not None and not 0.0 <= decay <= 1.0:
             raise ValueError(f"decay must lie in [0, 1], got {decay}")
-        total = dict(self)
+        total = {name: omega.clone() for name, omega in self.items()}
         for name, new in other.items():
             if name not in total:
                 total[name] = new.clone()
@@ -112,21 +112,26 @@ class Importance(Mapping[str, Tensor]):
         """Writes a safetensors file, atomically: an interruption leaves the old file in place.
 
         :param path: where to; conventionally ``*.safetensors``.
+        :raises FileNotFoundError: if its folder does not exist.
         """
         path = Path(path)
+        if not path.parent.is_dir():
+            raise FileNotFoundError(f"no folder {path.parent} to save an importance in; create it")
         metadata = {
             "format": _FORMAT,
             "version": str(_VERSION),
             "samples": json.dumps(self.samples),
         }
         tensors = {name: omega.contiguous().cpu() for name, omega in self.items()}
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        os.close(descriptor)
+        temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
         try:
+            temporary.touch()
+            mode = temporary.stat().st_mode
             save_file(tensors, temporary, metadata)
+            temporary.chmod(mode)  # save_file leaves a file that only its owner may read
             os.replace(temporary, path)
         except BaseException:
-            Path(temporary).unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
             raise
 
     @classmethod

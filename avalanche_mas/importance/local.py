@@ -31,6 +31,7 @@ _ELEMENTWISE = {
     functional.celu,
     functional.elu,
     functional.gelu,
+    functional.hardshrink,
     functional.hardsigmoid,
     functional.hardswish,
     functional.hardtanh,
@@ -38,13 +39,16 @@ _ELEMENTWISE = {
     functional.logsigmoid,
     functional.mish,
     functional.relu6,
+    functional.rrelu,
     functional.selu,
     functional.sigmoid,
     functional.silu,
     functional.softplus,
+    functional.softshrink,
     functional.softsign,
     functional.tanh,
     functional.tanhshrink,
+    functional.threshold,
     torch.sigmoid,
     torch.tanh,
     Tensor.sigmoid,
@@ -238,7 +242,9 @@ class _Forward(Measurement):
 
 
 _PASSIVE = {"__get__", "size", "dim", "numel", "stride", "is_contiguous", "is_floating_point"}
-"""Calls that look at a tensor without computing with it."""
+_PASSIVE |= {"dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout"}
+"""Calls that look at a tensor without computing with it, and dropout, which in eval mode returns
+the very tensor that it is given."""
 
 
 def _half_gradient(y: Tensor, z: Tensor) -> Tensor:

@@ -16,17 +16,17 @@ from torch import Tensor, nn
 def untouched(model: nn.Module, data: Any = None) -> Iterator[None]:
     """Eval mode inside, and afterwards as if nothing had happened, also after an exception.
 
-    Restored are: train/eval mode of every submodule, the bits of every buffer (BatchNorm
-    statistics), weights of embeddings that renormalise themselves when used (``max_norm``), RNG
-    states (torch on CPU and on every initialised GPU, numpy, ``random``, and the generators of a
-    ``DataLoader``), and cuDNN's switch. Parameters, ``.grad``, hooks and ``requires_grad`` are
-    never written in the first place.
+    Restored are: train/eval mode and attributes of every submodule (a forward pass may count or
+    cache), the bits of every buffer (BatchNorm statistics), weights of embeddings that renormalise
+    themselves when used (``max_norm``), RNG states (torch on CPU and on every GPU, numpy,
+    ``random``, and the generators of a ``DataLoader``), and cuDNN's switch. Parameters, ``.grad``,
+    hooks and ``requires_grad`` are never written in the first place.
 
     :param model: the model that will be run.
     :param data: the data that will be iterated, for the generators inside it.
     """
-    modes = [(module, module.training) for module in model.modules()]
     tensors = [(tensor, tensor.detach().clone()) for tensor in _written_by_forward(model)]
+    attributes = [(module, dict(vars(module))) for module in model.modules()]
     buffers = [(module, dict(module._buffers)) for module in model.modules()]
     generators = [(generator, generator.get_state()) for generator in _generators(data)]
     rng = torch.get_rng_state(), numpy.random.get_state(), random.getstate()
@@ -44,8 +44,9 @@ def untouched(model: nn.Module, data: Any = None) -> Iterator[None]:
             model.eval()
             yield
     finally:
-        for module, mode in modes:
-            module.training = mode
+        for module, held in attributes:
+            vars(module).clear()
+            vars(module).update(held)
         for module, held in buffers:
             module._buffers.clear()
             module._buffers.update(held)

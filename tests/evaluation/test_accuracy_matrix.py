@@ -79,18 +79,26 @@ def test_entries_equal_avalanches_own_experience_accuracy():
     assert len(np.unique(expected[~np.isnan(expected)])) > 3  # not a matrix of constants
 
 
-def test_only_models_that_finished_an_experience_have_a_row():
+@pytest.mark.parametrize("eval_every", [0, 1])  # after each experience; after each epoch
+def test_only_models_that_finished_an_experience_have_a_row(eval_every):
     benchmark = permuted_digits(2)
-    strategy, matrix = train_and_watch(Naive, train_epochs=2, eval_every=1)
+    strategy, matrix = train_and_watch(Naive, train_epochs=2, eval_every=eval_every)
     strategy.eval(benchmark.test_stream)  # before any training
     assert matrix.result().shape == (0, 0)
-    for experience in benchmark.train_stream:
-        strategy.train(experience, eval_streams=[benchmark.test_stream])  # evaluates all along
+    first, second = benchmark.train_stream
+    strategy.train(first, eval_streams=[benchmark.test_stream])
+    strategy.eval(benchmark.test_stream)
+    first_row = matrix.result()[0]
+    strategy.train(second, eval_streams=[benchmark.test_stream])
+    np.testing.assert_array_equal(matrix.result()[0], first_row)
     strategy.eval(benchmark.train_stream)  # another stream
-    by_period = matrix.result()
+    last_row = matrix.result()[-1]
     strategy.eval(benchmark.test_stream)
     assert matrix.result().shape == (2, 2)
-    np.testing.assert_array_equal(by_period, matrix.result())
+    if eval_every == 0:
+        np.testing.assert_array_equal(last_row, matrix.result()[-1])
+    else:  # the last epoch's evaluation came before the experience was finished
+        assert np.isnan(last_row).all()
 
 
 def test_joint_training_fills_one_row_and_reset_empties_it():

@@ -34,9 +34,7 @@ def gradients(value: Tensor, parameters: list[nn.Parameter]) -> list[Tensor]:
     if not value.requires_grad:
         return [torch.zeros_like(p) for p in parameters]
     found = torch.autograd.grad(value, parameters, allow_unused=True, retain_graph=True)
-    return [
-        torch.zeros_like(p) if g is None else g for p, g in zip(parameters, found, strict=True)
-    ]
+    return [torch.zeros_like(p) if g is None else g for p, g in zip(parameters, found, strict=True)]
 
 
 def naive_importance(

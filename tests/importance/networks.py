@@ -173,7 +173,7 @@ def windows_of_samples():
         x = torch.tanh(self.norm(self.conv(x))).flatten(1)
         return self.head(x).view(-1, 8)
 
-    parts = dict(conv=nn.Conv2d(3, 4, 3), norm=nn.GroupNorm(2, 4), head=nn.Linear(16, 2))
+    parts = {"conv": nn.Conv2d(3, 4, 3), "norm": nn.GroupNorm(2, 4), "head": nn.Linear(16, 2)}
     return module(forward, **parts), torch.randn(N, 4, 3, 4, 4)
 
 
@@ -202,7 +202,7 @@ def layernorm():
     def forward(self, x):
         return self.b(torch.tanh(self.second(self.a(self.first(x)))))
 
-    norms = dict(first=nn.LayerNorm([4, 5]), second=nn.LayerNorm(6))
+    norms = {"first": nn.LayerNorm([4, 5]), "second": nn.LayerNorm(6)}
     return module(forward, a=nn.Linear(5, 6), b=nn.Linear(6, 2), **norms), torch.randn(N, 4, 5)
 
 
@@ -247,7 +247,7 @@ def conv_and_norm_used_thrice():
             x = F.relu(self.norm(self.conv(x)) if i else self.conv(x))
         return x.mean((2, 3))
 
-    parts = dict(stem=nn.Conv2d(3, 4, 3), conv=nn.Conv2d(4, 4, 3, padding=1))
+    parts = {"stem": nn.Conv2d(3, 4, 3), "conv": nn.Conv2d(4, 4, 3, padding=1)}
     return module(forward, norm=nn.BatchNorm2d(4), **parts), images()
 
 
@@ -298,9 +298,9 @@ def two_parameters_one_memory():
 @network(slow=("weight",))
 def parameter_with_gaps():
     wide = torch.randn(4, 10, dtype=torch.float64)
-    return module(lambda self, x: torch.tanh(F.linear(x, self.weight)), weight=nn.Parameter(
-        wide[:, ::2]
-    )), torch.randn(N, 5)
+    return module(
+        lambda self, x: torch.tanh(F.linear(x, self.weight)), weight=nn.Parameter(wide[:, ::2])
+    ), torch.randn(N, 5)
 
 
 @network()
@@ -338,7 +338,7 @@ def scale_and_bias():
     def forward(self, x):
         return torch.tanh(self.layer(x) * self.scale + self.bias) * self.temperature
 
-    parts = dict(scale=free(4), bias=free(1, 4), temperature=nn.Parameter(torch.tensor(1.3)))
+    parts = {"scale": free(4), "bias": free(1, 4), "temperature": nn.Parameter(torch.tensor(1.3))}
     return module(forward, layer=nn.Linear(5, 4), **parts), torch.randn(N, 5)
 
 
@@ -359,7 +359,7 @@ def class_token_expanded():
         x = torch.cat([self.token.expand(x.shape[0], -1, -1), x], 1) + self.position
         return self.head(torch.tanh(self.layer(x))[:, 0] + x.mean(1))
 
-    parts = dict(token=free(1, 1, 6), position=free(1, 5, 6), layer=nn.Linear(6, 6))
+    parts = {"token": free(1, 1, 6), "position": free(1, 5, 6), "layer": nn.Linear(6, 6)}
     return module(forward, head=nn.Linear(6, 3), **parts), torch.randn(N, 4, 6)
 
 
@@ -389,7 +389,7 @@ def functional():
         x = F.relu(x).flatten(1)
         return torch.addmm(self.b1, x, self.weight)
 
-    parts = dict(kernel=free(4, 3, 3, 3), b0=free(4), gain=free(4, 4, 4))
+    parts = {"kernel": free(4, 3, 3, 3), "b0": free(4), "gain": free(4, 4, 4)}
     return module(forward, weight=free(64, 3), b1=free(3), **parts), images()
 
 
@@ -398,7 +398,7 @@ def broadcast_bias():
     def forward(self, x):
         return F.linear(torch.tanh(F.linear(x, self.a, self.b)), self.c, self.d)
 
-    parts = dict(a=free(4, 5), b=free(1), c=free(3, 4), d=free(1, 3))
+    parts = {"a": free(4, 5), "b": free(1), "c": free(3, 4), "d": free(1, 3)}
     return module(forward, **parts), torch.randn(N, 5)
 
 
@@ -449,7 +449,7 @@ def residual():
         out += x
         return F.relu(out, inplace=True).mean((2, 3))
 
-    parts = dict(conv=nn.Conv2d(4, 4, 3, padding=1, bias=False), norm=nn.BatchNorm2d(4))
+    parts = {"conv": nn.Conv2d(4, 4, 3, padding=1, bias=False), "norm": nn.BatchNorm2d(4)}
     return module(forward, stem=nn.Conv2d(3, 4, 1), **parts), images()
 
 
@@ -458,7 +458,7 @@ def gated():
     def forward(self, x):
         return self.down(self.up(x) * F.silu(self.gate(x)))
 
-    parts = dict(up=nn.Linear(5, 6), gate=nn.Linear(5, 6), down=nn.Linear(6, 3))
+    parts = {"up": nn.Linear(5, 6), "gate": nn.Linear(5, 6), "down": nn.Linear(6, 3)}
     return module(forward, **parts), torch.randn(N, 5)
 
 
@@ -529,7 +529,7 @@ def custom_autograd_function():
 
 @network(vmap=False, slow=("a", "b"))
 def branch_on_data():
-    """Asks for the value of a tensor. The first samples agree, so only the values tell them apart."""
+    """Asks for the value of a tensor. The first samples agree, the later ones do not."""
 
     def forward(self, x):
         return self.a(x) if x.sum() > 0 else self.b(x)
@@ -655,7 +655,7 @@ def tuple_output():
         x = torch.tanh(self.body(x))
         return self.one(x), [self.two(x).view(-1, 2, 2), None]
 
-    parts = dict(body=nn.Linear(5, 4), one=nn.Linear(4, 3), two=nn.Linear(4, 4))
+    parts = {"body": nn.Linear(5, 4), "one": nn.Linear(4, 3), "two": nn.Linear(4, 4)}
     return module(forward, **parts), torch.randn(N, 5)
 
 

@@ -276,7 +276,9 @@ def image_blocks(draw):
 def vector_blocks(draw):
     inner = nn.Sequential(
         nn.Linear(WIDTH, WIDTH, bias=draw(st.booleans())),
-        draw(st.sampled_from([nn.Identity, lambda: nn.LayerNorm(WIDTH), lambda: Scale((WIDTH,))]))(),
+        draw(
+            st.sampled_from([nn.Identity, lambda: nn.LayerNorm(WIDTH), lambda: Scale((WIDTH,))])
+        )(),
         draw(st.sampled_from(ACTIVATIONS))(),
     )
     return Residual(inner) if draw(st.booleans()) else inner

@@ -185,7 +185,7 @@ def test_parameters_without_a_layer_are_zero_and_named():
     def forward(self, x):
         return self.layer(x) * self.scale
 
-    parts = dict(layer=nn.Linear(5, 4), scale=nn.Parameter(torch.ones(4)))
+    parts = {"layer": nn.Linear(5, 4), "scale": nn.Parameter(torch.ones(4))}
     model = module(forward, **parts)
     with pytest.warns(UserWarning, match=r"no layer for these parameters.*scale \(") as caught:
         ours = estimate_local_importance(model, torch.randn(6, 5), batch_size=2)
@@ -230,7 +230,7 @@ def test_never_runs_the_network_backwards():
 
 
 def test_builds_no_graph_of_the_network():
-    """Activations need no gradient in a pass of more than the samples that are probed and checked."""
+    """Activations need no gradient, except in the passes that probe two and three samples."""
     seen = []
 
     def forward(self, x):

@@ -1,5 +1,6 @@
 """Estimation leaves no trace, whatever the engine, the caller, or the exception midway."""
 
+import copy
 import random
 from collections import OrderedDict
 
@@ -260,6 +261,30 @@ def test_embedding_that_renormalises_itself():
         assert_same(before, state_of(model))
 
 
+@pytest.mark.parametrize("name", ["exact", "loop", "batch", "vector"])
+def test_recurrent_layers_keep_their_weights(name):
+    """torch.func leaves its own tensors in an RNN's list of weights; they cannot be copied."""
+    model = module(lambda self, x: self.rnn(x)[0], rnn=nn.LSTM(5, 3, batch_first=True))
+    ESTIMATES[name](model, torch.randn(3, 4, 5))
+    assert all(map(lambda a, b: a is b, model.rnn._flat_weights, model.rnn.parameters()))
+    copy.deepcopy(model)
+
+
+@pytest.mark.parametrize("name", ESTIMATES)
+def test_what_a_forward_pass_counts_and_caches(name):
+    def forward(self, x):
+        self.calls += 1
+        self.cache = self.layer(x)
+        self.new = 3
+        return self.cache
+
+    model = module(forward, layer=nn.Linear(5, 3))
+    model.calls, model.cache = 7, None
+    ESTIMATES[name](model, torch.randn(4, 5))
+    assert (model.calls, model.cache) == (7, None)
+    assert not hasattr(model, "new")
+
+
 def test_submodules_may_be_compiled():
     compiled = torch.compile(nn.Linear(5, 4), backend="eager")
     model = nn.Sequential(compiled, nn.ReLU(), nn.Linear(4, 2))
@@ -278,6 +303,13 @@ def test_another_device_is_a_copy():
     with pytest.raises((NotImplementedError, RuntimeError)):
         estimate_importance(model, torch.ones(3, 5), device="meta")
     assert_same(before, state_of(model))
+
+
+@pytest.mark.parametrize("name", ESTIMATES)
+def test_no_gradient_for_the_data(name):
+    x = torch.randn(6, 5, requires_grad=True)
+    ESTIMATES[name](nn.Sequential(nn.Linear(5, 4), nn.Tanh(), nn.Linear(4, 2)), [x])
+    assert x.grad is None
 
 
 def test_data_is_not_written():

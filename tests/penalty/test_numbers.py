@@ -141,6 +141,24 @@ def test_no_strength_makes_a_number_that_is_none(make, dtype, lambda_reg):
         assert torch.equal(held.weight[marked], anchor[marked])
 
 
+@pytest.mark.parametrize("make", [optim.SGD, optim.Adam])
+def test_a_strength_beyond_float32_is_refused_or_harmless(make):
+    """Ω = 0 times an infinite ηλ would be NaN."""
+    model = Holder(torch.ones(2))
+    optimizer = make(model.parameters(), lr=0.1)
+    try:
+        penalty = QuadraticPenalty(model, {"weight": torch.tensor([0.0, 1.0])}, 1e300)
+    except ValueError:
+        return
+    model.weight.grad = torch.zeros(2)
+    penalty.add_gradient()
+    assert model.weight.grad.isfinite().all()
+    optimizer.step()
+    penalty.proximal_step(optimizer)
+    assert model.weight.isfinite().all()
+    assert penalty.value() == 0
+
+
 @pytest.mark.parametrize("lambda_reg", [0.0, 1e-30, 1e8, 1e30])
 def test_a_parameter_at_its_anchor_stays_there(lambda_reg):
     """Neither form has a pull to give, however strong: 0 · ∞ must not arise."""

@@ -230,7 +230,7 @@ def test_parameters_without_gradient_keep_their_bits(make):
 def test_bad_arguments():
     model = Vector(torch.zeros(2, 3))
     for bad in (-1.0, float("nan"), float("inf")):
-        with pytest.raises(ValueError, match=r"lambda_reg must be a finite number >= 0"):
+        with pytest.raises(ValueError, match=r"lambda_reg must be.* got"):
             QuadraticPenalty(model, {"p0": torch.ones(2, 3)}, bad)
     with pytest.raises(ValueError, match=r"'p0'.*\(4, 3\) to \(2, 3\)"):
         QuadraticPenalty(model, {"p0": torch.ones(4, 3)})

@@ -8,7 +8,7 @@ import copy
 
 import pytest
 import torch
-from avalanche.benchmarks import nc_benchmark
+from avalanche.benchmarks import benchmark_from_datasets, nc_benchmark
 from avalanche.benchmarks.scenarios.online import split_online_stream
 from avalanche.benchmarks.utils.classification_dataset import (
     _make_taskaware_tensor_classification_dataset as tensor_dataset,
@@ -33,7 +33,10 @@ from torch import nn, optim
 
 from avalanche_mas import estimate_importance
 
-pytestmark = pytest.mark.parametrize("plugin_type", [AvalancheMAS, *PLUGINS])
+pytestmark = pytest.mark.parametrize(
+    "plugin_type", [AvalancheMAS, *PLUGINS], ids=["avalanche", "mas", "local-mas"]
+)
+HALF = {AvalancheMAS: {"alpha": 0.5}} | {plugin: {"accumulate": 0.5} for plugin in PLUGINS}
 HEAD_0 = "heads.classifiers.0.classifier.weight"
 HEAD_2 = "heads.classifiers.2.classifier.weight"
 
@@ -56,10 +59,9 @@ def standing_still(model, *plugins, **options):
     return naive(model, *plugins, optimizer=optimizer, epochs=1, **options)
 
 
-def two_classes(x, y):
-    """One experience with these samples in this order."""
-    data = dataset(x, y)
-    return nc_benchmark([data], [data], 1, task_labels=False, one_dataset_per_exp=True).train_stream
+def in_order(x, y):
+    """One experience with these samples in this order, which nc_benchmark would sort by class."""
+    return benchmark_from_datasets(train=[dataset(x, y)]).train_stream
 
 
 def total(tensors):
@@ -118,7 +120,7 @@ def test_importance_depends_on_the_order(plugin_type):
     x, y = clusters(n_classes=2)
     for order in (torch.arange(20), torch.arange(20).view(2, 10).T.flatten()):
         plugin = plugin_type()
-        train(standing_still(model, plugin), two_classes(x[order], y[order]))
+        train(standing_still(model, plugin), in_order(x[order], y[order]))
         totals.append(total(omega(plugin)))
     assert (totals[0] == pytest.approx(totals[1], rel=1e-5)) is not defective(plugin_type)
 
@@ -132,7 +134,7 @@ def test_opposite_samples_cancel(plugin_type):
     strategy = standing_still(model, plugin)
     strategy.train_mb_size = 2
     pairs = torch.stack([x, -x], 1).flatten(0, 1)
-    train(strategy, two_classes(pairs, torch.tensor([0, 1] * 5)))
+    train(strategy, in_order(pairs, torch.tensor([0, 1] * 5)))
     cancelled = omega(plugin)["bias"].max() < 1e-5
     assert bool(cancelled) is defective(plugin_type)
 
@@ -149,7 +151,7 @@ def test_train_transforms_are_measured(plugin_type):
 
 
 def test_the_importance_of_an_unused_old_head_decays(plugin_type):
-    plugin = plugin_type()
+    plugin = plugin_type(**HALF[plugin_type])
     strategy = naive(MultiHead(), plugin)
     stream = split(task_labels=True).train_stream
     train(strategy, stream[:1])
@@ -172,8 +174,7 @@ def test_old_heads_are_moved_by_weight_decay(plugin_type):
 
 def test_a_new_head_is_halved_by_an_evaluation(plugin_type):
     benchmark, model = split(task_labels=True), MultiHead()
-    alpha = {"alpha": 0.5} if defective(plugin_type) else {"accumulate": 0.5}
-    plugin = plugin_type(**alpha)
+    plugin = plugin_type(**HALF[plugin_type])
     strategy = naive(model, plugin)
     for experience in benchmark.train_stream:
         strategy.eval(benchmark.test_stream)
@@ -211,7 +212,6 @@ def test_wrapping_the_model_drops_the_penalty(plugin_type):
     train(strategy, stream[:1])
     move(model)
     strategy.model = nn.DataParallel(model)
-    penalty = []
     task = Watch("after_forward", lambda strategy: float(strategy.criterion()))
     whole = Watch("after_backward", lambda strategy: float(strategy.loss))
     strategy.plugins += [task, whole]
@@ -256,8 +256,7 @@ def test_a_loss_of_exactly_zero_is_an_error(plugin_type):
 
 
 def test_importance_of_a_float64_model_is_float32(plugin_type):
-    torch.set_default_dtype(torch.float64)
-    model, plugin = mlp(), plugin_type()
+    model, plugin = mlp().double(), plugin_type()
     train(naive(model, plugin), split(dtype=torch.float64).train_stream[:1])
     dtype = torch.float32 if defective(plugin_type) else torch.float64
     assert {tensor.dtype for tensor in omega(plugin).values()} == {dtype}

@@ -19,7 +19,6 @@ from avalanche.benchmarks.utils.classification_dataset import (
 )
 from tiny_avalanche import (
     ESTIMATE,
-    FEATURES,
     PLUGINS,
     MultiHead,
     assert_close,
@@ -144,7 +143,7 @@ def test_further_fields_are_left_alone(plugin_type, benchmark):
 
 
 def test_evaluation_transforms_are_used(plugin_type):
-    """The train transform would ruin the measurement: it draws noise and stretches a thousandfold."""
+    """The train transform would ruin it: it draws noise and stretches a thousandfold."""
 
     def augment(x):
         return 1e3 * (x + torch.randn_like(x))
@@ -209,13 +208,11 @@ def test_a_missing_benchmark_is_refused_with_the_remedy(plugin_type):
     equal(importance, ESTIMATE[plugin_type](model, X_TEST))
 
 
-def test_a_function_that_gives_no_data_is_refused_before_training(plugin_type, benchmark):
-    refused(
-        plugin_type(streams=lambda experience: None),
-        benchmark.train_stream[0],
-        TypeError,
-        r"NoneType",
-    )
+def test_a_function_that_gives_no_data_is_told_so(plugin_type, benchmark):
+    """It is asked when the measurement begins: it may give what was collected until then."""
+    plugin = plugin_type(streams=lambda experience: None)
+    with pytest.raises(TypeError, match=r"data must be a Dataset.*NoneType"):
+        measured(plugin, benchmark.train_stream[0])
 
 
 def test_task_labels_added_to_datasets(plugin_type):
@@ -291,4 +288,10 @@ def test_priming_takes_avalanches_datasets(plugin_type, benchmark):
     model, plugin = mlp(), plugin_type()
     own = plugin.prime(model, benchmark.test_stream[0].dataset)
     equal(own, ESTIMATE[plugin_type](model, X_TEST[FIRST]))
-    assert X.shape[1] == FEATURES
+
+
+def test_priming_uses_evaluation_transforms(plugin_type):
+    groups = {"train": (lambda x: 0 * x, None), "eval": (None, None)}
+    data = tensor_dataset(X, Y, targets=Y.tolist(), task_labels=0, transform_groups=groups)
+    model = mlp()
+    equal(plugin_type().prime(model, data), ESTIMATE[plugin_type](model, X))

@@ -24,10 +24,11 @@ FEATURES = 8
 
 def clusters(n_classes=6, per_class=10, seed=0, dtype=torch.float32):
     """Gaussian clusters, sorted by class: x of shape (n, 8), and y."""
-    centres = 2 * torch.randn(n_classes, FEATURES, generator=torch.Generator().manual_seed(0))
-    generator = torch.Generator().manual_seed(seed + 1)
+    centres, noise = (torch.Generator().manual_seed(number) for number in (0, seed + 1))
     y = torch.arange(n_classes).repeat_interleave(per_class)
-    return (centres[y] + torch.randn(len(y), FEATURES, generator=generator)).to(dtype), y
+    single = {"dtype": torch.float32}  # the same samples, whatever the default dtype is
+    x = 2 * torch.randn(n_classes, FEATURES, generator=centres, **single)[y]
+    return (x + torch.randn(len(y), FEATURES, generator=noise, **single)).to(dtype), y
 
 
 def dataset(x, y, task=0):
