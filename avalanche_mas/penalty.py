@@ -17,7 +17,6 @@ optimizer goes, per unit of a gradient that stays the same, see :func:`step_size
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
@@ -26,7 +25,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
-from avalanche_mas.importance.importance import grow
+from avalanche_mas.importance.importance import check_growth, grow
 from avalanche_mas.importance.names import named_parameters
 
 _BLOCK = 1 << 19
@@ -86,10 +85,14 @@ class QuadraticPenalty:
         for name, omega in importance.items():
             if name in parameters:
                 anchor = parameters[name].detach().clone()
-                wide = anchor.dtype if anchor.dtype == torch.float64 else torch.float32
                 fitted = grow(omega, anchor.shape, name)
                 self.anchor[name] = anchor
-                self.omega[name] = torch.empty_like(anchor, dtype=wide).copy_(fitted)
+                same = fitted.dtype == _wide(anchor) and fitted.stride() == anchor.stride()
+                if not same or fitted.device != anchor.device:
+                    fitted = torch.empty_like(anchor, dtype=_wide(anchor)).copy_(fitted)
+                self.omega[name] = (
+                    fitted  # shared with the importance where possible, never written
+                )
         self._terms: list[_Term] = []
         self.bind(model)
 
@@ -114,9 +117,9 @@ class QuadraticPenalty:
         self._terms = []
         for name, anchor in self.anchor.items():
             parameter = parameters[name]
-            grow(anchor, parameter.shape, name)  # raises if it did anything but grow
-            self.anchor[name] = anchor.to(parameter.device)
-            self.omega[name] = self.omega[name].to(parameter.device)
+            check_growth(anchor, parameter.shape, name)
+            self.anchor[name] = anchor.to(parameter.device, parameter.dtype)
+            self.omega[name] = self.omega[name].to(parameter.device, _wide(parameter))
             self._terms.append(_Term(parameter, self.anchor[name], self.omega[name]))
 
     @torch.no_grad()
@@ -182,7 +185,7 @@ class QuadraticPenalty:
         worst = 0.0
         for term in self._terms:
             group = groups.get(id(term.parameter))
-            if group is None or not term.omega.numel():
+            if group is None or not term.omega.numel() or not term.parameter.requires_grad:
                 continue
             momentum = group["momentum"]
             limit = 2 * (1 + momentum) / (1 + 2 * momentum if group["nesterov"] else 1)
@@ -209,7 +212,9 @@ def step_size(optimizer: Optimizer, group: Mapping[str, Any], parameter: Tensor)
     if isinstance(optimizer, SGD):
         momentum, dampening = float(group["momentum"]), float(group["dampening"])
         return lr * (1 - dampening) / (1 - momentum) if momentum else lr
-    state = optimizer.state[parameter]
+    state = optimizer.state.get(parameter, {})
+    if "exp_avg_sq" not in state:
+        return 0.0  # the step was skipped, as a gradient scaler does: nothing has moved
     second = state["max_exp_avg_sq" if group["amsgrad"] else "exp_avg_sq"]
     correction = 1 - group["betas"][1] ** float(state["step"])
     root: Tensor = (second / correction).sqrt()
@@ -231,9 +236,14 @@ def check_proximal(optimizer: Optimizer) -> None:
 
 
 def check_lambda(lambda_reg: float) -> None:
-    """:raises ValueError: unless λ is a finite number ≥ 0."""
-    if not (math.isfinite(lambda_reg) and lambda_reg >= 0):
-        raise ValueError(f"lambda_reg must be a finite number >= 0, got {lambda_reg!r}")
+    """:raises ValueError: unless 0 ≤ λ ≤ 1e30: beyond, ηλ is infinite in float32 and 0·∞ NaN."""
+    if not 0 <= lambda_reg <= 1e30:
+        raise ValueError(f"lambda_reg must be a number from 0 to 1e30, got {lambda_reg!r}")
+
+
+def _wide(parameter: Tensor) -> torch.dtype:
+    """The dtype that Ω is kept in, and that the penalty's arithmetic runs in."""
+    return torch.float64 if parameter.dtype == torch.float64 else torch.float32
 
 
 def _pull(theta: Tensor, anchor: Tensor, strength: Tensor) -> None:

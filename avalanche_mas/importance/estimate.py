@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -82,8 +82,7 @@ def estimate_importance(
         samples, or an output or gradient that is not finite.
     :raises TypeError: for data, batches or outputs of a form that cannot be understood.
     """
-    if output not in ("norm", "vector"):
-        raise ValueError(f"output must be 'norm' or 'vector', got {output!r}")
+    check_engine(output, engine)
     engines: dict[str, _MakeEngine] = {
         "auto": Exact if output == "norm" else partial(reference.VmapOrLoop, output=output),
         "exact": Exact,
@@ -97,10 +96,6 @@ def estimate_importance(
             _run, reference.batch, network, parameters, output
         ),
     }
-    if engine not in engines:
-        raise ValueError(f"engine must be one of {', '.join(engines)}; got {engine!r}")
-    if output == "vector" and engine in ("exact", "batch"):
-        raise ValueError(f"engine={engine!r} measures output='norm' only; use engine='auto'")
     return _estimate(
         engines[engine],
         model,
@@ -153,7 +148,7 @@ def _estimate(
     device: torch.device | str | None,
     progress: bool,
 ) -> Importance:
-    _check_positive(batch_size=batch_size, max_samples=max_samples)
+    check_positive(batch_size=batch_size, max_samples=max_samples)
     model = unwrap(model)
     home = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
     place = home if device is None else torch.device(device)
@@ -207,7 +202,18 @@ def _run(
     engine(network, parameters, batch, total, output)
 
 
-def _check_positive(**values: int | None) -> None:
+def check_engine(output: str, engine: str) -> None:
+    """:raises ValueError: for an unknown output or engine, or two that do not go together."""
+    if output not in get_args(Output):
+        raise ValueError(f"output must be 'norm' or 'vector', got {output!r}")
+    if engine not in get_args(EngineName):
+        raise ValueError(f"engine must be one of {', '.join(get_args(EngineName))}; got {engine!r}")
+    if output == "vector" and engine in ("exact", "batch"):
+        raise ValueError(f"engine={engine!r} measures output='norm' only; use engine='auto'")
+
+
+def check_positive(**values: int | None) -> None:
+    """:raises ValueError: for a number below 1."""
     for name, value in values.items():
         if value is not None and value < 1:
             raise ValueError(f"{name} must be at least 1, got {value}")

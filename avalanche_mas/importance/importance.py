@@ -80,7 +80,8 @@ class Importance(Mapping[str, Tensor]):
 
         Without ``decay`` it is the paper's sum over tasks, Ω = Ω_old + Ω_new (section 4.1). With
         it, Ω = decay·Ω_old + (1−decay)·Ω_new, except that a tensor which the new task did not use
-        (Ω_new = 0 throughout, as for another task's head) keeps its old values.
+        (Ω_new = 0 throughout, as for another task's head) keeps its old values, and one that only
+        the new task used (Ω_old = 0 throughout) takes the new ones.
 
         A parameter that only one of the two knows keeps that one's values. A parameter that grew
         (an incremental classifier) keeps its old part, and its new units start from zero.
@@ -100,8 +101,12 @@ class Importance(Mapping[str, Tensor]):
             old = grow(total[name], new.shape, name).to(new)
             if decay is None:
                 total[name] = old + new
+            elif not bool(new.any()):  # unused by the new task
+                total[name] = old
+            elif not bool(old.any()):  # it was there, but no task has used it before
+                total[name] = new.clone()
             else:
-                total[name] = decay * old + (1.0 - decay) * new if bool(new.any()) else old
+                total[name] = decay * old + (1.0 - decay) * new
         return Importance(total, self.samples + other.samples)
 
     def to(self, device: torch.device | str) -> Importance:
@@ -208,16 +213,21 @@ def grow(old: Tensor, shape: torch.Size, name: str) -> Tensor:
 
     :raises ValueError: if ``shape`` has other dimensions or is smaller anywhere.
     """
+    check_growth(old, shape, name)
     if old.shape == shape:
         return old
+    new = old.new_zeros(shape)
+    new[tuple(slice(size) for size in old.shape)] = old
+    return new
+
+
+def check_growth(old: Tensor, shape: torch.Size, name: str) -> None:
+    """:raises ValueError: unless ``shape`` is that of ``old``, or larger in some dimensions."""
     if old.dim() != len(shape) or any(a > b for a, b in zip(old.shape, shape, strict=True)):
         raise ValueError(
             f"parameter {name!r} went from shape {tuple(old.shape)} to {tuple(shape)}: only "
             "growing parameters can keep their importance. Is this the importance of another model?"
         )
-    new = old.new_zeros(shape)
-    new[tuple(slice(size) for size in old.shape)] = old
-    return new
 
 
 def _check_same_network(a: Importance, b: Importance) -> None:

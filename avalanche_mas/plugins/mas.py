@@ -9,7 +9,7 @@ from torch import nn
 
 from avalanche_mas.importance import Importance, estimate_importance
 from avalanche_mas.importance.batches import Forward
-from avalanche_mas.importance.estimate import EngineName, Output
+from avalanche_mas.importance.estimate import EngineName, Output, check_engine
 from avalanche_mas.plugins.regularization import RegularizationPlugin, Streams
 
 
@@ -31,7 +31,7 @@ class MASPlugin(RegularizationPlugin):
     :param engine: how Ω is computed, see :func:`~avalanche_mas.estimate_importance`.
     :param batch_size: samples per batch of the measurement.
     :param num_workers: loader processes of the measurement.
-    :param max_samples: upper limit for the samples measured per experience and stream.
+    :param max_samples: use at most so many samples per experience and stream.
     :param initial: importance measured before the first experience.
     :param verbose: show a progress bar while measuring.
     :raises ValueError: for an option out of range.
@@ -53,6 +53,8 @@ class MASPlugin(RegularizationPlugin):
         initial: Importance | None = None,
         verbose: bool = False,
     ) -> None:
+        if alpha is not None and accumulate != "sum":
+            raise ValueError(f"alpha={alpha} and accumulate={accumulate!r} are the same: give one")
         if alpha is not None:
             lambda_reg, accumulate = _from_avalanche(lambda_reg, alpha)
         super().__init__(
@@ -66,6 +68,7 @@ class MASPlugin(RegularizationPlugin):
             initial=initial,
             verbose=verbose,
         )
+        check_engine(output, engine)
         self.output, self.engine = output, engine
 
     def measure(
@@ -90,6 +93,6 @@ def _from_avalanche(lambda_reg: float, alpha: float) -> tuple[float, float]:
         f"has no 1/2, so it is read as lambda_reg={2 * lambda_reg} of Eq. 3, and alpha as "
         f"accumulate={alpha}, a decay. The paper adds importances up: MASPlugin({2 * lambda_reg}). "
         "Avalanche's importance is also too small by a factor that depends on its batch size.",
-        stacklevel=4,
+        stacklevel=3,
     )
     return 2 * lambda_reg, alpha

@@ -15,13 +15,16 @@ from torch import nn
 
 from avalanche_mas.importance import Importance
 from avalanche_mas.importance.batches import Forward
+from avalanche_mas.importance.estimate import check_positive
 from avalanche_mas.penalty import (
     QuadraticPenalty,
     check_lambda,
     check_proximal,
     supports_proximal,
 )
-from avalanche_mas.plugins.streams import StreamSamples
+from avalanche_mas.plugins.streams import StreamSamples, evaluated
+
+_BATCH_SIZE = 32  # Avalanche's own default of 1 would be slow for nothing
 
 Streams = str | Sequence[str] | Callable[[Any], Any]
 """A stream's name, several names, or a function experience → dataset."""
@@ -38,14 +41,16 @@ class RegularizationPlugin(SupervisedPlugin):  # type: ignore[misc]
         experience's benchmark, whose experience i is used; several names, whose samples form one
         mean; or a function ``experience -> dataset``, which may be unlabelled. Evaluation
         transforms are used, labels are not read.
-    :param accumulate: ``"sum"`` of the tasks' Ω (the paper), their ``"mean"``, or a decay in
-        (0, 1): Ω = decay·Ω_old + (1−decay)·Ω_new.
+    :param accumulate: ``"sum"`` of the tasks' Ω (the paper), their running ``"mean"``, or a decay
+        in (0, 1): Ω = decay·Ω_old + (1−decay)·Ω_new. With the latter two, a tensor that a task does
+        not use keeps its Ω, see :meth:`Importance.add <avalanche_mas.Importance.add>`.
     :param step: ``"proximal"`` (stable for every λ; SGD, Adam, AdamW), ``"gradient"`` (as the
         paper's code; any optimizer), or ``"auto"``: proximal where possible.
     :param batch_size: samples per batch of the measurement; None for the strategy's
-        ``eval_mb_size``. It does not change the result.
+        ``eval_mb_size``, but at least 32. It does not change the result.
     :param num_workers: loader processes of the measurement.
-    :param max_samples: use at most so many samples per experience, a fixed random subset.
+    :param max_samples: use at most so many samples per experience and stream, a fixed random
+        subset.
     :param initial: importance measured before the first experience, so that a pretrained network
         is protected from the start; see also :meth:`prime`.
     :param verbose: show a progress bar while measuring.
@@ -74,6 +79,9 @@ class RegularizationPlugin(SupervisedPlugin):  # type: ignore[misc]
             raise ValueError(f"accumulate as a decay must lie in (0, 1), got {accumulate!r}")
         if step not in ("auto", "proximal", "gradient"):
             raise ValueError(f"step must be 'auto', 'proximal' or 'gradient', got {step!r}")
+        check_positive(batch_size=batch_size, max_samples=max_samples)
+        if num_workers < 0:
+            raise ValueError(f"num_workers must not be negative, got {num_workers}")
         self.lambda_reg = lambda_reg
         self.accumulate = accumulate
         self.step = step
@@ -87,6 +95,7 @@ class RegularizationPlugin(SupervisedPlugin):  # type: ignore[misc]
         """The penalty around the last solution θ*; None before the first measurement."""
         self.tasks = 0
         """Measurements accumulated in :attr:`importance`."""
+        self._parts = 0
 
     @abstractmethod
     def measure(
@@ -112,6 +121,8 @@ class RegularizationPlugin(SupervisedPlugin):  # type: ignore[misc]
         :param batch_size: samples per batch where ``data`` is a dataset.
         :return: Ω of ``data`` alone.
         """
+        self._protect_initially(model)
+        data = evaluated(data)
         new = self.measure(model, data, forward, self.batch_size or batch_size)
         self._protect(model, new)
         return new
@@ -124,8 +135,7 @@ class RegularizationPlugin(SupervisedPlugin):  # type: ignore[misc]
     def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
         """Finds the data that will be measured, or fails before anything is trained."""
         self.samples.check(strategy.experience)
-        if self.initial is not None and self.importance is None:
-            self._protect(strategy.model, self.initial)
+        self._protect_initially(strategy.model)
         if self.penalty is None:
             return
         self.penalty.bind(strategy.model)
@@ -158,11 +168,25 @@ class RegularizationPlugin(SupervisedPlugin):  # type: ignore[misc]
     def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
         """Measures Ω of the experience, accumulates it, and moves θ* to the present solution."""
         experience = strategy.experience
-        if not getattr(experience, "is_last_subexp", True):
-            return  # an online stream: the task goes on in the next sub-experience
-        batch_size = self.batch_size or strategy.eval_mb_size
+        if not self._task_ends(experience):
+            return
+        batch_size = self.batch_size or max(_BATCH_SIZE, strategy.eval_mb_size)
         batches, forward = self.samples.batches(experience, strategy.model, batch_size)
         self._protect(strategy.model, self.measure(strategy.model, batches, forward, batch_size))
+
+    def _task_ends(self, experience: Any) -> bool:
+        """Whether no further part of an online stream's experience will come.
+
+        Avalanche's own ``is_last_subexp`` stays False where the parts divide the experience evenly.
+        """
+        parts = getattr(experience, "sub_stream_length", 1)
+        self._parts = 1 if getattr(experience, "is_first_subexp", True) else self._parts + 1
+        return bool(self._parts == parts)
+
+    def _protect_initially(self, model: nn.Module) -> None:
+        if self.initial is not None and self.importance is None:
+            self._protect(model, self.initial)
+            self.initial = None  # it lives on in the sum
 
     def _protect(self, model: nn.Module, new: Importance) -> None:
         if self.importance is None:

@@ -62,11 +62,16 @@ class StreamSamples:
         """The datasets for an experience, with evaluation transforms where they have any."""
         # a part of an online stream stands for the experience that it is a part of
         experience = getattr(experience, "origin_experience", experience)
+        if experience is None:
+            raise ValueError(
+                "the stream has no task boundaries: its parts belong to no experience, so there is "
+                "no end of a task at which importance could be measured"
+            )
         if callable(self.streams):
             found = [self.streams(experience)]
         else:
             found = [_dataset(experience, name) for name in self.streams]
-        return [d.eval() if isinstance(d, AvalancheDataset) else d for d in found]
+        return [evaluated(dataset) for dataset in found]
 
     def batches(
         self, experience: Any, model: nn.Module, batch_size: int
@@ -96,6 +101,11 @@ class StreamSamples:
                         yield x, _task_label(experience)
 
         return read(), _forward
+
+
+def evaluated(data: Any) -> Any:
+    """An Avalanche dataset with its evaluation transforms; anything else as it is."""
+    return data.eval() if isinstance(data, AvalancheDataset) else data
 
 
 def _forward(model: nn.Module, batch: Any) -> Any:

@@ -36,6 +36,17 @@ def test_the_seed_the_validation_part_and_the_benchmark_matter(finetuning):
         assert other.weights_sha256 != finetuning.weights_sha256
 
 
+@pytest.mark.parametrize(("validation", "scored_on"), [(0.2, 260), (0.0, 500)])
+def test_lambda_is_chosen_on_validation_images_and_never_on_test_images(validation, scored_on):
+    result = run_cell(replace(FINETUNING, validation=validation))
+    for accuracy in (result.accuracy[0][0], result.accuracy[1][0], result.accuracy[1][1]):
+        right_answers = accuracy * scored_on
+        assert right_answers == pytest.approx(round(right_answers), abs=1e-6)
+        assert accuracy * (760 - scored_on) != pytest.approx(
+            round(accuracy * (760 - scored_on)), abs=1e-6
+        )
+
+
 def test_what_is_measured(finetuning):
     R = np.array(finetuning.accuracy, dtype=float)
     assert R.shape == (2, 2)
