@@ -11,8 +11,8 @@ def repair_checkpointing() -> None:
     Avalanche pickles the whole strategy with dill. To store a class by its name, dill looks its
     module up as an attribute of the parent package, but ``torch/optim/__init__.py`` deletes these
     attributes (``del sgd``, ...). Dill therefore takes ``torch.optim.sgd.SGD`` for a class that
-    cannot be imported and stores all that its code refers to, which ends in a ``PicklingError``:
-    with PyTorch 2.15, ``Can't pickle sentinel``.
+    cannot be imported and stores all that its code refers to, until it meets what cannot be stored:
+    with PyTorch 2.15, ``PicklingError: Can't pickle sentinel``.
 
     The repair attaches the modules of ``torch.optim`` that are loaded but hidden, under the names
     that they have in ``sys.modules``. Nothing that exists is replaced, and doing it again does

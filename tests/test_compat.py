@@ -138,7 +138,8 @@ def test_without_the_repair_saving_fails(tmp_path):
     run = in_new_process(f"t.train_and_save('pull-back', 0, {str(tmp_path / 'checkpoint')!r})")
     if run.returncode == 0:
         pytest.skip("this PyTorch and dill need no repair_checkpointing")
-    assert "PicklingError: Can't pickle" in run.stderr
+    # PyTorch 2.15: "PicklingError: Can't pickle sentinel"; 2.6: "TypeError: cannot pickle ..."
+    assert "pickle" in run.stderr.splitlines()[-1]
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -128,10 +128,16 @@ def vmap(
         norm if output == "norm" else vector, in_dims=(None,) + (0,) * len(samples)
     )
     chunk = max(1, CHUNK_BYTES // sum(p.numel() * p.element_size() for p in measured.values()))
-    for start in range(0, size, chunk):
-        importance = per_sample(measured, *(t[start : start + chunk] for t in samples))
-        for name, values in importance.items():
-            total[names[name]].add_(values.sum(0, dtype=total[names[name]].dtype))
+    held = [(module, dict(module._parameters)) for module in network.modules()]
+    try:
+        for start in range(0, size, chunk):
+            importance = per_sample(measured, *(t[start : start + chunk] for t in samples))
+            for name, values in importance.items():
+                total[names[name]].add_(values.sum(0, dtype=total[names[name]].dtype))
+    finally:
+        # functional_call leaves its own tensors in a module that the network holds under two names
+        for module, own in held:
+            module._parameters.update(own)
 
 
 class VmapOrLoop:

@@ -240,6 +240,12 @@ def layer_used_thrice():
 
 
 @network()
+def block_under_two_names():
+    block = nn.Sequential(nn.Linear(5, 5), nn.BatchNorm1d(5), nn.Tanh())
+    return nn.Sequential(block, block, nn.Linear(5, 3)), torch.randn(N, 5)
+
+
+@network()
 def conv_and_norm_used_thrice():
     def forward(self, x):
         x = self.stem(x)

@@ -271,6 +271,16 @@ def test_recurrent_layers_keep_their_weights(name):
 
 
 @pytest.mark.parametrize("name", ESTIMATES)
+def test_block_under_two_names_keeps_its_parameters(name):
+    """torch.func.functional_call puts its own tensors in their place and forgets them there."""
+    block = nn.Linear(5, 5)
+    model = nn.Sequential(block, nn.Tanh(), block)
+    before = state_of(model)
+    ESTIMATES[name](model, torch.randn(4, 5))
+    assert_same(before, state_of(model))
+
+
+@pytest.mark.parametrize("name", ESTIMATES)
 def test_what_a_forward_pass_counts_and_caches(name):
     def forward(self, x):
         self.calls += 1
