@@ -19,6 +19,7 @@ from avalanche_mas.importance.batches import batch_size_of, take
 from avalanche_mas.importance.measuring import Diverged, Measurement
 from avalanche_mas.importance.network import Network
 from avalanche_mas.importance.per_sample import Dense
+from avalanche_mas.importance.planning import REPEATING, Plan, make_plan
 from avalanche_mas.importance.rules.registry import (
     Call,
     Gradients,
@@ -28,7 +29,6 @@ from avalanche_mas.importance.rules.registry import (
     samples_back,
     samples_first,
 )
-from avalanche_mas.importance.tracking import REPEATING, Plan, make_plan
 
 _CHECKED_SAMPLES = 3
 
@@ -60,27 +60,44 @@ class Exact:
     def __call__(self, batch: Any, total: dict[str, Tensor]) -> None:
         """Adds Σ_k |g_k| of ``batch`` to ``total``."""
         size = batch_size_of(batch)
-        ruled = self._plan is not None and self._measure(self._plan, batch, size, total)
-        if not ruled:
+        if self._plan is None:
             self._plan = self._planned(batch, size)
-            ruled = self._plan is not None and self._measure(self._plan, batch, size, total)
-        if not ruled:
-            for name in self.parameters:
-                self.unruled.setdefault(name, "the network runs other operations for a batch")
+        for piece in self._plan.pieces(batch, size) if self._plan else [batch]:
+            self._add(piece, total)
+
+    def _add(self, batch: Any, total: dict[str, Tensor]) -> None:
+        size = batch_size_of(batch)
+        if not self._follow_plan(batch, size, total):
+            self._plan = self._planned(batch, size)
+            if not self._follow_plan(batch, size, total):
+                self._give_up("the network runs other operations for a batch")
         self._fall_back(batch, total)
+
+    def _follow_plan(self, batch: Any, size: int, total: dict[str, Tensor]) -> bool:
+        if len(self.unruled) == len(self.parameters):
+            return True  # nothing is left to measure this way
+        return self._plan is not None and self._measure(self._plan, batch, size, total)
 
     def _planned(self, batch: Any, size: int) -> Plan | None:
         plan = make_plan(self.network, self.parameters, batch, size)
-        if plan is not None and plan.signature not in self._checked:
+        if plan is not None and plan.looks_at_values:
+            self._give_up("the network looks at values, so that samples may not go the same way")
+        elif plan is not None and plan.signature not in self._checked:
             few = take(batch, slice(0, _CHECKED_SAMPLES), size)
             self._check(plan, few)
             self._checked.add(plan.signature)
         return plan
 
+    def _give_up(self, reason: str) -> None:
+        self.unruled |= {name: reason for name in self.parameters if name not in self.unruled}
+
     def _check(self, plan: Plan, batch: Any) -> None:
         ours, loops = zeros(self.parameters), zeros(self.parameters)
-        if not self._measure(plan, batch, batch_size_of(batch), ours):
-            return
+        try:
+            if not self._measure(plan, batch, batch_size_of(batch), ours):
+                return
+        except RuntimeError as error:  # such as activation checkpointing, which runs layers again
+            return self._give_up(str(error).partition("\n")[0])
         reference.loop(self.network, self.parameters, batch, loops)
         for name in disagreeing(ours, loops, self.parameters):
             self.unruled.setdefault(name, "disagrees with the batch-size-1 loop")

@@ -23,8 +23,8 @@ from avalanche_mas.importance.batches import batch_size_of, take
 from avalanche_mas.importance.exact import disagreeing, zeros
 from avalanche_mas.importance.measuring import Diverged, Measurement
 from avalanche_mas.importance.network import Network
+from avalanche_mas.importance.planning import Plan, make_plan
 from avalanche_mas.importance.rules.registry import Call, Gradients, name_of, samples_first
-from avalanche_mas.importance.tracking import Plan, make_plan
 
 _RELU = {functional.relu, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_}
 _ELEMENTWISE = {
@@ -80,13 +80,10 @@ class Local:
     def __call__(self, batch: Any, total: dict[str, Tensor]) -> None:
         """Adds the sum over the samples of ``batch`` to ``total``."""
         size = batch_size_of(batch)
-        if self._plan is None or not self._measure(self._plan, batch, size, total):
+        if self._plan is None:
             self._plan = self._planned(batch, size)
-            if self._plan is None or not self._measure(self._plan, batch, size, total):
-                raise ValueError(
-                    "the model runs other operations for a batch than for a single sample, so its "
-                    "layers cannot be told apart; use global MAS for it"
-                )
+        for piece in self._plan.pieces(batch, size) if self._plan else [batch]:
+            self._add(piece, total)
         if new := set(self.unruled) - self._warned:
             warnings.warn(
                 "l-MAS has no layer for these parameters, their importance is zero: "
@@ -95,11 +92,21 @@ class Local:
             )
             self._warned |= new
 
+    def _add(self, batch: Any, total: dict[str, Tensor]) -> None:
+        size = batch_size_of(batch)
+        if self._plan is None or not self._measure(self._plan, batch, size, total):
+            self._plan = self._planned(batch, size)
+            if self._plan is None or not self._measure(self._plan, batch, size, total):
+                raise ValueError(
+                    "the model runs other operations for a batch than for a single sample, so its "
+                    "layers cannot be told apart; use global MAS for it"
+                )
+
     def _planned(self, batch: Any, size: int) -> Plan | None:
         plan = make_plan(self.network, self.parameters, batch, size)
         if plan is not None and plan.signature not in self._checked:
             few = take(batch, slice(0, _CHECKED_SAMPLES), size)
-            self._one_by_one |= not self._batches_agree(plan, few)
+            self._one_by_one |= plan.looks_at_values or not self._batches_agree(plan, few)
             self._checked.add(plan.signature)
         return plan
 
@@ -132,7 +139,8 @@ class Local:
         return True
 
 
-_Emit = Callable[[Tensor], None]
+_Emit = Callable[[Tensor, bool], None]
+"""Takes δ at a layer's output, and whether no entry of δ differs in sign between samples."""
 
 
 @dataclass
@@ -171,14 +179,16 @@ class _Forward(Measurement):
 
     def run(self, call: Call, gradients: Gradients) -> Any:
         through, axis = self._through, call.output_axes[0]
+        positive = any(_is_nonnegative(leaf) for leaf in call.args[:1])
 
-        def emit(delta: Tensor) -> None:
+        def emit(delta: Tensor, one_sign: bool) -> None:
             call.check_kept()
             if axis is not None:
                 for parameter, per_sample in gradients(samples_first(delta, axis, self.size)):
-                    self.add(parameter, per_sample)
+                    merge = one_sign and positive
+                    self.add(parameter, per_sample.merged() if merge else per_sample)
             if through is not None:
-                through(delta)
+                through(delta, one_sign)
 
         args, kwargs = self.detach((call.args, call.kwargs))
         z: Tensor = call.function(*args, **kwargs)
@@ -192,19 +202,25 @@ class _Forward(Measurement):
         kwargs: dict[str, Any],
         leaves: list[Any],
     ) -> Any:
-        if not any(id(leaf) in self._open for leaf in leaves) or name_of(function) in _PASSIVE:
+        if name_of(function) in _PASSIVE:
             return function(*args, **kwargs)
+        if not any(id(leaf) in self._open for leaf in leaves):
+            positive = function in _RELU or (
+                name_of(function) in _KEEPS_SIGN and _is_nonnegative(leaves[0])
+            )
+            result = function(*args, **kwargs)
+            return _mark_nonnegative(result) if positive else result
         layer = self._open.get(id(leaves[0]))
         if layer is not None and function in _RELU:
             del self._open[id(layer.z)]
             y: Tensor = function(*args, **kwargs)
-            layer.emit(y.detach())  # f f′ = f
-            return y
+            layer.emit(y.detach(), True)  # f f′ = f
+            return _mark_nonnegative(y)
         if layer is not None and function in _ELEMENTWISE:
             del self._open[id(layer.z)]
             z = layer.z.detach().clone().requires_grad_()
             options = {name: value for name, value in kwargs.items() if name != "inplace"}
-            layer.emit(_half_gradient(function(z, *args[1:], **options), z))
+            layer.emit(_half_gradient(function(z, *args[1:], **options), z), False)
             return function(*args, **kwargs)
         through = self._close(function, args, kwargs, leaves)
         result = function(*args, **kwargs)
@@ -214,7 +230,7 @@ class _Forward(Measurement):
 
     def finish(self) -> None:
         for layer in self._open.values():
-            layer.emit(layer.z.detach())
+            layer.emit(layer.z.detach(), False)
         self._open.clear()
         super().finish()
 
@@ -235,7 +251,7 @@ class _Forward(Measurement):
         for layer in [self._open.pop(id(leaf)) for leaf in leaves if id(leaf) in self._open]:
             scale = _scale(*args, **kwargs) if function is functional.batch_norm else None
             if scale is None:
-                layer.emit(layer.z.detach())
+                layer.emit(layer.z.detach(), False)
             else:
                 through = _scaled(layer.emit, scale.view(-1, *(1,) * (layer.z.dim() - 2)))
         return through
@@ -247,13 +263,43 @@ _PASSIVE |= {"dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout"}
 the very tensor that it is given."""
 
 
+_KEEPS_SIGN = {
+    "adaptive_avg_pool1d",
+    "adaptive_avg_pool2d",
+    "adaptive_avg_pool3d",
+    "avg_pool1d",
+    "avg_pool2d",
+    "avg_pool3d",
+    "boolean_dispatch",  # max pooling
+    "dropout",
+    "flatten",
+    "max_pool1d",
+    "max_pool2d",
+    "max_pool3d",
+    "reshape",
+    "view",
+}
+"""Operations that make no negative numbers out of others."""
+
+
+def _mark_nonnegative(tensor: Any) -> Any:
+    """Notes that no entry is negative, for as long as the tensor is not written to."""
+    if isinstance(tensor, Tensor):
+        tensor._nonnegative_version = tensor._version  # type: ignore[attr-defined]
+    return tensor
+
+
+def _is_nonnegative(tensor: Any) -> bool:
+    return getattr(tensor, "_nonnegative_version", -1) == getattr(tensor, "_version", None)
+
+
 def _half_gradient(y: Tensor, z: Tensor) -> Tensor:
     """½ ∂‖f(z)‖²/∂z = f(z) f′(z)."""
     return torch.autograd.grad(y, z, y.detach())[0]
 
 
 def _scaled(emit: _Emit, scale: Tensor) -> _Emit:
-    return lambda delta: emit(delta * scale)
+    return lambda delta, one_sign: emit(delta * scale, one_sign)
 
 
 def _scale(

@@ -10,8 +10,10 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
-from avalanche_mas.importance.per_sample import PerSample, chunks
+from avalanche_mas.importance.per_sample import Magnitude, PerSample, chunks
+from avalanche_mas.importance.planning import Plan
 from avalanche_mas.importance.rules.registry import (
+    Axis,
     Call,
     Gradients,
     NoRule,
@@ -19,7 +21,7 @@ from avalanche_mas.importance.rules.registry import (
     name_of,
     overlaps_itself,
 )
-from avalanche_mas.importance.tracking import Plan, Tracker
+from avalanche_mas.importance.tracking import Tracker
 
 
 class Diverged(Exception):
@@ -37,6 +39,7 @@ class Measurement(Tracker):
     :param size: number of samples B in the forward pass.
     :param total: where Σ_k |g_k| is added; strides as the parameters'.
     :param unruled: name → why no rule measures it; added to when that turns out on the way.
+    :param magnitude: what is summed over the samples, |g_k| for MAS.
     """
 
     def __init__(
@@ -46,11 +49,13 @@ class Measurement(Tracker):
         size: int,
         total: dict[str, Tensor],
         unruled: MutableMapping[str, str],
+        magnitude: Magnitude = Tensor.abs_,
     ) -> None:
         super().__init__(parameters)
         self.plan, self.size, self.total, self.unruled = plan, size, total, unruled
+        self.magnitude = magnitude
         self._next = 0
-        self._times_used = plan.times_used()
+        self._shared = plan.shared()
         self._waiting: dict[str, list[tuple[Tensor, PerSample]]] = {}
 
     @abstractmethod
@@ -73,11 +78,13 @@ class Measurement(Tracker):
         self._next += 1
         if use is None or (use.function, use.names) != (function, names):
             raise Diverged
+        if use.tensors != tuple(isinstance(leaf, Tensor) for leaf in leaves):
+            raise Diverged  # an optional argument, such as a mask, has come or gone
         if use.is_view and not any(use.output_axes):
             return function(*args, **kwargs)
         try:
             for leaf, axis in zip(leaves, use.axes, strict=False):
-                if axis and leaf.shape[axis.dim] != self.size * axis.per_sample:
+                if axis and not _holds(leaf, axis, self.size):
                     raise Diverged
             if use.unclear or len(leaves) != len(use.axes):
                 raise NoRule("the dimension that counts samples is not clear")
@@ -110,8 +117,8 @@ class Measurement(Tracker):
         name = self.find(parameter)
         if parameter is None or name is None or name in self.unruled:
             return
-        if self._times_used[name] == 1:
-            gradients.add_abs(self._view(self.total[name], name, parameter))
+        if name not in self._shared:
+            gradients.add(self._view(self.total[name], name, parameter), self.magnitude)
         else:
             self._waiting.setdefault(name, []).append((parameter, gradients))
 
@@ -129,7 +136,7 @@ class Measurement(Tracker):
                 for parameter, gradients in uses:
                     view = self._view(summed, name, parameter, stop - start)
                     view.add_(gradients.dense(start, stop).to(total.dtype))
-                total.add_(summed.abs_().sum(0))
+                total.add_(self.magnitude(summed).sum(0))
         self._waiting.clear()
 
     def _view(self, tensor: Tensor, name: str, parameter: Tensor, copies: int = 0) -> Tensor:
@@ -141,3 +148,8 @@ class Measurement(Tracker):
         return tensor.as_strided(
             (copies, *parameter.shape), (whole.numel(), *parameter.stride()), offset
         )
+
+
+def _holds(leaf: Tensor, axis: Axis, size: int) -> bool:
+    """Whether an argument holds ``size`` samples along ``axis``."""
+    return leaf.dim() > axis.dim and leaf.shape[axis.dim] == size * axis.per_sample

@@ -1,15 +1,27 @@
-"""Per-sample gradients in the factored forms that layers give them, and Σ_k |g_k| of each form."""
+"""Per-sample gradients in the factored forms that layers give them, and Σ_k |g_k| of each form.
+
+Written out, the gradients of a batch would take B times the memory of the parameter, and writing
+and reading them would cost more than computing them. Each form here knows how to add magnitudes to
+a sum while only a small block of one gradient exists at a time.
+"""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
 
+Magnitude = Callable[[Tensor], Tensor]
+"""In place, elementwise, and multiplicative, f(ab) = f(a)f(b): ``torch.Tensor.abs_`` for MAS,
+``torch.Tensor.square_`` for a diagonal Fisher information."""
+
 CHUNK_BYTES = 1 << 26
-"""Per-sample gradients that are written out at a time."""
+"""Per-sample gradients that are written out at a time where nothing better is known."""
+
+BLOCK_BYTES = 1 << 22
+"""On a CPU: a block of one sample's gradient that stays in cache between its operations."""
 
 
 class PerSample(ABC):
@@ -23,12 +35,19 @@ class PerSample(ABC):
 
     @abstractmethod
     def dense(self, start: int, stop: int) -> Tensor:
-        """g_k for start ≤ k < stop, written out: shape (stop − start, *parameter)."""
+        """g_k for start ≤ k < stop, written out: a new tensor (stop − start, *parameter)."""
 
-    def add_abs(self, total: Tensor) -> None:
-        """total += Σ_k |g_k|."""
+    def add(self, total: Tensor, magnitude: Magnitude) -> None:
+        """total += Σ_k magnitude(g_k)."""
         for start, stop in chunks(self.size, total):
-            total.add_(self.dense(start, stop).to(total.dtype).abs_().sum(0))
+            total.add_(magnitude(self.dense(start, stop).to(total.dtype)).sum(0))
+
+    def merged(self) -> PerSample:
+        """The whole batch as one sample, for gradients of which no two have opposite signs.
+
+        Then Σ_k |g_k| = |Σ_k g_k|, which is a single ordinary weight gradient.
+        """
+        return self
 
 
 class Dense(PerSample):
@@ -57,14 +76,32 @@ class Outer(PerSample):
         self.delta, self.x = delta, x
 
     def dense(self, start: int, stop: int) -> Tensor:
-        return torch.einsum("bto,bti->boi", self.delta[start:stop], self.x[start:stop])
+        return torch.bmm(self.delta[start:stop].transpose(1, 2), self.x[start:stop])
 
-    def add_abs(self, total: Tensor) -> None:
-        if self.x.shape[1] != 1:
-            return super().add_abs(total)
-        # |δ xᵀ| = |δ| |x|ᵀ: one product for the whole batch, nothing per sample is written out
-        delta, x = self.delta[:, 0].to(total.dtype), self.x[:, 0].to(total.dtype)
-        total.addmm_(delta.abs().t(), x.abs())
+    def add(self, total: Tensor, magnitude: Magnitude) -> None:
+        if self.x.shape[1] == 1:
+            # |δ xᵀ| = |δ| |x|ᵀ: one product for the whole batch, nothing per sample is written out
+            delta, x = (t[:, 0].to(total.dtype, copy=True) for t in (self.delta, self.x))
+            total.addmm_(magnitude(delta).t(), magnitude(x))
+        elif total.device.type == "cpu":
+            self._add_blocks(total, magnitude)
+        else:
+            super().add(total, magnitude)
+
+    def merged(self) -> PerSample:
+        return Outer(self.delta.flatten(0, 1).unsqueeze(0), self.x.flatten(0, 1).unsqueeze(0))
+
+    def _add_blocks(self, total: Tensor, magnitude: Magnitude) -> None:
+        """A block of rows stays in cache while all samples add their part to it."""
+        delta, x = self.delta.to(total.dtype).transpose(1, 2), self.x.to(total.dtype)
+        rows, columns = total.shape
+        step = max(32, BLOCK_BYTES // (columns * total.element_size()) // 32 * 32)
+        product = total.new_empty(min(step, rows), columns)
+        for start in range(0, rows, step):
+            block = total[start : start + step]
+            for k in range(self.size):
+                torch.mm(delta[k, start : start + step], x[k], out=product[: len(block)])
+                block.add_(magnitude(product[: len(block)]))
 
 
 def chunks(size: int, parameter: Tensor) -> Iterator[tuple[int, int]]:

@@ -16,14 +16,23 @@ alone (:mod:`~avalanche_mas.importance.local`) is no concern of the rule. An ope
 rule, or whose rule raises :class:`NoRule`, is vectorised over samples instead.
 """
 
-from avalanche_mas.importance.rules import conv, embedding, linear, norm
-from avalanche_mas.importance.rules.registry import Call, Gradients, NoRule, find_rule, rule
+from avalanche_mas.importance.rules import attention, conv, embedding, linear, norm
+from avalanche_mas.importance.rules.registry import (
+    Call,
+    Gradients,
+    NoRule,
+    decomposition,
+    find_rule,
+    rule,
+)
 
 __all__ = [
     "Call",
     "Gradients",
     "NoRule",
+    "attention",
     "conv",
+    "decomposition",
     "embedding",
     "find_rule",
     "linear",

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from avalanche_mas.importance.per_sample import Dense, PerSample
+from avalanche_mas.importance.per_sample import BLOCK_BYTES, Dense, Magnitude, PerSample
 from avalanche_mas.importance.rules.registry import Call, Gradients, NoRule, rule
 
 _Sizes = int | Sequence[int]
@@ -34,15 +34,42 @@ class Convolution(PerSample):
         self.x, self.delta, self.weight, self.options = x, delta, weight, options
 
     def dense(self, start: int, stop: int) -> Tensor:
-        return torch.stack([self._sample(k) for k in range(start, stop)])
+        if self.x.device.type == "cpu":
+            channels = len(self.weight)
+            return torch.stack([self._sample(k, 0, channels) for k in range(start, stop)])
+        gradients = torch.func.vmap(self._gradient, in_dims=(0, 0, None))
+        return gradients(self.delta[start:stop], self.x[start:stop], self.weight)
 
-    def add_abs(self, total: Tensor) -> None:
-        for k in range(self.size):
-            total.add_(self._sample(k).abs_())
+    def add(self, total: Tensor, magnitude: Magnitude) -> None:
+        if total.device.type != "cpu":
+            return super().add(total, magnitude)
+        channels = self._block()
+        for start in range(0, len(total), channels):  # stays in cache while all samples add to it
+            block = total[start : start + channels]
+            for k in range(self.size):
+                block.add_(magnitude(self._sample(k, start, start + channels).to(total.dtype)))
 
-    def _sample(self, k: int) -> Tensor:
+    def merged(self) -> PerSample:
+        x, delta = self.x.flatten(0, 1).unsqueeze(0), self.delta.flatten(0, 1).unsqueeze(0)
+        return Convolution(x, delta, self.weight, self.options)
+
+    def _block(self) -> int:
+        """Output channels whose kernels fit the cache; all where they cannot be separated."""
+        *_, transposed, _, groups = self.options
+        blocks = self.weight.numel() * self.weight.element_size() * 2 // BLOCK_BYTES
+        channels = len(self.weight)
+        if transposed or groups != 1 or blocks < 2:
+            return channels
+        return max(16, -(-channels // blocks) // 16 * 16)
+
+    def _sample(self, k: int, start: int, stop: int) -> Tensor:
+        whole = start == 0 and stop >= len(self.weight)
+        delta = self.delta[k] if whole else self.delta[k, :, start:stop]
+        return self._gradient(delta, self.x[k], self.weight[start:stop])
+
+    def _gradient(self, delta: Tensor, x: Tensor, weight: Tensor) -> Tensor:
         gradient: Tensor = torch.ops.aten.convolution_backward(
-            self.delta[k], self.x[k], self.weight, None, *self.options, [False, True, False]
+            delta, x, weight, None, *self.options, [False, True, False]
         )[1]
         return gradient
 

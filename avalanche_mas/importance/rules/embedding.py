@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from avalanche_mas.importance.per_sample import PerSample
+from avalanche_mas.importance.per_sample import Magnitude, PerSample
 from avalanche_mas.importance.rules.registry import Call, Gradients, NoRule, rule
 
 
@@ -30,12 +30,17 @@ class Rows(PerSample):
         summed.index_add_(0, self._keys(start, stop), delta.flatten(0, 1))
         return summed.view(stop - start, self.rows, -1)
 
-    def add_abs(self, total: Tensor) -> None:
-        # one row for every pair (sample, word) that occurs, instead of the whole table per sample
-        keys, pair = torch.unique(self._keys(0, self.size), return_inverse=True)
-        summed = self.delta.new_zeros(keys.numel(), self.delta.shape[-1], dtype=total.dtype)
-        summed.index_add_(0, pair, self.delta.flatten(0, 1).to(total.dtype))
-        total.index_add_(0, keys % self.rows, summed.abs_())
+    def add(self, total: Tensor, magnitude: Magnitude) -> None:
+        # one row for every pair (sample, word) that occurs, instead of the whole table per sample;
+        # sorted instead of torch.unique, which would make a GPU wait
+        keys, order = self._keys(0, self.size).sort()
+        first = torch.ones_like(keys)
+        first[1:] = keys[1:] != keys[:-1]
+        pair = first.cumsum(0) - 1
+        summed = torch.zeros(len(keys), total.shape[1], dtype=total.dtype, device=total.device)
+        summed.index_add_(0, pair, self.delta.flatten(0, 1)[order].to(total.dtype))
+        row = torch.zeros_like(keys).scatter_(0, pair, keys % self.rows)
+        total.index_add_(0, row, magnitude(summed))
 
     def _keys(self, start: int, stop: int) -> Tensor:
         sample = torch.arange(stop - start, device=self.index.device).unsqueeze(1)

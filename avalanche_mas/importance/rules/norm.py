@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -32,13 +33,31 @@ def batch_norm(
         raise NoRule("batch norm with the statistics of the batch")
     if call.axis(input).dim != 0:
         raise NoRule("samples in another dimension than the first")
-    mean, scale = running_mean, (running_var + eps).rsqrt()
+    x = call.samples(input)
+    mean, variance = running_mean, running_var
 
-    def normalised(x: Tensor) -> Tensor:
-        broadcast = (-1,) + (1,) * (x.dim() - 3)
-        return (x - mean.view(broadcast)) * scale.view(broadcast)
+    def gradients(delta: Tensor) -> Iterator[tuple[Tensor | None, PerSample]]:
+        # Σ δ x̂ by the library's kernel, sample by sample: its operands stay in cache
+        if delta.device.type == "cpu" and delta.dtype == x.dtype == mean.dtype:
+            gamma, beta = zip(
+                *(
+                    torch.ops.aten.native_batch_norm_backward(
+                        *(delta[k], x[k], None, mean, variance, None, None),
+                        *(False, eps, [False, True, True]),
+                    )[1:]
+                    for k in range(len(x))
+                ),
+                strict=True,
+            )
+            yield weight, Dense(torch.stack(gamma))
+            yield bias, Dense(torch.stack(beta))
+        else:
+            broadcast = (-1,) + (1,) * (x.dim() - 3)
+            normalised = (x - mean.view(broadcast)) * (variance + eps).rsqrt().view(broadcast)
+            yield weight, Dense(_per_channel(delta * normalised))
+            yield bias, Dense(_per_channel(delta))
 
-    return _affine(call, input, weight, bias, normalised, _per_channel)
+    return gradients
 
 
 @rule(functional.layer_norm)

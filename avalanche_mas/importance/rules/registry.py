@@ -17,7 +17,9 @@ parameter is None, frozen or no parameter at all are ignored."""
 
 Rule = Callable[..., Gradients]
 _Rule = TypeVar("_Rule", bound=Rule)
+_Parts = TypeVar("_Parts", bound=Callable[..., Any])
 _rules: dict[Callable[..., Any], Rule] = {}
+_decompositions: dict[Callable[..., Any], Callable[..., Any]] = {}
 
 
 class NoRule(Exception):
@@ -107,6 +109,27 @@ def rule(*functions: Callable[..., Any]) -> Callable[[_Rule], _Rule]:
         return closed_form
 
     return register
+
+
+def decomposition(function: Callable[..., Any]) -> Callable[[_Parts], _Parts]:
+    """Registers the decorated function as what a torch function does, in terms of simpler ones.
+
+    It takes the same arguments and returns the same. It may raise :class:`NoRule` before it has
+    computed anything; the torch function itself is then measured as one operation.
+
+    :param function: as torch's ``__torch_function__`` reports it.
+    """
+
+    def register(parts: _Parts) -> _Parts:
+        _decompositions[function] = parts
+        return parts
+
+    return register
+
+
+def find_decomposition(function: Callable[..., Any]) -> Callable[..., Any] | None:
+    """What a torch function consists of, if that is registered."""
+    return _decompositions.get(function)
 
 
 def find_rule(function: Callable[..., Any]) -> Rule | None:

@@ -1,0 +1,213 @@
+"""Where each parameter is used in a forward pass, and where the samples lie there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_leaves
+
+from avalanche_mas.importance.batches import take
+from avalanche_mas.importance.network import Network
+from avalanche_mas.importance.rules.registry import Axis, name_of
+from avalanche_mas.importance.tracking import Tracker
+
+REPEATING = {"expand", "expand_as", "broadcast_to", "repeat", "tile"}
+"""Operations that may give every sample a copy of a parameter, such as a class token."""
+
+ACTIVATION_BYTES = 1 << 25
+"""The largest activation that is computed at once. It bounds memory whatever the batch size; on
+Linux CPUs larger buffers would also be mapped afresh for each operation, which is slow."""
+
+_LOOKING = {"__bool__", "__float__", "__index__", "__int__", "item", "numpy", "tolist"}
+"""Operations that turn a tensor into Python's or numpy's values."""
+
+_UNCLEAR = Axis(-1, 0)  # a tensor that changes with the number of samples in no simple way
+
+
+@dataclass(frozen=True)
+class Use:
+    """One torch call that takes a parameter.
+
+    :param function: the torch function.
+    :param names: canonical names of the parameters among its arguments.
+    :param spans: for each of them, the range of its storage that is used.
+    :param tensors: which leaves of ``(args, kwargs)`` are tensors.
+    :param axes: where the samples lie, for each leaf of ``(args, kwargs)``; None if nowhere.
+    :param output_axes: the same for each tensor of the result.
+    :param is_view: the result is still the parameter's memory, or no tensor at all.
+    """
+
+    function: Callable[..., Any]
+    names: tuple[str, ...]
+    spans: tuple[tuple[int, int], ...]
+    tensors: tuple[bool, ...]
+    axes: tuple[Axis | None, ...]
+    output_axes: tuple[Axis | None, ...]
+    is_view: bool
+
+    @property
+    def unclear(self) -> bool:
+        """Whether the samples could not be located."""
+        return _UNCLEAR in self.axes or _UNCLEAR in self.output_axes
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All uses of parameters in one forward pass, in the order of their execution."""
+
+    uses: tuple[Use, ...]
+    sample_bytes: int
+    """Memory of one sample's largest activation."""
+    looks_at_values: bool
+    """Whether the network asks for the value of a tensor, as in ``if x.sum() > 0``: what it does
+    with several samples may then differ from what it does with each of them."""
+
+    def pieces(self, batch: Any, size: int) -> Iterator[Any]:
+        """Parts of a batch whose activations stay below :data:`ACTIVATION_BYTES`, of equal size."""
+        fitting = max(1, ACTIVATION_BYTES // max(1, self.sample_bytes))
+        step = -(-size // -(-size // fitting))
+        for start in range(0, size, step):
+            yield take(batch, slice(start, start + step), size)
+
+    @property
+    def signature(self) -> tuple[object, ...]:
+        """What two forward passes have in common when the same operations ran."""
+        return tuple(
+            (use.function, use.names, use.tensors, use.axes, use.output_axes) for use in self.uses
+        )
+
+    def shared(self) -> set[str]:
+        """Parameters of which some part is used more than once."""
+        spans: dict[str, list[tuple[int, int]]] = {}
+        for use in self.uses:
+            if not use.is_view:
+                for name, span in zip(use.names, use.spans, strict=True):
+                    spans.setdefault(name, []).append(span)
+        return {
+            name
+            for name, used in spans.items()
+            for before, after in pairwise(sorted(used))
+            if after[0] < before[1]
+        }
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """A use as one forward pass shows it: with shapes, not yet knowing what they mean."""
+
+    function: Callable[..., Any]
+    names: tuple[str, ...]
+    spans: tuple[tuple[int, int], ...]
+    inputs: list[torch.Size | None]
+    outputs: list[torch.Size | None]
+    is_view: bool
+
+
+class _Probe(Tracker):
+    """Writes down every use, and the size of the largest tensor."""
+
+    def __init__(self, parameters: Mapping[str, Tensor]) -> None:
+        super().__init__(parameters)
+        self.largest = 0
+        self.looks_at_values = False
+        self.seen: list[_Seen] = []
+
+    def handle(
+        self,
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        leaves: list[Any],
+        names: tuple[str, ...],
+    ) -> Any:
+        inputs = _shapes(leaves)
+        result = function(*args, **kwargs)
+        if name_of(function) in REPEATING:
+            result = result.clone()  # the copies belong to the samples, no more to the parameter
+        outputs = [leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor)]
+        self._measure_size(outputs)
+        spans = tuple(_span(leaf) for leaf in leaves if self.find(leaf))
+        is_view = all(self.find(output) for output in outputs)
+        self.seen.append(_Seen(function, names, spans, inputs, _shapes(outputs), is_view))
+        return result
+
+    def pass_by(
+        self,
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        leaves: list[Any],
+    ) -> Any:
+        result = function(*args, **kwargs)
+        self.looks_at_values |= name_of(function) in _LOOKING
+        self._measure_size([result])
+        return result
+
+    def _measure_size(self, outputs: list[Any]) -> None:
+        for leaf in outputs:
+            if isinstance(leaf, Tensor):
+                self.largest = max(self.largest, leaf.numel() * leaf.element_size())
+
+
+def make_plan(
+    network: Network, parameters: Mapping[str, Tensor], batch: Any, size: int
+) -> Plan | None:
+    """Where each parameter is used, and which dimension of each tensor there counts samples.
+
+    The network runs on two and on three copies of the batch's first sample: the dimension that
+    goes from 2m to 3m holds m entries for every sample. No shape has to be guessed, even where a
+    sequence happens to be as long as the batch.
+
+    :return: None if the two passes did not execute the same operations.
+    """
+    two, three = (_Probe(parameters) for _ in range(2))
+    for copies, probe in ((2, two), (3, three)):
+        with probe:
+            network(take(batch, torch.zeros(copies, dtype=torch.long), size))
+    if [(a.function, a.names) for a in two.seen] != [(b.function, b.names) for b in three.seen]:
+        return None
+    uses = (
+        Use(
+            a.function,
+            a.names,
+            a.spans,
+            tuple(shape is not None for shape in a.inputs),
+            _axes(a.inputs, b.inputs),
+            _axes(a.outputs, b.outputs),
+            a.is_view,
+        )
+        for a, b in zip(two.seen, three.seen, strict=True)
+    )
+    return Plan(tuple(uses), two.largest // 2, two.looks_at_values)
+
+
+def _span(view: Tensor) -> tuple[int, int]:
+    start = int(view.storage_offset())
+    reach = sum((n - 1) * s for n, s in zip(view.shape, view.stride(), strict=True))
+    return start, start + reach + 1
+
+
+def _shapes(leaves: list[Any]) -> list[torch.Size | None]:
+    return [leaf.shape if isinstance(leaf, Tensor) else None for leaf in leaves]
+
+
+def _axes(two: list[torch.Size | None], three: list[torch.Size | None]) -> tuple[Axis | None, ...]:
+    if len(two) != len(three):
+        return (_UNCLEAR,)
+    return tuple(_axis(a, b) for a, b in zip(two, three, strict=True))
+
+
+def _axis(two: torch.Size | None, three: torch.Size | None) -> Axis | None:
+    if two == three:
+        return None
+    if two is None or three is None or len(two) != len(three):
+        return _UNCLEAR
+    grown = [dim for dim, (a, b) in enumerate(zip(two, three, strict=True)) if a != b]
+    if len(grown) != 1 or two[grown[0]] % 2 or two[grown[0]] * 3 != three[grown[0]] * 2:
+        return _UNCLEAR
+    return Axis(grown[0], two[grown[0]] // 2)
