@@ -126,7 +126,7 @@ def take(batch: Any, samples: slice | Tensor, size: int) -> Any:
     :param size: number of samples in ``batch``.
     """
     return tree_map(
-        lambda leaf: leaf[samples] if _per_sample(leaf, size) else leaf,
+        lambda leaf: leaf[samples] if is_per_sample(leaf, size) else leaf,
         batch,
     )
 
@@ -143,5 +143,6 @@ def to_device(batch: Any, device: torch.device) -> Any:
     return tree_map(move, batch)
 
 
-def _per_sample(leaf: Any, size: int) -> bool:
+def is_per_sample(leaf: Any, size: int) -> bool:
+    """Whether part of a batch has an entry for each of its ``size`` samples."""
     return isinstance(leaf, Tensor) and leaf.dim() > 0 and leaf.shape[0] == size

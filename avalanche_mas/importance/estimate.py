@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal, get_args
@@ -21,11 +22,12 @@ from avalanche_mas.importance.batches import (
     model_input,
     to_device,
 )
-from avalanche_mas.importance.exact import Exact, zeros
+from avalanche_mas.importance.exact import Exact
 from avalanche_mas.importance.importance import Importance
 from avalanche_mas.importance.local import Local
 from avalanche_mas.importance.names import unwrap
 from avalanche_mas.importance.network import Network
+from avalanche_mas.importance.planned import zeros
 from avalanche_mas.importance.untouched import untouched
 
 Output = Literal["norm", "vector"]
@@ -55,7 +57,9 @@ def estimate_importance(
     (Eq. 2 and section 4.1 of Aljundi et al., *Memory Aware Synapses*, ECCV 2018): per sample,
     absolute value first, mean after. The model runs in eval mode, labels are never read, and
     afterwards model, data loader and random number generators are as they were, bit for bit. The
-    result does not depend on batch size, order or number of workers, except by round-off.
+    result does not depend on batch size, order or number of workers, except by round-off. F(x_k) is
+    what the model makes of x_k alone: a model that mixes the samples of a batch is measured one
+    sample at a time.
 
     :param model: any module; ``DataParallel``, ``DistributedDataParallel`` and ``torch.compile``
         wrappers are looked through. Only parameters with ``requires_grad`` are measured.
@@ -84,17 +88,11 @@ def estimate_importance(
     """
     check_engine(output, engine)
     engines: dict[str, _MakeEngine] = {
-        "auto": Exact if output == "norm" else partial(reference.VmapOrLoop, output=output),
         "exact": Exact,
-        "vmap": lambda network, parameters: partial(
-            _run, reference.vmap, network, parameters, output
-        ),
-        "loop": lambda network, parameters: partial(
-            _run, reference.loop, network, parameters, output
-        ),
-        "batch": lambda network, parameters: partial(
-            _run, reference.batch, network, parameters, output
-        ),
+        "vmap": _reference(reference.vmap, output),
+        "loop": _reference(reference.loop, output),
+        "batch": _reference(reference.batch, output),
+        "auto": Exact if output == "norm" else partial(reference.VmapOrLoop, output=output),
     }
     return _estimate(
         engines[engine],
@@ -161,7 +159,9 @@ def _estimate(
             "the model has no trainable floating-point parameters: there is nothing to measure. "
             "Importance is measured where requires_grad is True."
         )
-    with untouched(model, data):
+    with warnings.catch_warnings(), untouched(model, data):
+        # torch tells users of vmap to ask for faster operations; ours did not choose vmap
+        warnings.filterwarnings("ignore", message="There is a performance drop")
         total, samples = zeros(parameters), 0
         measure = make_engine(network, parameters)
         batches = iterate_batches(data, batch_size, num_workers, max_samples)
@@ -191,15 +191,8 @@ def _estimate(
     return Importance({name: omega.to(home) for name, omega in total.items()}, samples)
 
 
-def _run(
-    engine: Callable[..., None],
-    network: Network,
-    parameters: dict[str, Tensor],
-    output: str,
-    batch: Any,
-    total: dict[str, Tensor],
-) -> None:
-    engine(network, parameters, batch, total, output)
+def _reference(engine: Callable[..., None], output: str) -> _MakeEngine:
+    return lambda network, parameters: partial(engine, network, parameters, output=output)
 
 
 def check_engine(output: str, engine: str) -> None:

@@ -7,7 +7,7 @@ forgotten again.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -15,11 +15,12 @@ from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
 
 from avalanche_mas.importance import reference
-from avalanche_mas.importance.batches import batch_size_of, take
+from avalanche_mas.importance.batches import batch_size_of
 from avalanche_mas.importance.measuring import Diverged, Measurement
 from avalanche_mas.importance.network import Network
 from avalanche_mas.importance.per_sample import Dense
-from avalanche_mas.importance.planning import REPEATING, Plan, make_plan
+from avalanche_mas.importance.planned import PlannedEngine, disagreeing, zeros
+from avalanche_mas.importance.planning import REPEATING, Plan
 from avalanche_mas.importance.rules.registry import (
     Call,
     Gradients,
@@ -30,130 +31,71 @@ from avalanche_mas.importance.rules.registry import (
     samples_first,
 )
 
-_CHECKED_SAMPLES = 3
 
-
-class Exact:
+class Exact(PlannedEngine):
     """The engine ``exact``: adds Σ_k |g_k| of each batch it is called with.
 
-    Before the first batch, and whenever a batch makes the network run other operations than
-    before, it is compared with :func:`reference.loop` on three samples. Parameters that an
-    operation without rule uses, or for which the two disagree, are measured by vmap, or by the
-    loop where vmap refuses; none is skipped.
+    Plans are checked against :func:`reference.loop`. Parameters that an operation without rule
+    uses, or for which the two disagree, are measured by vmap, or by the loop where vmap refuses;
+    none is skipped.
 
     :param network: F.
     :param parameters: canonical name → parameter to measure.
     """
 
     def __init__(self, network: Network, parameters: dict[str, Tensor]) -> None:
-        self.network, self.parameters = network, parameters
-        self.unruled: dict[str, str] = {
-            name: "its memory is not dense"
-            for name, parameter in parameters.items()
-            if overlaps_itself(parameter)
-            or torch.empty_like(parameter).stride() != parameter.stride()
-        }
-        self._plan: Plan | None = None
-        self._checked: set[tuple[object, ...]] = set()
+        super().__init__(network, parameters)
         self._slow = reference.VmapOrLoop(network, parameters)
+        for name, parameter in parameters.items():
+            strides = torch.empty_like(parameter, device="meta").stride()
+            if overlaps_itself(parameter) or strides != parameter.stride():
+                self.unruled[name] = "its memory is not dense"
 
-    def __call__(self, batch: Any, total: dict[str, Tensor]) -> None:
-        """Adds Σ_k |g_k| of ``batch`` to ``total``."""
-        size = batch_size_of(batch)
-        if self._plan is None:
-            self._plan = self._planned(batch, size)
-        for piece in self._plan.pieces(batch, size) if self._plan else [batch]:
-            self._add(piece, total)
-
-    def _add(self, batch: Any, total: dict[str, Tensor]) -> None:
-        size = batch_size_of(batch)
-        if not self._follow_plan(batch, size, total):
-            self._plan = self._planned(batch, size)
-            if not self._follow_plan(batch, size, total):
-                self._give_up("the network runs other operations for a batch")
-        self._fall_back(batch, total)
-
-    def _follow_plan(self, batch: Any, size: int, total: dict[str, Tensor]) -> bool:
-        if len(self.unruled) == len(self.parameters):
-            return True  # nothing is left to measure this way
-        return self._plan is not None and self._measure(self._plan, batch, size, total)
-
-    def _planned(self, batch: Any, size: int) -> Plan | None:
-        plan = make_plan(self.network, self.parameters, batch, size)
-        if plan is not None and plan.looks_at_values:
-            self._give_up("the network looks at values, so that samples may not go the same way")
-        elif plan is not None and plan.signature not in self._checked:
-            few = take(batch, slice(0, _CHECKED_SAMPLES), size)
-            self._check(plan, few)
-            self._checked.add(plan.signature)
-        return plan
-
-    def _give_up(self, reason: str) -> None:
-        self.unruled |= {name: reason for name in self.parameters if name not in self.unruled}
-
-    def _check(self, plan: Plan, batch: Any) -> None:
-        ours, loops = zeros(self.parameters), zeros(self.parameters)
-        try:
-            if not self._measure(plan, batch, batch_size_of(batch), ours):
-                return
-        except RuntimeError as error:  # such as activation checkpointing, which runs layers again
-            return self._give_up(str(error).partition("\n")[0])
-        reference.loop(self.network, self.parameters, batch, loops)
-        for name in disagreeing(ours, loops, self.parameters):
-            self.unruled.setdefault(name, "disagrees with the batch-size-1 loop")
-
-    def _measure(self, plan: Plan, batch: Any, size: int, total: dict[str, Tensor]) -> bool:
-        """False, with ``total`` as it was, if the forward pass did not go as planned."""
-        first = next(iter(self.parameters.values()))
-        anchor = torch.zeros((), device=first.device, requires_grad=True)
-        measurement = _Backward(self.parameters, plan, size, total, self.unruled, anchor)
-        try:
-            with measurement:
-                outputs = self.network(batch)
-            measurement.check_complete()
-        except Diverged:
-            return False
-        outputs = [output for output in outputs if output.requires_grad]
-        if outputs:
-            starts = [2 * output.detach() for output in outputs]
-            torch.autograd.grad(outputs, [anchor], starts, allow_unused=True)
-        measurement.finish()
+    def measure(self, plan: Plan, batch: Any, size: int, total: dict[str, Tensor]) -> bool:
+        """One forward pass, one backward pass through activations, and the slow engines' rest."""
+        if len(self.unruled) < len(self.parameters):
+            first = next(iter(self.parameters.values()))
+            anchor = torch.zeros((), device=first.device, requires_grad=True)
+            measurement = _Backward(self.parameters, plan, size, total, self.unruled, anchor)
+            try:
+                with measurement:
+                    outputs = self.network(batch)
+                measurement.check_complete()
+            except Diverged:
+                return False
+            outputs = [output for output in outputs if output.requires_grad]
+            if outputs:
+                starts = [2 * output.detach() for output in outputs]
+                torch.autograd.grad(outputs, [anchor], starts, allow_unused=True)
+            measurement.finish()
+        self._measure_slowly(self.unruled, batch, total)
         return True
 
-    def _fall_back(self, batch: Any, total: dict[str, Tensor]) -> None:
-        self._slow.parameters = {name: self.parameters[name] for name in self.unruled}
+    def check(self, plan: Plan, few: Any) -> None:
+        """Compares with the loop."""
+        ours, loops = zeros(self.parameters), zeros(self.parameters)
+        reference.loop(self.network, self.parameters, few, loops)
+        reason = "the network looks at values, so that samples may not go the same way"
+        if not plan.looks_at_values:
+            try:
+                if self.measure(plan, few, batch_size_of(few), ours):
+                    for name in disagreeing(ours, loops, self.parameters):
+                        self.unruled.setdefault(name, "disagrees with the batch-size-1 loop")
+                return
+            except (
+                RuntimeError
+            ) as error:  # such as activation checkpointing, which runs layers again
+                reason = str(error).partition("\n")[0]
+        self.unruled |= {name: reason for name in self.parameters if name not in self.unruled}
+
+    def measure_unplanned(self, batch: Any, total: dict[str, Tensor]) -> None:
+        """Everything by the slow engines."""
+        self._measure_slowly(self.parameters, batch, total)
+
+    def _measure_slowly(self, names: Iterable[str], batch: Any, total: dict[str, Tensor]) -> None:
+        self._slow.parameters = {name: self.parameters[name] for name in names}
         if self._slow.parameters:
             self._slow(batch, total)
-
-
-def zeros(parameters: dict[str, Tensor]) -> dict[str, Tensor]:
-    """A zero tensor for each parameter, on its device and of its strides, at least float32."""
-    return {
-        name: torch.zeros_like(
-            parameter.detach(),
-            dtype=torch.float64 if parameter.dtype == torch.float64 else torch.float32,
-        )
-        for name, parameter in parameters.items()
-    }
-
-
-def disagreeing(
-    ours: dict[str, Tensor], theirs: dict[str, Tensor], parameters: dict[str, Tensor]
-) -> list[str]:
-    """Parameters whose two measurements differ by more than round-off explains.
-
-    The difference is taken relative to the parameter's own importance, but not less than a
-    millionth of the network's largest: where the true gradient is zero (a bias before
-    InstanceNorm), both sides hold nothing but round-off.
-    """
-    largest = max(float(omega.max()) if omega.numel() else 0.0 for omega in theirs.values())
-    names = []
-    for name, omega in theirs.items():
-        scale = max(float(omega.norm()), 1e-6 * largest * omega.numel() ** 0.5)
-        tolerance = 10 * torch.finfo(parameters[name].dtype).eps ** 0.5
-        if not float((ours[name] - omega).norm()) <= tolerance * scale:
-            names.append(name)
-    return names
 
 
 class _Backward(Measurement):

@@ -19,45 +19,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from avalanche_mas.importance.activations import ELEMENTWISE, KEEPS_SIGN, RELU
 from avalanche_mas.importance.batches import batch_size_of, take
-from avalanche_mas.importance.exact import disagreeing, zeros
 from avalanche_mas.importance.measuring import Diverged, Measurement
 from avalanche_mas.importance.network import Network
-from avalanche_mas.importance.planning import Plan, make_plan
+from avalanche_mas.importance.planned import PlannedEngine, disagreeing, zeros
+from avalanche_mas.importance.planning import Plan
 from avalanche_mas.importance.rules.registry import Call, Gradients, name_of, samples_first
 
-_RELU = {functional.relu, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_}
-_ELEMENTWISE = {
-    functional.celu,
-    functional.elu,
-    functional.gelu,
-    functional.hardshrink,
-    functional.hardsigmoid,
-    functional.hardswish,
-    functional.hardtanh,
-    functional.leaky_relu,
-    functional.logsigmoid,
-    functional.mish,
-    functional.relu6,
-    functional.rrelu,
-    functional.selu,
-    functional.sigmoid,
-    functional.silu,
-    functional.softplus,
-    functional.softshrink,
-    functional.softsign,
-    functional.tanh,
-    functional.tanhshrink,
-    functional.threshold,
-    torch.sigmoid,
-    torch.tanh,
-    Tensor.sigmoid,
-    Tensor.tanh,
-}
-_CHECKED_SAMPLES = 3
 
-
-class Local:
+class Local(PlannedEngine):
     """The l-MAS engine: adds Σ_k |½ ∂‖F_l(x_k)‖²/∂θ_l| of each batch it is called with.
 
     A layer is an operation that has a rule (:mod:`.rules`): linear, convolution, normalisation,
@@ -70,20 +41,13 @@ class Local:
     """
 
     def __init__(self, network: Network, parameters: dict[str, Tensor]) -> None:
-        self.network, self.parameters = network, parameters
-        self.unruled: dict[str, str] = {}
-        self._plan: Plan | None = None
-        self._checked: set[tuple[object, ...]] = set()
+        super().__init__(network, parameters)
         self._one_by_one = False
         self._warned: set[str] = set()
 
     def __call__(self, batch: Any, total: dict[str, Tensor]) -> None:
         """Adds the sum over the samples of ``batch`` to ``total``."""
-        size = batch_size_of(batch)
-        if self._plan is None:
-            self._plan = self._planned(batch, size)
-        for piece in self._plan.pieces(batch, size) if self._plan else [batch]:
-            self._add(piece, total)
+        super().__call__(batch, total)
         if new := set(self.unruled) - self._warned:
             warnings.warn(
                 "l-MAS has no layer for these parameters, their importance is zero: "
@@ -92,37 +56,11 @@ class Local:
             )
             self._warned |= new
 
-    def _add(self, batch: Any, total: dict[str, Tensor]) -> None:
-        size = batch_size_of(batch)
-        if self._plan is None or not self._measure(self._plan, batch, size, total):
-            self._plan = self._planned(batch, size)
-            if self._plan is None or not self._measure(self._plan, batch, size, total):
-                raise ValueError(
-                    "the model runs other operations for a batch than for a single sample, so its "
-                    "layers cannot be told apart; use global MAS for it"
-                )
-
-    def _planned(self, batch: Any, size: int) -> Plan | None:
-        plan = make_plan(self.network, self.parameters, batch, size)
-        if plan is not None and plan.signature not in self._checked:
-            few = take(batch, slice(0, _CHECKED_SAMPLES), size)
-            self._one_by_one |= plan.looks_at_values or not self._batches_agree(plan, few)
-            self._checked.add(plan.signature)
-        return plan
-
-    def _batches_agree(self, plan: Plan, few: Any) -> bool:
-        """Whether several samples at once give what each of them gives alone."""
-        together, alone = zeros(self.parameters), zeros(self.parameters)
-        size = batch_size_of(few)
-        self._measure(plan, few, size, together)
-        for k in range(size):
-            self._measure(plan, take(few, slice(k, k + 1), size), 1, alone)
-        return not disagreeing(together, alone, self.parameters)
-
-    def _measure(self, plan: Plan, batch: Any, size: int, total: dict[str, Tensor]) -> bool:
+    def measure(self, plan: Plan, batch: Any, size: int, total: dict[str, Tensor]) -> bool:
+        """One forward pass."""
         if self._one_by_one and size > 1:
             return all(
-                self._measure(plan, take(batch, slice(k, k + 1), size), 1, total)
+                self.measure(plan, take(batch, slice(k, k + 1), size), 1, total)
                 for k in range(size)
             )
         added = zeros(self.parameters)  # kept apart until the pass is known to have gone as planned
@@ -137,6 +75,23 @@ class Local:
         for name, importance in added.items():
             total[name].add_(importance)
         return True
+
+    def check(self, plan: Plan, few: Any) -> None:
+        """Compares several samples at once with each of them alone."""
+        together, alone = zeros(self.parameters), zeros(self.parameters)
+        size = batch_size_of(few)
+        self.measure(plan, few, size, together)
+        for k in range(size):
+            self.measure(plan, take(few, slice(k, k + 1), size), 1, alone)
+        differ = disagreeing(together, alone, self.parameters)
+        self._one_by_one |= plan.looks_at_values or bool(differ)
+
+    def measure_unplanned(self, batch: Any, total: dict[str, Tensor]) -> None:
+        """Refuses: layers are told apart by the plan."""
+        raise ValueError(
+            "the model runs other operations for a batch than for a single sample, so its layers "
+            "cannot be told apart; use global MAS for it"
+        )
 
 
 _Emit = Callable[[Tensor, bool], None]
@@ -205,18 +160,18 @@ class _Forward(Measurement):
         if name_of(function) in _PASSIVE:
             return function(*args, **kwargs)
         if not any(id(leaf) in self._open for leaf in leaves):
-            positive = function in _RELU or (
-                name_of(function) in _KEEPS_SIGN and _is_nonnegative(leaves[0])
+            positive = function in RELU or (
+                name_of(function) in KEEPS_SIGN and _is_nonnegative(leaves[0])
             )
             result = function(*args, **kwargs)
             return _mark_nonnegative(result) if positive else result
         layer = self._open.get(id(leaves[0]))
-        if layer is not None and function in _RELU:
+        if layer is not None and function in RELU:
             del self._open[id(layer.z)]
             y: Tensor = function(*args, **kwargs)
             layer.emit(y.detach(), True)  # f f′ = f
             return _mark_nonnegative(y)
-        if layer is not None and function in _ELEMENTWISE:
+        if layer is not None and function in ELEMENTWISE:
             del self._open[id(layer.z)]
             z = layer.z.detach().clone().requires_grad_()
             options = {name: value for name, value in kwargs.items() if name != "inplace"}
@@ -261,25 +216,6 @@ _PASSIVE = {"__get__", "size", "dim", "numel", "stride", "is_contiguous", "is_fl
 _PASSIVE |= {"dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout"}
 """Calls that look at a tensor without computing with it, and dropout, which in eval mode returns
 the very tensor that it is given."""
-
-
-_KEEPS_SIGN = {
-    "adaptive_avg_pool1d",
-    "adaptive_avg_pool2d",
-    "adaptive_avg_pool3d",
-    "avg_pool1d",
-    "avg_pool2d",
-    "avg_pool3d",
-    "boolean_dispatch",  # max pooling
-    "dropout",
-    "flatten",
-    "max_pool1d",
-    "max_pool2d",
-    "max_pool3d",
-    "reshape",
-    "view",
-}
-"""Operations that make no negative numbers out of others."""
 
 
 def _mark_nonnegative(tensor: Any) -> Any:

@@ -39,7 +39,7 @@ class Use:
     :param tensors: which leaves of ``(args, kwargs)`` are tensors.
     :param axes: where the samples lie, for each leaf of ``(args, kwargs)``; None if nowhere.
     :param output_axes: the same for each tensor of the result.
-    :param is_view: the result is still the parameter's memory, or no tensor at all.
+    :param is_view: the result is still the parameter's memory, or no gradient flows through it.
     """
 
     function: Callable[..., Any]
@@ -132,7 +132,7 @@ class _Probe(Tracker):
         outputs = [leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor)]
         self._measure_size(outputs)
         spans = tuple(_span(leaf) for leaf in leaves if self.find(leaf))
-        is_view = all(self.find(output) for output in outputs)
+        is_view = all(self.find(output) or not output.requires_grad for output in outputs)
         self.seen.append(_Seen(function, names, spans, inputs, _shapes(outputs), is_view))
         return result
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
-from avalanche_mas.importance.batches import batch_size_of, take
+from avalanche_mas.importance.batches import batch_size_of, is_per_sample, take
 from avalanche_mas.importance.network import Network, squared_norm
 
 CHUNK_BYTES = 1 << 28
@@ -95,7 +95,7 @@ def vmap(
     """
     size = batch_size_of(batch)
     leaves, spec = tree_flatten(batch)
-    sliced = [isinstance(t, Tensor) and t.dim() > 0 and t.shape[0] == size for t in leaves]
+    sliced = [is_per_sample(leaf, size) for leaf in leaves]
     samples = [leaf for leaf, is_sliced in zip(leaves, sliced, strict=True) if is_sliced]
     raw = {id(p): name for name, p in network.named_parameters()}
     names = {raw[id(p)]: name for name, p in parameters.items()}

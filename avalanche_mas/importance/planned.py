@@ -1,0 +1,98 @@
+"""What the engines that measure by rules share: plan, check, measure piece by piece, plan again."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from avalanche_mas.importance.batches import batch_size_of, take
+from avalanche_mas.importance.network import Network
+from avalanche_mas.importance.planning import Plan, make_plan
+
+_CHECKED_SAMPLES = 3
+
+
+class PlannedEngine(ABC):
+    """Adds the sum over the samples of each batch it is called with.
+
+    A plan is made before the first batch, and again whenever a batch makes the network run other
+    operations than planned. A plan that has not been seen before is checked on three samples.
+
+    :param network: F.
+    :param parameters: canonical name → parameter to measure.
+    """
+
+    def __init__(self, network: Network, parameters: dict[str, Tensor]) -> None:
+        self.network, self.parameters = network, parameters
+        self.unruled: dict[str, str] = {}
+        """Parameters that no rule measures: name → why."""
+        self._plan: Plan | None = None
+        self._checked: set[tuple[object, ...]] = set()
+
+    def __call__(self, batch: Any, total: dict[str, Tensor]) -> None:
+        """Adds Σ_k of ``batch`` to ``total``, in pieces that bound the memory."""
+        size = batch_size_of(batch)
+        if self._plan is None:
+            self._plan = self._planned(batch, size)
+        for piece in self._plan.pieces(batch, size) if self._plan else [batch]:
+            self._add(piece, total)
+
+    @abstractmethod
+    def measure(self, plan: Plan, batch: Any, size: int, total: dict[str, Tensor]) -> bool:
+        """Adds a batch; False, with ``total`` as it was, if it did not go as planned."""
+
+    @abstractmethod
+    def check(self, plan: Plan, few: Any) -> None:
+        """Tries a new plan on a few samples, and remembers what cannot be measured with it."""
+
+    @abstractmethod
+    def measure_unplanned(self, batch: Any, total: dict[str, Tensor]) -> None:
+        """Adds a batch whose operations cannot be foreseen."""
+
+    def _add(self, piece: Any, total: dict[str, Tensor]) -> None:
+        size = batch_size_of(piece)
+        if self._plan is not None and self.measure(self._plan, piece, size, total):
+            return
+        self._plan = self._planned(piece, size)
+        if self._plan is None or not self.measure(self._plan, piece, size, total):
+            self.measure_unplanned(piece, total)
+
+    def _planned(self, batch: Any, size: int) -> Plan | None:
+        plan = make_plan(self.network, self.parameters, batch, size)
+        if plan is not None and plan.signature not in self._checked:
+            self.check(plan, take(batch, slice(0, _CHECKED_SAMPLES), size))
+            self._checked.add(plan.signature)
+        return plan
+
+
+def zeros(parameters: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A zero tensor for each parameter, on its device and of its strides, at least float32."""
+    return {
+        name: torch.zeros_like(
+            parameter.detach(),
+            dtype=torch.float64 if parameter.dtype == torch.float64 else torch.float32,
+        )
+        for name, parameter in parameters.items()
+    }
+
+
+def disagreeing(
+    ours: dict[str, Tensor], theirs: dict[str, Tensor], parameters: dict[str, Tensor]
+) -> list[str]:
+    """Parameters whose two measurements differ by more than round-off explains.
+
+    The difference is taken relative to the parameter's own importance, but not less than a
+    millionth of the network's largest: where the true gradient is zero (a bias before
+    InstanceNorm), both sides hold nothing but round-off.
+    """
+    largest = max(float(omega.max()) if omega.numel() else 0.0 for omega in theirs.values())
+    names = []
+    for name, omega in theirs.items():
+        scale = max(float(omega.norm()), 1e-6 * largest * omega.numel() ** 0.5)
+        tolerance = 10 * torch.finfo(parameters[name].dtype).eps ** 0.5
+        if not float((ours[name] - omega).norm()) <= tolerance * scale:
+            names.append(name)
+    return names
