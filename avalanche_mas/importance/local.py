@@ -26,6 +26,7 @@ from avalanche_mas.importance.network import Network
 from avalanche_mas.importance.planned import PlannedEngine, disagreeing, zeros
 from avalanche_mas.importance.planning import Plan
 from avalanche_mas.importance.rules.registry import Call, Gradients, name_of, samples_first
+from avalanche_mas.importance.tracking import Operation
 
 
 class Local(PlannedEngine):
@@ -121,16 +122,9 @@ class _Forward(Measurement):
         self._open: dict[int, _Layer] = {}
         self._through: _Emit | None = None
 
-    def handle(
-        self,
-        function: Callable[..., Any],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        leaves: list[Any],
-        names: tuple[str, ...],
-    ) -> Any:
-        self._through = self._close(function, args, kwargs, leaves)
-        return super().handle(function, args, kwargs, leaves, names)
+    def handle(self, operation: Operation) -> Any:
+        self._through = self._close(operation)
+        return super().handle(operation)
 
     def run(self, call: Call, gradients: Gradients) -> Any:
         through, axis = self._through, call.output_axes[0]
@@ -150,25 +144,18 @@ class _Forward(Measurement):
         self._open[id(z)] = _Layer(z, emit)
         return z
 
-    def pass_by(
-        self,
-        function: Callable[..., Any],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        leaves: list[Any],
-    ) -> Any:
+    def pass_by(self, operation: Operation) -> Any:
+        function, args, kwargs, leaves, _ = operation
         if name_of(function) in _PASSIVE:
-            return function(*args, **kwargs)
+            return operation.run()
         if not any(id(leaf) in self._open for leaf in leaves):
-            positive = function in RELU or (
-                name_of(function) in KEEPS_SIGN and _is_nonnegative(leaves[0])
-            )
-            result = function(*args, **kwargs)
-            return _mark_nonnegative(result) if positive else result
+            keeps_sign = name_of(function) in KEEPS_SIGN and _is_nonnegative(leaves[0])
+            result = operation.run()
+            return _mark_nonnegative(result) if keeps_sign or function in RELU else result
         layer = self._open.get(id(leaves[0]))
         if layer is not None and function in RELU:
             del self._open[id(layer.z)]
-            y: Tensor = function(*args, **kwargs)
+            y: Tensor = operation.run()
             layer.emit(y.detach(), True)  # f f′ = f
             return _mark_nonnegative(y)
         if layer is not None and function in ELEMENTWISE:
@@ -176,9 +163,9 @@ class _Forward(Measurement):
             z = layer.z.detach().clone().requires_grad_()
             options = {name: value for name, value in kwargs.items() if name != "inplace"}
             layer.emit(_half_gradient(function(z, *args[1:], **options), z), False)
-            return function(*args, **kwargs)
-        through = self._close(function, args, kwargs, leaves)
-        result = function(*args, **kwargs)
+            return operation.run()
+        through = self._close(operation)
+        result = operation.run()
         if through is not None:  # a BatchNorm without trainable parameters
             self._open[id(result)] = _Layer(result, through)
         return result
@@ -189,17 +176,12 @@ class _Forward(Measurement):
         self._open.clear()
         super().finish()
 
-    def _close(
-        self,
-        function: Callable[..., Any],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        leaves: list[Any],
-    ) -> _Emit | None:
-        """Ends the layers that ``function`` reads, with f(z) = z, except for a BatchNorm.
+    def _close(self, operation: Operation) -> _Emit | None:
+        """Ends the layers that ``operation`` reads, with f(z) = z, except for a BatchNorm.
 
         :return: for a BatchNorm of an open layer, how δ at its output goes on to that layer.
         """
+        function, args, kwargs, leaves, _ = operation
         if name_of(function) in _PASSIVE:
             return None
         through = None

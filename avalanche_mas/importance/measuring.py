@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, MutableMapping
+from collections.abc import MutableMapping
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from avalanche_mas.importance.per_sample import Magnitude, PerSample, chunks
-from avalanche_mas.importance.planning import Plan
+from avalanche_mas.importance.planning import Plan, Use
 from avalanche_mas.importance.rules.registry import (
     Axis,
     Call,
@@ -21,7 +22,7 @@ from avalanche_mas.importance.rules.registry import (
     name_of,
     overlaps_itself,
 )
-from avalanche_mas.importance.tracking import Tracker
+from avalanche_mas.importance.tracking import Operation, Tracker
 
 
 class Diverged(Exception):
@@ -66,27 +67,16 @@ class Measurement(Tracker):
         """Executes a call that has no rule, or raises :class:`NoRule`."""
         raise NoRule(f"{name_of(call.function)} has no rule")
 
-    def handle(
-        self,
-        function: Callable[..., Any],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        leaves: list[Any],
-        names: tuple[str, ...],
-    ) -> Any:
+    def handle(self, operation: Operation) -> Any:
         use = self.plan.uses[self._next] if self._next < len(self.plan.uses) else None
         self._next += 1
-        if use is None or (use.function, use.names) != (function, names):
+        if use is None or not self._as_planned(operation, use):
             raise Diverged
-        if use.tensors != tuple(isinstance(leaf, Tensor) for leaf in leaves):
-            raise Diverged  # an optional argument, such as a mask, has come or gone
         if use.is_view and not any(use.output_axes):
-            return function(*args, **kwargs)
+            return operation.run()
+        function, args, kwargs, leaves, names = operation
         try:
-            for leaf, axis in zip(leaves, use.axes, strict=False):
-                if axis and not _holds(leaf, axis, self.size):
-                    raise Diverged
-            if use.unclear or len(leaves) != len(use.axes):
+            if use.unclear:
                 raise NoRule("the dimension that counts samples is not clear")
             if any(overlaps_itself(leaf) for leaf in leaves if self.find(leaf)):
                 raise NoRule("an expanded view of a parameter")
@@ -94,16 +84,29 @@ class Measurement(Tracker):
             call = Call(function, args, kwargs, self.size, axes, list(use.output_axes))
             closed_form = find_rule(function)
             if closed_form is not None:
-                try:
+                with suppress(NoRule):
                     return self.run(call, closed_form(call, *args, **kwargs))
-                except NoRule:
-                    pass
             return self.vectorised(call)
         except NoRule as reason:
             for name in names:
                 self.unruled.setdefault(name, f"{name_of(function)}: {reason}")
             detached_args, detached_kwargs = self.detach((args, kwargs))
             return function(*detached_args, **detached_kwargs)
+
+    def _as_planned(self, operation: Operation, use: Use) -> bool:
+        """Whether this is the planned operation, with the same optional arguments and samples."""
+        leaves = operation.leaves
+        return (
+            (use.function, use.names) == (operation.function, operation.names)
+            and use.tensors == tuple(isinstance(leaf, Tensor) for leaf in leaves)
+            and (use.unclear or all(map(self._holds_samples, leaves, use.axes)))
+        )
+
+    def _holds_samples(self, leaf: Any, axis: Axis | None) -> bool:
+        if axis is None:
+            return True
+        fits = leaf.dim() > axis.dim and leaf.shape[axis.dim] == self.size * axis.per_sample
+        return bool(fits)
 
     def detach(self, values: Any) -> Any:
         """``values`` with the parameters in it detached."""
@@ -148,8 +151,3 @@ class Measurement(Tracker):
         return tensor.as_strided(
             (copies, *parameter.shape), (whole.numel(), *parameter.stride()), offset
         )
-
-
-def _holds(leaf: Tensor, axis: Axis, size: int) -> bool:
-    """Whether an argument holds ``size`` samples along ``axis``."""
-    return leaf.dim() > axis.dim and leaf.shape[axis.dim] == size * axis.per_sample

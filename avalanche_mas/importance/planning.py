@@ -14,7 +14,7 @@ from torch.utils._pytree import tree_leaves
 from avalanche_mas.importance.batches import take
 from avalanche_mas.importance.network import Network
 from avalanche_mas.importance.rules.registry import Axis, name_of
-from avalanche_mas.importance.tracking import Tracker
+from avalanche_mas.importance.tracking import Operation, Tracker
 
 REPEATING = {"expand", "expand_as", "broadcast_to", "repeat", "tile"}
 """Operations that may give every sample a copy of a parameter, such as a class token."""
@@ -117,34 +117,22 @@ class _Probe(Tracker):
         self.looks_at_values = False
         self.seen: list[_Seen] = []
 
-    def handle(
-        self,
-        function: Callable[..., Any],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        leaves: list[Any],
-        names: tuple[str, ...],
-    ) -> Any:
-        inputs = _shapes(leaves)
-        result = function(*args, **kwargs)
-        if name_of(function) in REPEATING:
+    def handle(self, operation: Operation) -> Any:
+        inputs = _shapes(operation.leaves)
+        result = operation.run()
+        if name_of(operation.function) in REPEATING:
             result = result.clone()  # the copies belong to the samples, no more to the parameter
         outputs = [leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor)]
         self._measure_size(outputs)
-        spans = tuple(_span(leaf) for leaf in leaves if self.find(leaf))
+        spans = tuple(_span(leaf) for leaf in operation.leaves if self.find(leaf))
         is_view = all(self.find(output) or not output.requires_grad for output in outputs)
+        function, names = operation.function, operation.names
         self.seen.append(_Seen(function, names, spans, inputs, _shapes(outputs), is_view))
         return result
 
-    def pass_by(
-        self,
-        function: Callable[..., Any],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        leaves: list[Any],
-    ) -> Any:
-        result = function(*args, **kwargs)
-        self.looks_at_values |= name_of(function) in _LOOKING
+    def pass_by(self, operation: Operation) -> Any:
+        result = operation.run()
+        self.looks_at_values |= name_of(operation.function) in _LOOKING
         self._measure_size([result])
         return result
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,6 +18,27 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
 from avalanche_mas.importance.rules.registry import NoRule, find_decomposition
+
+
+class Operation(NamedTuple):
+    """A call of a torch function, as a forward pass makes it.
+
+    :param function: the torch function.
+    :param args: its positional arguments.
+    :param kwargs: its keyword arguments.
+    :param leaves: all arguments, with tuples, lists and dicts unpacked.
+    :param names: canonical names of the parameters among the leaves.
+    """
+
+    function: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    leaves: list[Any]
+    names: tuple[str, ...] = ()
+
+    def run(self) -> Any:
+        """The call itself."""
+        return self.function(*self.args, **self.kwargs)
 
 
 class Tracker(TorchFunctionMode):
@@ -63,26 +84,13 @@ class Tracker(TorchFunctionMode):
             if parts is not None:
                 with suppress(NoRule), self:
                     return parts(*args, **kwargs)
-            return self.handle(func, args, kwargs, leaves, names)
-        return self.pass_by(func, args, kwargs, leaves)
+            return self.handle(Operation(func, args, kwargs, leaves, names))
+        return self.pass_by(Operation(func, args, kwargs, leaves))
 
     @abstractmethod
-    def handle(
-        self,
-        function: Callable[..., Any],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        leaves: list[Any],
-        names: tuple[str, ...],
-    ) -> Any:
-        """Runs a torch call that uses the parameters ``names`` and returns its result."""
+    def handle(self, operation: Operation) -> Any:
+        """Runs an operation that uses parameters and returns its result."""
 
-    def pass_by(
-        self,
-        function: Callable[..., Any],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        leaves: list[Any],
-    ) -> Any:
-        """Runs a torch call that uses no parameter."""
-        return function(*args, **kwargs)
+    def pass_by(self, operation: Operation) -> Any:
+        """Runs an operation that uses no parameter and returns its result."""
+        return operation.run()
