@@ -130,7 +130,9 @@ class QuadraticPenalty:
             part = term.part(term.parameter)
             for theta, anchor, omega in _blocks(part, term.anchor, term.omega):
                 difference = theta.to(omega.dtype) - anchor
-                total = total.to(omega) + (difference * omega * difference).sum()
+                total = total.to(omega) + torch.dot(
+                    (difference * omega).flatten(), difference.flatten()
+                )
         return 0.5 * self.lambda_reg * total
 
     @torch.no_grad()
