@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 
 
@@ -12,8 +13,8 @@ class Training:
     """How the network is trained, the same for every method."""
 
     hidden_units: int  # one hidden layer of ReLUs, no dropout
-    learning_rate: float  # SGD, constant
-    momentum: float
+    learning_rate: float  # constant
+    momentum: float  # SGD's
     batch_size: int
     epochs: int  # passes over the training images of an experience
 
@@ -31,12 +32,17 @@ class Cell:
     training: Training
 
     @property
+    def label(self) -> str:
+        """The row of a table that the run belongs to."""
+        return self.method
+
+    @property
     def name(self) -> str:
         """What a file is called: readable, and unlike for any two unlike cells."""
         phase = "selection" if self.validation else "test"
         strength = "" if self.lam is None else f"-{self.lam:g}"
         digest = hashlib.sha256(json.dumps(asdict(self)).encode()).hexdigest()[:8]
-        return f"{self.benchmark}-{phase}-{self.method}{strength}-seed{self.seed}-{digest}"
+        return f"{self.benchmark}-{phase}-{self.label}{strength}-seed{self.seed}-{digest}"
 
 
 @dataclass(frozen=True)
@@ -50,3 +56,8 @@ class Result:
     consolidation_seconds: float  # of these, the method's work at the ends of experiences
     memory_bytes: int  # what the method keeps beside the model
     weights_sha256: str  # of the final parameters
+    diverged: bool = False  # Ω became infinite or NaN; from there on the network was only scored
+
+
+RunCells = Callable[[str, Iterable[Cell]], dict[Cell, Result]]
+"""Turns a title and cells into the cells' results."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from avalanche_mas.evaluation import average_accuracy
 from benchmarks.report import Outcome
 
 # Okabe and Ito's palette, which colour-blind readers can tell apart, with unlike markers as well.
-_STYLES: dict[str, dict[str, Any]] = {
+_STYLES: dict[str, Mapping[str, Any]] = {
     "joint": {"color": "#000000", "linestyle": "--"},
     "finetuning": {"color": "#999999", "linewidth": 4},
     "AvalancheEWC": {"color": "#E69F00", "marker": "s"},
@@ -40,7 +41,9 @@ def plot_accuracy(outcome: Outcome, path: Path) -> None:
             _draw(panel, outcome, benchmark)
         panels[0].set_ylabel("mean accuracy on the experiences so far (%)")
         handles, labels = panels[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
+        figure.legend(
+            handles, labels, loc="outside lower center", ncols=2 * len(panels), frameon=False
+        )
         figure.savefig(path, dpi=150)
 
 
@@ -48,18 +51,18 @@ def _draw(panel: Axes, outcome: Outcome, benchmark: str) -> None:
     tests = {cell: run for cell, run in outcome.tests.items() if cell.benchmark == benchmark}
     n_experiences = next(iter(tests)).n_experiences
     steps = np.arange(1, n_experiences + 1)
-    methods = [name for name in _STYLES if any(cell.method == name for cell in tests)]
-    for method in methods:
+    for method, style in {**_STYLES, **outcome.styles}.items():
         curves = []
         for cell, run in tests.items():
-            if cell.method != method:
+            if cell.label != method:
                 continue
             R = np.array(run.accuracy, dtype=float)  # entries not measured become NaN
             joint = len(R) < n_experiences
             curves.append(np.full(n_experiences, R[-1].mean()) if joint else average_accuracy(R))
+        if not curves:
+            continue
         mean = 100 * np.mean(curves, axis=0)
         std = 100 * np.std(curves, axis=0, ddof=1) if len(curves) > 1 else np.zeros_like(mean)
-        style = _STYLES[method]
         panel.plot(steps, mean, label=method, **style)
         low, high = mean - std, np.minimum(mean + std, 100)
         panel.fill_between(steps, low, high, color=style["color"], alpha=0.1, lw=0)

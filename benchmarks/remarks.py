@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from math import sqrt
+from statistics import fmean, variance
 
 from benchmarks.cell import Cell, Result
 
@@ -52,5 +54,49 @@ def forgets_less(results: Mapping[Cell, Result], method: str, other: str) -> lis
             f"{benchmark}: {method} forgets less than {other} on "
             f"{sum(gain > 0 for gain in gains.values())} of {len(gains)} seeds; "
             f"difference in points: {listed}."
+        )
+    return sentences
+
+
+def accuracy_gap(pairs: Iterable[tuple[Mapping[Cell, Result], ...]]) -> list[str]:
+    """Say by how much one row's final accuracy is above another's, and which pair differs most.
+
+    :param pairs: the runs of two rows each. The difference is the first's mean minus the second's,
+        and its unit the root of the mean of their variances over the seeds.
+    """
+    sentences, gaps = [], []
+    for pair in pairs:
+        a, b = ([100 * run.final_accuracy for run in row.values()] for row in pair)
+        first, second = (next(iter(row)).label for row in pair)
+        gap = fmean(a) - fmean(b)
+        text = f"{first} minus {second}: {gap:+.1f} points of final accuracy"
+        if len(a) > 1:
+            deviation = sqrt((variance(a) + variance(b)) / 2)
+            units = abs(gap) / deviation if deviation else float("inf") if gap else 0.0
+            gaps.append((units, text))
+            text += f", {units:.1f} standard deviations over the seeds"
+        sentences.append(f"{text}.")
+    if gaps:
+        units, text = max(gaps)
+        sentences.append(f"The largest difference, in standard deviations, is {units:.1f}: {text}.")
+    return sentences
+
+
+def first_experience_kept(results: Mapping[Cell, Result], tolerance: float) -> list[str]:
+    """Say how many runs of each row still know the first experience, and how many diverged.
+
+    :param results: runs of any rows with one λ.
+    :param tolerance: the accuracy that may be lost and still count as kept.
+    """
+    sentences = []
+    for label in dict.fromkeys(cell.label for cell in results):
+        runs = {cell: result for cell, result in results.items() if cell.label == label}
+        ends = [(r.accuracy[0][0] or 0.0, r.accuracy[-1][0] or 0.0) for r in runs.values()]
+        learned, kept = (100 * fmean(part) for part in zip(*ends, strict=True))
+        sentences.append(
+            f"λ = {next(iter(runs)).lam:g}, {label}: accuracy on experience 1 goes from "
+            f"{learned:.1f} to {kept:.1f} %; kept within {100 * tolerance:g} points on "
+            f"{sum(before - after <= tolerance for before, after in ends)} of {len(ends)} seeds, "
+            f"diverged on {sum(run.diverged for run in runs.values())}."
         )
     return sentences

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from rich.console import Console
@@ -26,8 +27,9 @@ class Outcome:
     """What an experiment leaves to report."""
 
     tests: Mapping[Cell, Result]
-    choices: Mapping[tuple[str, str], Choice]  # of λ, by benchmark and method
+    choices: Mapping[tuple[str, str], Choice]  # of λ, by benchmark and row
     remarks: list[str]
+    styles: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # of the plot's lines
 
 
 def runs_table(outcome: Outcome) -> pd.DataFrame:
@@ -35,7 +37,7 @@ def runs_table(outcome: Outcome) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "benchmark": cell.benchmark,
-            "method": cell.method,
+            "method": cell.label,
             "lambda": cell.lam,
             "seed": cell.seed,
             "final_accuracy_percent": 100 * result.final_accuracy,
@@ -104,7 +106,8 @@ def _mean_std(values: pd.Series[float]) -> str:
 def _rich_table(frame: pd.DataFrame, title: str) -> Table:
     table = Table(title=title)
     for column in frame.columns:
-        table.add_column(column, justify="left" if column == "method" else "right")
+        named = column == "method"
+        table.add_column(column, justify="left" if named else "right", no_wrap=named)
     for row in frame.itertuples(index=False):
         table.add_row(*row)
     return table

@@ -77,7 +77,7 @@ class Runner:
             for future in as_completed(running):
                 cell = running[future]
                 results[cell] = self._keep(cell, future)
-                self._progress.update(bar, advance=1, last=f"{cell.benchmark} {cell.method}")
+                self._progress.update(bar, advance=1, last=f"{cell.benchmark} {cell.label}")
         except BaseException:
             self._finish({f: cell for f, cell in running.items() if results[cell] is None})
             raise

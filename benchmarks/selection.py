@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
+from statistics import fmean
+from typing import TypeVar
+
+from benchmarks.cell import Cell, RunCells
+
+Key = TypeVar("Key")
+
+_GRID_RATIO = 10.0  # what grids are extended by
 
 
 @dataclass(frozen=True)
@@ -44,3 +53,31 @@ def widen(scores: Mapping[float, float], ratio: float) -> float | None:
     if not choice.at_edge:
         return None
     return choice.lam * ratio if choice.lam == max(scores) else choice.lam / ratio
+
+
+def validation_scores(
+    grids: Mapping[Key, Iterable[float]],
+    extensions: int,
+    make_cells: Callable[[Key, float], Sequence[Cell]],
+    run_cells: RunCells,
+) -> dict[Key, dict[float, float]]:
+    """Score every λ of several grids, which widen by decades while their best lies at an edge.
+
+    :param grids: the λ to begin with, for each thing whose λ is chosen.
+    :param extensions: how often a grid is widened at most.
+    :param make_cells: names the runs that a λ is judged by.
+    :param run_cells: turns a title and cells into the cells' results.
+    :return: for each grid, the mean final accuracy of each λ.
+    """
+    scores: dict[Key, dict[float, float]] = {key: {} for key in grids}
+    untried: dict[Key, Iterable[float]] = dict(grids)
+    for title in ["choosing λ", *["wider grids"] * extensions]:
+        cells = {(key, lam): make_cells(key, lam) for key in untried for lam in untried[key]}
+        results = run_cells(title, chain(*cells.values()))
+        for (key, lam), judges in cells.items():
+            scores[key][lam] = fmean(results[cell].final_accuracy for cell in judges)
+        steps = {key: widen(scores[key], _GRID_RATIO) for key in untried}
+        untried = {key: (lam,) for key, lam in steps.items() if lam is not None}
+        if not untried:
+            break
+    return scores

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
-import torch
-from avalanche.benchmarks import CLScenario
+from avalanche.benchmarks import CLExperience, CLScenario
 from avalanche.training.determinism.rng_manager import RNGManager
 from avalanche.training.plugins import EvaluationPlugin, SupervisedPlugin
 from avalanche.training.supervised import JointTraining
 from avalanche.training.templates import SupervisedTemplate
 from torch import nn
+from torch.optim import Optimizer
 
 from avalanche_mas.evaluation import AccuracyMatrix, final_accuracy, forgetting, method_memory
 from benchmarks.cell import Result, Training
@@ -38,6 +38,7 @@ def train_and_measure(
     benchmark: CLScenario,
     stream: str,
     make_model: Callable[[], nn.Module],
+    make_optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
     method: Method,
     lam: float | None,
     training: Training,
@@ -48,11 +49,13 @@ def train_and_measure(
     :param benchmark: what to learn.
     :param stream: the name of the stream that accuracies are measured on.
     :param make_model: makes the untrained model; called after seeding.
+    :param make_optimizer: makes the optimizer of the model's parameters.
     :param method: how to learn it.
     :param lam: the method's strength.
     :param training: the hyper-parameters that do not depend on the method.
     :param seed: of all random numbers drawn here.
-    :return: the measurements. With joint training the accuracy matrix has its last row only.
+    :return: the measurements. With joint training the accuracy matrix has its last row only. A
+        network that diverged is trained no further, but scored on all that was to come.
     """
     RNGManager.set_random_seeds(seed)
     model = make_model()
@@ -60,9 +63,7 @@ def train_and_measure(
     begin, end = _Mark(), _Mark()  # around the method's plugins: callbacks run in this order
     strategy = method.strategy(
         model=model,
-        optimizer=torch.optim.SGD(
-            model.parameters(), lr=training.learning_rate, momentum=training.momentum
-        ),
+        optimizer=make_optimizer(model.parameters()),
         criterion=nn.CrossEntropyLoss(),
         train_mb_size=training.batch_size,
         train_epochs=training.epochs,
@@ -75,11 +76,14 @@ def train_and_measure(
     # Only experiences that were trained are evaluated: Avalanche gives a multi-head model a head
     # for any experience it is evaluated on, and its MASPlugin halves Ω of a head it has met.
     steps = [experiences] if joint else [[experience] for experience in experiences]
-    seconds = 0.0
+    seconds, diverged = 0.0, False
     for i, step in enumerate(steps):
-        started = time.perf_counter()
-        strategy.train(step)
-        seconds += time.perf_counter() - started
+        if not diverged:
+            started = time.perf_counter()
+            diverged = not _train(strategy, step)
+            seconds += time.perf_counter() - started
+        if diverged:
+            matrix.after_training_exp(strategy)  # training did not come to where a row is started
         strategy.eval(benchmark.streams[stream][: len(experiences) if joint else i + 1])
     R = matrix.result()
     return Result(
@@ -90,7 +94,19 @@ def train_and_measure(
         consolidation_seconds=float(np.sum(np.subtract(end.times, begin.times))),
         memory_bytes=method_memory(strategy),
         weights_sha256=_digest(model),
+        diverged=diverged,
     )
+
+
+def _train(strategy: SupervisedTemplate, step: list[CLExperience]) -> bool:
+    """Train, and say whether the importance measured in the end is finite."""
+    try:
+        strategy.train(step)
+    except ValueError as error:
+        if "importance" in str(error) and "is not finite" in str(error):
+            return False
+        raise
+    return True
 
 
 def _digest(model: nn.Module) -> str:

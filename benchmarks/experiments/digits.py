@@ -7,25 +7,23 @@ benchmarks; not by what any other method made of it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import chain
-from statistics import fmean
 
 from avalanche.models import SimpleMLP, as_multitask
 from torch import nn
+from torch.optim import SGD
 
 from avalanche_mas.benchmarks import permuted_digits, split_digits
-from benchmarks.cell import Cell, Result, Training
+from benchmarks.cell import Cell, Result, RunCells, Training
 from benchmarks.methods import METHODS
 from benchmarks.remarks import forgets_less, lambda_effect
 from benchmarks.report import Outcome
-from benchmarks.selection import Choice, choose, widen
+from benchmarks.selection import Choice, choose, validation_scores
 from benchmarks.training import train_and_measure
 
 DESCRIPTION = "permuted digits (one head) and split digits (one head per task)"
-
-Run = Callable[[str, Iterable[Cell]], dict[Cell, Result]]
 
 _TRAINING = Training(hidden_units=100, learning_rate=0.05, momentum=0.9, batch_size=32, epochs=5)
 
@@ -64,11 +62,10 @@ FAST = Settings(  # to see that all parts work; its numbers mean nothing
     grid_extensions=0,
     split_selection_seeds=(100,),
 )
-_GRID_RATIO = 10.0
 _BENCHMARKS = {"permuted": permuted_digits, "split": split_digits}
 
 
-def run(settings: Settings, run_cells: Run) -> Outcome:
+def run(settings: Settings, run_cells: RunCells) -> Outcome:
     """Carry out the experiment: choose every λ, then train and test with it.
 
     :param settings: the hyper-parameters.
@@ -106,6 +103,7 @@ def run_cell(cell: Cell) -> Result:
         _BENCHMARKS[cell.benchmark](cell.n_experiences, cell.seed, cell.validation),
         "valid" if cell.validation else "test",
         make_model,
+        partial(SGD, lr=cell.training.learning_rate, momentum=cell.training.momentum),
         METHODS[cell.method],
         cell.lam,
         cell.training,
@@ -113,32 +111,24 @@ def run_cell(cell: Cell) -> Result:
     )
 
 
-def _choose_lambdas(settings: Settings, run_cells: Run) -> dict[tuple[str, str], Choice]:
+def _choose_lambdas(settings: Settings, run_cells: RunCells) -> dict[tuple[str, str], Choice]:
     """Choose λ for each (benchmark, method) that has one, on grids that widen if need be."""
-    scores: dict[tuple[str, str], dict[float, float]] = {
-        (benchmark, method): {}
+    keys = [
+        (benchmark, method)
         for benchmark in _BENCHMARKS
         for method, entry in METHODS.items()
         if entry.has_lambda
-    }
-    untried = dict.fromkeys(scores, settings.lambdas)
-    for title in ["choosing λ", *["wider grids"] * settings.grid_extensions]:
-        cells = {
-            (key, lam): _selection_cells(settings, *key, lam)
-            for key, lambdas in untried.items()
-            for lam in lambdas
-        }
-        results = run_cells(title, chain(*cells.values()))
-        for (key, lam), seeds in cells.items():
-            scores[key][lam] = fmean(results[cell].final_accuracy for cell in seeds)
-        steps = {key: widen(scores[key], _GRID_RATIO) for key in untried}
-        untried = {key: (lam,) for key, lam in steps.items() if lam is not None}
-        if not untried:
-            break
+    ]
+    scores = validation_scores(
+        dict.fromkeys(keys, settings.lambdas),
+        settings.grid_extensions,
+        lambda key, lam: _selection_cells(settings, *key, lam),
+        run_cells,
+    )
     return {key: choose(of_key) for key, of_key in scores.items()}
 
 
-def _try_control(settings: Settings, run_cells: Run) -> list[str]:
+def _try_control(settings: Settings, run_cells: RunCells) -> list[str]:
     """Say whether the control method's λ changes the trained weights."""
     trials = [
         [
