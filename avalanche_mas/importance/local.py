@@ -44,6 +44,7 @@ class Local(PlannedEngine):
     def __init__(self, network: Network, parameters: dict[str, Tensor]) -> None:
         super().__init__(network, parameters)
         self._one_by_one = False
+        self._added = zeros(parameters)  # until a pass is known to have gone as planned
         self._warned: set[str] = set()
 
     def __call__(self, batch: Any, total: dict[str, Tensor]) -> None:
@@ -64,8 +65,9 @@ class Local(PlannedEngine):
                 self.measure(plan, take(batch, slice(k, k + 1), size), 1, total)
                 for k in range(size)
             )
-        added = zeros(self.parameters)  # kept apart until the pass is known to have gone as planned
-        measurement = _Forward(self.parameters, plan, size, added, self.unruled)
+        for importance in self._added.values():
+            importance.zero_()
+        measurement = _Forward(self.parameters, plan, size, self._added, self.unruled)
         try:
             with measurement:
                 self.network(batch)
@@ -73,7 +75,7 @@ class Local(PlannedEngine):
         except Diverged:
             return False
         measurement.finish()
-        for name, importance in added.items():
+        for name, importance in self._added.items():
             total[name].add_(importance)
         return True
 

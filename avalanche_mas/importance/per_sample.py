@@ -89,6 +89,8 @@ class Outer(PerSample):
             super().add(total, magnitude)
 
     def merged(self) -> PerSample:
+        if self.x.shape[1] == 1:
+            return self  # one product as it is
         return Outer(self.delta.flatten(0, 1).unsqueeze(0), self.x.flatten(0, 1).unsqueeze(0))
 
     def _add_blocks(self, total: Tensor, magnitude: Magnitude) -> None:
