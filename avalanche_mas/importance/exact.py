@@ -161,7 +161,8 @@ class _Backward(Measurement):
         try:
             outputs = torch.func.vmap(one)(*own)
         except (RuntimeError, ValueError, NotImplementedError) as error:
-            raise NoRule(f"vmap refuses it ({str(error).splitlines()[0]})") from error
+            message = str(error).partition("\n")[0]
+            raise NoRule(f"vmap refuses it ({message})") from error
         values = iter(
             samples_back(output, axis) if axis else output[0]
             for output, axis in zip(outputs, call.output_axes, strict=True)
