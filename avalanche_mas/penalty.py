@@ -63,9 +63,9 @@ class QuadraticPenalty:
     :param model: its present parameters become θ*. Names are canonical, so that the model may be
         wrapped or unwrapped later on.
     :param importance: parameter name → Ω. A parameter without one is free.
-    :param lambda_reg: λ ≥ 0.
-    :raises ValueError: if λ is negative or not finite, if Ω of a parameter does not fit its shape,
-        or if no name in ``importance`` belongs to the model.
+    :param lambda_reg: λ, from 0 to 1e30.
+    :raises ValueError: if λ is out of range, if Ω of a parameter does not fit its shape, or if no
+        name in ``importance`` belongs to the model.
     """
 
     def __init__(
@@ -90,9 +90,8 @@ class QuadraticPenalty:
                 same = fitted.dtype == _wide(anchor) and fitted.stride() == anchor.stride()
                 if not same or fitted.device != anchor.device:
                     fitted = torch.empty_like(anchor, dtype=_wide(anchor)).copy_(fitted)
-                self.omega[name] = (
-                    fitted  # shared with the importance where possible, never written
-                )
+                # shared with the importance where possible: it is never written to
+                self.omega[name] = fitted
         self._terms: list[_Term] = []
         self.bind(model)
 
@@ -158,7 +157,7 @@ class QuadraticPenalty:
         check_proximal(optimizer)
         if self.lambda_reg == 0:
             return
-        groups = {id(p): group for group in optimizer.param_groups for p in group["params"]}
+        groups = _groups(optimizer)
         for term in self._terms:
             group = groups.get(id(term.parameter))
             if term.parameter.grad is None or group is None:
@@ -183,7 +182,7 @@ class QuadraticPenalty:
         """
         if not isinstance(optimizer, SGD):
             return 0.0
-        groups = {id(p): group for group in optimizer.param_groups for p in group["params"]}
+        groups = _groups(optimizer)
         worst = 0.0
         for term in self._terms:
             group = groups.get(id(term.parameter))
@@ -203,6 +202,7 @@ def step_size(optimizer: Optimizer, group: Mapping[str, Any], parameter: Tensor)
     g(1−d)/(1−m), so η = lr(1−d)/(1−m), also with Nesterov's momentum. For Adam and AdamW it is
     lr/(√v̂+ε), another number for every parameter: the proximal step is taken in Adam's own metric.
     There v̂ knows the task's gradients only, so a strong penalty does not slow down the task.
+    (AdamW's own weight decay w comes to rest where gradient + λΩ(θ−θ*) + w(√v̂+ε)θ = 0.)
 
     :param optimizer: SGD, Adam or AdamW.
     :param group: the parameter's group in it.
@@ -221,6 +221,11 @@ def step_size(optimizer: Optimizer, group: Mapping[str, Any], parameter: Tensor)
     correction = 1 - group["betas"][1] ** float(state["step"])
     root: Tensor = (second / correction).sqrt()
     return root.add_(float(group["eps"])).reciprocal_().mul_(lr)
+
+
+def _groups(optimizer: Optimizer) -> dict[int, dict[str, Any]]:
+    """``id(parameter)`` → the group that holds its learning rate and momentum."""
+    return {id(p): group for group in optimizer.param_groups for p in group["params"]}
 
 
 def supports_proximal(optimizer: Optimizer) -> bool:

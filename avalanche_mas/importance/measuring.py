@@ -56,7 +56,6 @@ class Measurement(Tracker):
         self.plan, self.size, self.total, self.unruled = plan, size, total, unruled
         self.magnitude = magnitude
         self._next = 0
-        self._shared = plan.shared()
         self._waiting: dict[str, list[tuple[Tensor, PerSample]]] = {}
 
     @abstractmethod
@@ -120,7 +119,7 @@ class Measurement(Tracker):
         name = self.find(parameter)
         if parameter is None or name is None or name in self.unruled:
             return
-        if name not in self._shared:
+        if name not in self.plan.shared:
             gradients.add(self._view(self.total[name], name, parameter), self.magnitude)
         else:
             self._waiting.setdefault(name, []).append((parameter, gradients))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
@@ -81,6 +82,7 @@ class Plan:
             (use.function, use.names, use.tensors, use.axes, use.output_axes) for use in self.uses
         )
 
+    @cached_property
     def shared(self) -> set[str]:
         """Parameters of which some part is used more than once."""
         spans: dict[str, list[tuple[int, int]]] = {}

@@ -1,0 +1,44 @@
+"""Every factored form adds what its written-out gradients say, in absolute value and squared."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from avalanche_mas.importance.per_sample import Dense, Outer
+from avalanche_mas.importance.rules.conv import Convolution
+from avalanche_mas.importance.rules.embedding import Rows
+
+B = 5
+
+
+def random(*shape):
+    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+
+
+FORMS = {
+    "dense": (Dense(random(B, 4, 3)), (4, 3)),
+    "outer": (Outer(random(B, 1, 4), random(B, 1, 3)), (4, 3)),
+    "outer_positions": (Outer(random(B, 7, 4), random(B, 7, 3)), (4, 3)),
+    "rows": (Rows(random(B, 6, 3), torch.arange(B * 6).view(B, 6) % 4, 4), (4, 3)),
+    "convolution": (
+        Convolution(
+            random(B, 1, 2, 9),
+            random(B, 1, 4, 7),
+            random(4, 2, 3),
+            ([1], [0], [1], False, [0], 1),
+        ),
+        (4, 2, 3),
+    ),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("magnitude", [Tensor.abs_, Tensor.square_])
+def test_adds_the_magnitude_of_what_is_written_out(form, magnitude):
+    gradients, shape = FORMS[form]
+    total = torch.ones(shape, dtype=torch.float64)
+    gradients.add(total, magnitude)
+    expected = 1 + magnitude(gradients.dense(0, B)).sum(0)
+    torch.testing.assert_close(total, expected, rtol=1e-12, atol=1e-12)
+    parts = torch.cat([gradients.dense(0, 2), gradients.dense(2, B)])
+    torch.testing.assert_close(parts, gradients.dense(0, B))
