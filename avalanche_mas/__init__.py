@@ -6,6 +6,7 @@ Eq. 3 in :mod:`.penalty`, Eq. 4-7 in :mod:`.importance.local`, the methods in :m
 
 from avalanche_mas.importance import (
     Importance,
+    check_model,
     estimate_importance,
     estimate_local_importance,
 )
@@ -19,6 +20,7 @@ __all__ = [
     "LocalMASPlugin",
     "MASPlugin",
     "QuadraticPenalty",
+    "check_model",
     "estimate_importance",
     "estimate_local_importance",
 ]

@@ -11,22 +11,24 @@ step**, the optimizer moves θ to θ′ by the task's gradient alone, and then
 .. math:: \theta = \theta^* + \frac{\theta' - \theta^*}{1 + \eta\lambda\Omega},
 
 the minimiser of (1/2η)(θ−θ′)² plus the penalty, which is stable for every λ. Here η is how far the
-optimizer goes, per unit of a gradient that stays the same, see :func:`step_size`; at rest
+optimizer goes, per unit of a gradient that stays the same, see :func:`.step_size`; at rest
 θ = θ′ − η·gradient, so that gradient + λΩ(θ−θ*) = 0, which is where Eq. 3 is stationary.
 """
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.optim import SGD, Adam, AdamW, Optimizer
+from torch.optim import SGD, Optimizer
 
 from avalanche_mas.importance.importance import check_growth, grow
 from avalanche_mas.importance.names import named_parameters
+from avalanche_mas.step_size import check_proximal, step_size
 
 _BLOCK = 1 << 19
 """Numbers per block on the CPU, so that a block's tensors stay in cache between operations."""
@@ -124,52 +126,64 @@ class QuadraticPenalty:
     @torch.no_grad()
     def value(self) -> Tensor:
         """(λ/2) Σ Ω (θ−θ*)² at the present parameters, as a 0-d tensor without gradient."""
-        total = torch.zeros(())
-        for term in self._terms:
-            part = term.part(term.parameter)
-            for theta, anchor, omega in _blocks(part, term.anchor, term.omega):
-                difference = theta.to(omega.dtype) - anchor
-                total = total.to(omega) + torch.dot(
-                    (difference * omega).flatten(), difference.flatten()
-                )
-        return 0.5 * self.lambda_reg * total
+        return self._value([self._energy(term) for term in self._terms])
 
     @torch.no_grad()
-    def add_gradient(self) -> None:
-        """Adds λΩ(θ−θ*) to the gradients that a backward pass has left, before the optimizer."""
-        if self.lambda_reg == 0:
-            return
+    def add_gradient(self) -> Tensor:
+        """Adds λΩ(θ−θ*) to the gradients that a backward pass has left, before the optimizer.
+
+        :return: the penalty's :meth:`value`, for which nothing is read a second time.
+        """
+        energies = []
         for term in self._terms:
-            if term.parameter.grad is None:
+            if term.parameter.grad is None or self.lambda_reg == 0:
+                energies.append(self._energy(term))
                 continue
-            gradient, part = term.part(term.parameter.grad), term.part(term.parameter)
-            for g, theta, anchor, omega in _blocks(gradient, part, term.anchor, term.omega):
-                pull = (theta.to(omega.dtype) - anchor).mul_(omega).mul_(self.lambda_reg)
-                g.add_(pull.to(g.dtype))
+            gradient, theta = term.part(term.parameter.grad), term.part(term.parameter)
+            tensors = gradient, theta, term.anchor, term.omega
+            for (g, theta, anchor, omega), spare in _blocks(term.omega.dtype, *tensors):
+                energies.append(_push(g, theta, anchor, omega, self.lambda_reg, *spare))
+        return self._value(energies)
 
     @torch.no_grad()
-    def proximal_step(self, optimizer: Optimizer) -> None:
+    def proximal_step(self, optimizer: Optimizer) -> Tensor:
         """θ ← θ* + (θ−θ*)/(1+ηλΩ), after ``optimizer.step()``.
 
         :param optimizer: the one that has just stepped, for η.
+        :return: the penalty's :meth:`value` after it, for which nothing is read a second time.
         :raises TypeError: if η is not known for this kind of optimizer.
         """
         check_proximal(optimizer)
-        if self.lambda_reg == 0:
-            return
         groups = _groups(optimizer)
+        energies = []
         for term in self._terms:
             group = groups.get(id(term.parameter))
-            if term.parameter.grad is None or group is None:
+            if term.parameter.grad is None or group is None or self.lambda_reg == 0:
+                energies.append(self._energy(term))
                 continue
-            eta, part = step_size(optimizer, group, term.parameter), term.part(term.parameter)
+            eta, theta = step_size(optimizer, group, term.parameter), term.part(term.parameter)
+            tensors = [theta, term.anchor, term.omega]
             if isinstance(eta, Tensor):
-                tensors = _blocks(part, term.anchor, term.omega, term.part(eta))
-                for theta, anchor, omega, step in tensors:
-                    _pull(theta, anchor, omega * step * self.lambda_reg)
-            else:
-                for theta, anchor, omega in _blocks(part, term.anchor, term.omega):
-                    _pull(theta, anchor, omega * (eta * self.lambda_reg))
+                tensors.append(term.part(eta))
+            for (theta, anchor, omega, *steps), spare in _blocks(term.omega.dtype, *tensors):
+                step = steps[0] if steps else eta
+                energies.append(_pull(theta, anchor, omega, step * self.lambda_reg, *spare))
+        return self._value(energies)
+
+    def _energy(self, term: _Term) -> Tensor:
+        """Σ Ω (θ−θ*)² of one parameter."""
+        tensors = term.part(term.parameter), term.anchor, term.omega
+        energies = [
+            _energy(theta, anchor, omega, spare)
+            for (theta, anchor, omega), (spare, _) in _blocks(term.omega.dtype, *tensors)
+        ]
+        return torch.stack(energies).sum()
+
+    def _value(self, energies: list[Tensor]) -> Tensor:
+        total = torch.zeros(())
+        for energy in energies:
+            total = total.to(energy) + energy
+        return 0.5 * self.lambda_reg * total
 
     def stiffness(self, optimizer: Optimizer) -> float:
         """How close :meth:`add_gradient` comes to divergence: above 1 it diverges.
@@ -195,51 +209,9 @@ class QuadraticPenalty:
         return worst
 
 
-def step_size(optimizer: Optimizer, group: Mapping[str, Any], parameter: Tensor) -> float | Tensor:
-    """η: how far the optimizer moves a parameter at rest, per unit of gradient.
-
-    For SGD with momentum m and dampening d, a constant gradient g leads to the velocity
-    g(1−d)/(1−m), so η = lr(1−d)/(1−m), also with Nesterov's momentum. For Adam and AdamW it is
-    lr/(√v̂+ε), another number for every parameter: the proximal step is taken in Adam's own metric.
-    There v̂ knows the task's gradients only, so a strong penalty does not slow down the task.
-    (AdamW's own weight decay w comes to rest where gradient + λΩ(θ−θ*) + w(√v̂+ε)θ = 0.)
-
-    :param optimizer: SGD, Adam or AdamW.
-    :param group: the parameter's group in it.
-    :param parameter: a parameter that the optimizer has moved.
-    :raises TypeError: for any other optimizer.
-    """
-    check_proximal(optimizer)
-    lr = float(group["lr"])
-    if isinstance(optimizer, SGD):
-        momentum, dampening = float(group["momentum"]), float(group["dampening"])
-        return lr * (1 - dampening) / (1 - momentum) if momentum else lr
-    state = optimizer.state.get(parameter, {})
-    if "exp_avg_sq" not in state:
-        return 0.0  # the step was skipped, as a gradient scaler does: nothing has moved
-    second = state["max_exp_avg_sq" if group["amsgrad"] else "exp_avg_sq"]
-    correction = 1 - group["betas"][1] ** float(state["step"])
-    root: Tensor = (second / correction).sqrt()
-    return root.add_(float(group["eps"])).reciprocal_().mul_(lr)
-
-
 def _groups(optimizer: Optimizer) -> dict[int, dict[str, Any]]:
     """``id(parameter)`` → the group that holds its learning rate and momentum."""
     return {id(p): group for group in optimizer.param_groups for p in group["params"]}
-
-
-def supports_proximal(optimizer: Optimizer) -> bool:
-    """Whether :func:`step_size` knows this optimizer."""
-    return isinstance(optimizer, (SGD, Adam, AdamW))
-
-
-def check_proximal(optimizer: Optimizer) -> None:
-    """:raises TypeError: unless :func:`step_size` knows this optimizer."""
-    if not supports_proximal(optimizer):
-        raise TypeError(
-            f"the proximal step is known for SGD, Adam and AdamW, not for "
-            f"{type(optimizer).__name__}: use step='gradient'"
-        )
 
 
 def check_lambda(lambda_reg: float) -> None:
@@ -253,26 +225,65 @@ def _wide(parameter: Tensor) -> torch.dtype:
     return torch.float64 if parameter.dtype == torch.float64 else torch.float32
 
 
-def _pull(theta: Tensor, anchor: Tensor, strength: Tensor) -> None:
-    """θ ← θ* + (θ−θ*)/(1+r), with r = ηλΩ, in place.
+def _push(
+    gradient: Tensor,
+    theta: Tensor,
+    anchor: Tensor,
+    omega: Tensor,
+    scale: float,
+    a: Tensor,
+    b: Tensor,
+) -> Tensor:
+    """Adds λΩ(θ−θ*) to a gradient; Σ Ω (θ−θ*)². ``a`` and ``b`` are overwritten."""
+    difference = torch.sub(theta.to(omega.dtype), anchor.to(omega.dtype), out=a)
+    pull = torch.mul(difference, omega, out=b)
+    gradient.add_(pull, alpha=scale)
+    return torch.dot(difference.flatten(), pull.flatten())
 
-    Written as an interpolation from θ to θ* by 1/(1+1/r): it leaves θ's bits alone where r is 0,
-    gives exactly θ* where r is so large that nothing else is left, and is never inf/inf.
+
+def _pull(
+    theta: Tensor, anchor: Tensor, omega: Tensor, strength: float | Tensor, a: Tensor, b: Tensor
+) -> Tensor:
+    """θ ← θ* + (θ−θ*)/(1+ηλΩ), in place; then Σ Ω (θ−θ*)². ``a`` is overwritten.
+
+    Written as an interpolation from θ to θ* by Ω/(Ω + 1/ηλ): it leaves θ's bits alone where Ω is 0,
+    gives exactly θ* where ηλΩ is so large that nothing else is left, and is never inf/inf.
     """
-    weight = strength.reciprocal_().add_(1).reciprocal_()
+    if isinstance(strength, Tensor):
+        weight = torch.reciprocal(strength, out=a).add_(omega)
+    else:
+        weight = torch.add(omega, 1 / strength if strength else math.inf, out=a)
+    torch.div(omega, weight, out=weight)
     if theta.dtype == weight.dtype:
         theta.lerp_(anchor, weight)
     else:
         theta.copy_(torch.lerp(theta.to(weight.dtype), anchor.to(weight.dtype), weight))
+    return _energy(theta, anchor, omega, a)
 
 
-def _blocks(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """Corresponding pieces of tensors of one shape, small enough for the cache on a CPU."""
+def _energy(theta: Tensor, anchor: Tensor, omega: Tensor, a: Tensor) -> Tensor:
+    """Σ Ω (θ−θ*)². ``a`` is overwritten."""
+    theta, anchor = theta.to(omega.dtype), anchor.to(omega.dtype)
+    square = torch.ops.aten.mse_loss.out(theta, anchor, 0, out=a)  # (θ−θ*)², one operation
+    return torch.dot(square.flatten(), omega.flatten())
+
+
+def _blocks(
+    wide: torch.dtype, *tensors: Tensor
+) -> Iterator[tuple[tuple[Tensor, ...], tuple[Tensor, ...]]]:
+    """Corresponding pieces of tensors of one shape, small enough for the cache on a CPU.
+
+    :return: the pieces, and two spare tensors of their size and of dtype ``wide``.
+    """
     first = tensors[0]
     dense = torch.empty_like(first, device="meta").stride() == first.stride()
     if not dense or any(tensor.stride() != first.stride() for tensor in tensors):
-        yield tensors
+        yield tensors, (torch.empty_like(first, dtype=wide), torch.empty_like(first, dtype=wide))
         return
-    flat = [t.as_strided((t.numel(),), (1,), t.storage_offset()) for t in tensors]
     size = _BLOCK if first.device.type == "cpu" else max(1, first.numel())
-    yield from zip(*(torch.split(t, size) for t in flat), strict=True)
+    flat = [
+        torch.split(t.as_strided((t.numel(),), (1,), t.storage_offset()), size) for t in tensors
+    ]
+    a, b = torch.empty(2, min(size, first.numel()), dtype=wide, device=first.device)
+    for block in zip(*flat, strict=True):
+        yield block, (a[: len(block[0])], b[: len(block[0])])

@@ -26,8 +26,8 @@ def iterate_batches(
     :param batch_size: samples per batch for a ``Dataset`` or a tensor.
     :param num_workers: loader processes for a ``Dataset``.
     :param max_samples: use at most so many samples: for a map-style ``Dataset`` a random subset
-        that is always the same (streams are often sorted by class, so the first N would be one
-        class), for anything else the first ones.
+        in random order, always the same (streams are often sorted by class, so the first N would
+        be one class), for anything else the first ones.
     :raises TypeError: if ``data`` is none of these.
     """
     if isinstance(data, Tensor):
@@ -76,7 +76,7 @@ def _loader(data: Any, batch_size: int, num_workers: int, max_samples: int | Non
     if max_samples is not None and sized and max_samples < len(data):
         generator = torch.Generator().manual_seed(0)
         chosen = torch.randperm(len(data), generator=generator)[:max_samples]
-        data = Subset(data, chosen.sort().values.tolist())
+        data = Subset(data, chosen.tolist())
     return DataLoader(data, batch_size, num_workers=num_workers, collate_fn=collate)
 
 

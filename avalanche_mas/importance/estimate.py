@@ -22,15 +22,15 @@ from avalanche_mas.importance.batches import (
     model_input,
     to_device,
 )
-from avalanche_mas.importance.exact import Exact
+from avalanche_mas.importance.exact import Exact, Output
 from avalanche_mas.importance.importance import Importance
 from avalanche_mas.importance.local import Local
 from avalanche_mas.importance.names import unwrap
 from avalanche_mas.importance.network import Network
-from avalanche_mas.importance.planned import zeros
+from avalanche_mas.importance.planned import PlannedEngine, zeros
+from avalanche_mas.importance.standard_error import StandardError
 from avalanche_mas.importance.untouched import untouched
 
-Output = Literal["norm", "vector"]
 EngineName = Literal["auto", "exact", "vmap", "loop", "batch"]
 _Engine = Callable[[Any, dict[str, Tensor]], None]
 _MakeEngine = Callable[[Network, dict[str, Tensor]], _Engine]
@@ -68,16 +68,19 @@ def estimate_importance(
     :param forward: ``forward(model, batch) -> output`` for anything else, such as several inputs
         or task labels; receives the whole batch on the device.
     :param output: ``"norm"`` for the squared Euclidean norm of the output (Eq. 2); ``"vector"`` for
-        the norm of the gradient vector over outputs, mean_k ‖∂F(x_k)/∂θ‖₂ (section 4.1), which
-        costs one backward pass per output.
-    :param engine: ``"exact"`` (one batched backward pass), ``"vmap"`` and ``"loop"`` agree;
-        ``"batch"`` is the approximation of other libraries, see
-        :func:`avalanche_mas.importance.reference.batch`. ``"auto"`` is ``"exact"`` for the norm and
-        ``"vmap"`` for the vector, or ``"loop"`` where vmap cannot transform the model.
+        the norm of the gradient vector over outputs, mean_k ‖∂F(x_k)/∂θ‖₂ (section 4.1);
+        ``"squares"`` for mean_k Σ_c (∂F_c(x_k)/∂θ)², the diagonal of the Fisher information where
+        F_c is a log-likelihood. The latter two cost one backward pass per output c.
+    :param engine: ``"exact"`` (rules of the operations, see :func:`~avalanche_mas.check_model`),
+        ``"vmap"`` and ``"loop"`` agree; ``"batch"`` is the approximation of other libraries, see
+        :func:`avalanche_mas.importance.reference.batch`. ``"auto"`` is ``"exact"``, where what has
+        no rule falls back to vmap, or to the loop where vmap cannot transform the model; the
+        result's :meth:`~avalanche_mas.Importance.summary` says which parameters fell back and why.
     :param batch_size: samples per batch when ``data`` is a ``Dataset`` or a tensor.
     :param num_workers: loader processes when ``data`` is a ``Dataset``.
     :param max_samples: upper limit for N: a fixed random subset of a map-style ``Dataset``, the
-        first samples of anything else.
+        first samples of anything else. The standard error of each layer's mean in the result's
+        summary shows whether it was enough.
     :param device: where to compute. Default: where the model is; otherwise on a copy of the model.
     :param progress: show a progress bar.
     :return: Ω on the parameters' devices, in float64 for float64 parameters and in float32 for all
@@ -88,11 +91,11 @@ def estimate_importance(
     """
     check_engine(output, engine)
     engines: dict[str, _MakeEngine] = {
-        "exact": Exact,
+        "auto": partial(Exact, output=output),
+        "exact": partial(Exact, output=output),
         "vmap": _reference(reference.vmap, output),
         "loop": _reference(reference.loop, output),
         "batch": _reference(reference.batch, output),
-        "auto": Exact if output == "norm" else partial(reference.VmapOrLoop, output=output),
     }
     return _estimate(
         engines[engine],
@@ -153,16 +156,12 @@ def _estimate(
     if place != home and (place.type != home.type or place.index is not None):
         model = copy.deepcopy(model).to(place)
     network = Network(model, forward or call_model)
-    parameters: dict[str, Tensor] = dict(network.parameters_by_name)
-    if not parameters:
-        raise ValueError(
-            "the model has no trainable floating-point parameters: there is nothing to measure. "
-            "Importance is measured where requires_grad is True."
-        )
+    parameters = network.trainable()
     with warnings.catch_warnings(), untouched(model, data):
         # torch tells users of vmap to ask for faster operations; ours did not choose vmap
         warnings.filterwarnings("ignore", message="There is a performance drop")
         total, samples = zeros(parameters), 0
+        error = StandardError(total)
         measure = make_engine(network, parameters)
         batches = iterate_batches(data, batch_size, num_workers, max_samples)
         for batch in tqdm(
@@ -177,6 +176,7 @@ def _estimate(
             if size:
                 measure(inputs, total)
                 samples += size
+                error.note(size)
     if not samples:
         raise ValueError(
             "the data gave no samples, so there is no mean to take; an iterator may be exhausted"
@@ -188,7 +188,12 @@ def _estimate(
                 "gradient hold NaN or infinity, or their square overflows"
             )
         omega.div_(samples)
-    return Importance({name: omega.to(home) for name, omega in total.items()}, samples)
+    return Importance(
+        {name: omega.to(home) for name, omega in total.items()},
+        samples,
+        errors=error.of_layers(),
+        fallbacks=measure.unruled if isinstance(measure, PlannedEngine) else {},
+    )
 
 
 def _reference(engine: Callable[..., None], output: str) -> _MakeEngine:
@@ -198,11 +203,11 @@ def _reference(engine: Callable[..., None], output: str) -> _MakeEngine:
 def check_engine(output: str, engine: str) -> None:
     """:raises ValueError: for an unknown output or engine, or two that do not go together."""
     if output not in get_args(Output):
-        raise ValueError(f"output must be 'norm' or 'vector', got {output!r}")
+        raise ValueError(f"output must be 'norm', 'vector' or 'squares', got {output!r}")
     if engine not in get_args(EngineName):
         raise ValueError(f"engine must be one of {', '.join(get_args(EngineName))}; got {engine!r}")
-    if output == "vector" and engine in ("exact", "batch"):
-        raise ValueError(f"engine={engine!r} measures output='norm' only; use engine='auto'")
+    if output != "norm" and engine == "batch":
+        raise ValueError("engine='batch' measures output='norm' only; use engine='auto'")
 
 
 def check_positive(**values: int | None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import uuid
 from collections.abc import Iterator, Mapping
@@ -13,6 +14,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
+
+from avalanche_mas.importance.standard_error import layer_of
 
 if TYPE_CHECKING:
     import pandas
@@ -30,6 +33,8 @@ class Importance(Mapping[str, Tensor]):
 
     :param omega: parameter name → tensor of non-negative numbers.
     :param samples: the N that the means were taken over.
+    :param errors: layer → standard error of its ΣΩ, see :class:`.standard_error.StandardError`.
+    :param fallbacks: parameter name → why no rule measured it.
     :raises ValueError: if ``samples`` is negative.
 
     >>> a = Importance({"weight": torch.tensor([1.0, 3.0])}, samples=1)
@@ -40,11 +45,20 @@ class Importance(Mapping[str, Tensor]):
     tensor([5., 3.])
     """
 
-    def __init__(self, omega: Mapping[str, Tensor], samples: int) -> None:
+    def __init__(
+        self,
+        omega: Mapping[str, Tensor],
+        samples: int,
+        *,
+        errors: Mapping[str, float] | None = None,
+        fallbacks: Mapping[str, str] | None = None,
+    ) -> None:
         if samples < 0:
             raise ValueError(f"samples must not be negative, got {samples}")
         self._omega = {name: tensor.detach() for name, tensor in omega.items()}
         self.samples = int(samples)
+        self.errors = dict(errors or {})
+        self.fallbacks = dict(fallbacks or {})
 
     def __getitem__(self, name: str) -> Tensor:
         return self._omega[name]
@@ -73,7 +87,8 @@ class Importance(Mapping[str, Tensor]):
             raise ValueError("neither importance has samples: there is no mean to take")
         a, b = self.samples / samples, other.samples / samples
         merged = {name: a * omega + b * other[name].to(omega) for name, omega in self.items()}
-        return Importance(merged, samples)
+        weights = dict.fromkeys(self.errors, (a, b))
+        return self._combined(merged, samples, other, weights)
 
     def add(self, other: Importance, *, decay: float | None = None) -> Importance:
         """Accumulates the importance of a further task.
@@ -94,24 +109,28 @@ class Importance(Mapping[str, Tensor]):
         if decay is not None and not 0.0 <= decay <= 1.0:
             raise ValueError(f"decay must lie in [0, 1], got {decay}")
         total = {name: omega.clone() for name, omega in self.items()}
+        weights: dict[str, tuple[float, float]] = {}
         for name, new in other.items():
             if name not in total:
                 total[name] = new.clone()
                 continue
             old = grow(total[name], new.shape, name).to(new)
             if decay is None:
-                total[name] = old + new
+                a, b = 1.0, 1.0
             elif not bool(new.any()):  # unused by the new task
-                total[name] = old
+                a, b = 1.0, 0.0
             elif not bool(old.any()):  # it was there, but no task has used it before
-                total[name] = new.clone()
+                a, b = 0.0, 1.0
             else:
-                total[name] = decay * old + (1.0 - decay) * new
-        return Importance(total, self.samples + other.samples)
+                a, b = decay, 1.0 - decay
+            total[name] = a * old + b * new
+            weights[layer_of(name)] = a, b
+        return self._combined(total, self.samples + other.samples, other, weights)
 
     def to(self, device: torch.device | str) -> Importance:
         """The same importance on another device."""
-        return Importance({name: omega.to(device) for name, omega in self.items()}, self.samples)
+        moved = {name: omega.to(device) for name, omega in self.items()}
+        return Importance(moved, self.samples, errors=self.errors, fallbacks=self.fallbacks)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes a safetensors file, atomically: an interruption leaves the old file in place.
@@ -126,6 +145,8 @@ class Importance(Mapping[str, Tensor]):
             "format": _FORMAT,
             "version": str(_VERSION),
             "samples": json.dumps(self.samples),
+            "errors": json.dumps(self.errors),
+            "fallbacks": json.dumps(self.fallbacks),
         }
         tensors = {name: omega.contiguous().cpu() for name, omega in self.items()}
         temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
@@ -170,7 +191,9 @@ class Importance(Mapping[str, Tensor]):
             raise ValueError(
                 f"{path} is truncated or not a safetensors file ({error}); save it again"
             ) from error
-        return cls(omega, int(json.loads(metadata["samples"])))
+        errors, fallbacks = (json.loads(metadata.get(key, "{}")) for key in ("errors", "fallbacks"))
+        samples = int(json.loads(metadata["samples"]))
+        return cls(omega, samples, errors=errors, fallbacks=fallbacks)
 
     def summary(self, threshold: float = 0.01) -> pandas.DataFrame:
         """One row per layer: where in the network the importance lies.
@@ -178,32 +201,55 @@ class Importance(Mapping[str, Tensor]):
         :param threshold: a parameter counts as free when its Ω is below ``threshold`` times the
             mean Ω of the whole network.
         :return: table indexed by ``layer`` (the module that owns the parameters) with columns
-            ``parameters`` (how many), ``mean`` and ``max`` (of Ω), ``share`` (of ΣΩ over the
-            network, adds up to 1) and ``free`` (fraction of parameters below the threshold).
+            ``parameters`` (how many), ``mean`` (of Ω), ``error`` (standard error of that mean, NaN
+            where it is not known: it is found from the scatter between batches, assumes samples in
+            random order, and is itself uncertain by 1/√(2·batches)), ``max``, ``share`` (of ΣΩ over
+            the network, adds up to 1), ``free`` (fraction of parameters below the threshold) and
+            ``fallback`` (parameters that no rule measured, and why; empty for most).
         """
         import pandas
 
         layers: dict[str, list[Tensor]] = {}
         for name, omega in self.items():
-            layers.setdefault(name.rpartition(".")[0] or name, []).append(omega.flatten().double())
+            layers.setdefault(layer_of(name), []).append(omega.flatten().double())
         total = sum(float(tensor.sum()) for tensors in layers.values() for tensor in tensors)
         numel = sum(tensor.numel() for tensor in self.values())
         limit = threshold * total / max(numel, 1)
         rows = []
         for layer, tensors in layers.items():
             omega = torch.cat(tensors)
+            slow = [(n, why) for n, why in self.fallbacks.items() if layer_of(n) == layer]
             rows.append(
                 {
                     "layer": layer,
                     "parameters": omega.numel(),
                     "mean": float(omega.mean()) if omega.numel() else 0.0,
+                    "error": self.errors.get(layer, float("nan")) / max(omega.numel(), 1),
                     "max": float(omega.max()) if omega.numel() else 0.0,
                     "share": float(omega.sum()) / total if total else 0.0,
                     "free": float((omega < limit).double().mean()) if omega.numel() else 0.0,
+                    "fallback": "; ".join(f"{n.rpartition('.')[2]}: {why}" for n, why in slow),
                 }
             )
-        columns = ["layer", "parameters", "mean", "max", "share", "free"]
+        columns = ["layer", "parameters", "mean", "error", "max", "share", "free", "fallback"]
         return pandas.DataFrame(rows, columns=columns).set_index("layer")
+
+    def _combined(
+        self,
+        omega: Mapping[str, Tensor],
+        samples: int,
+        other: Importance,
+        weights: Mapping[str, tuple[float, float]],
+    ) -> Importance:
+        """A weighted sum of two independent estimates; a layer with an unknown error keeps none."""
+        errors = {}
+        for layer in {layer_of(name): None for name in omega}:
+            a, b = weights.get(layer, (1.0, 1.0))
+            mine = self.errors.get(layer) if any(layer_of(n) == layer for n in self) else 0.0
+            theirs = other.errors.get(layer) if any(layer_of(n) == layer for n in other) else 0.0
+            if mine is not None and theirs is not None:
+                errors[layer] = math.hypot(a * mine, b * theirs)
+        return Importance(omega, samples, errors=errors, fallbacks=self.fallbacks | other.fallbacks)
 
 
 def grow(old: Tensor, shape: torch.Size, name: str) -> Tensor:

@@ -21,7 +21,7 @@ from torch.nn import functional
 
 from avalanche_mas.importance.activations import ELEMENTWISE, KEEPS_SIGN, RELU
 from avalanche_mas.importance.batches import batch_size_of, take
-from avalanche_mas.importance.measuring import Diverged, Measurement
+from avalanche_mas.importance.measuring import Diverged, Measurement, Record
 from avalanche_mas.importance.network import Network
 from avalanche_mas.importance.planned import PlannedEngine, disagreeing, zeros
 from avalanche_mas.importance.planning import Plan
@@ -67,7 +67,7 @@ class Local(PlannedEngine):
             )
         for importance in self._added.values():
             importance.zero_()
-        measurement = _Forward(self.parameters, plan, size, self._added, self.unruled)
+        measurement = _Forward(self.parameters, plan, size, self._added, self.record)
         try:
             with measurement:
                 self.network(batch)
@@ -118,9 +118,10 @@ class _Forward(Measurement):
         plan: Plan,
         size: int,
         total: dict[str, Tensor],
-        unruled: dict[str, str],
+        record: Record,
     ) -> None:
-        super().__init__(parameters, plan, size, total, unruled)
+        super().__init__(parameters, plan, size, total, record)
+        self._simple = set(parameters) - plan.shared
         self._open: dict[int, _Layer] = {}
         self._through: _Emit | None = None
 
@@ -136,7 +137,8 @@ class _Forward(Measurement):
             call.check_kept()
             if axis is not None:
                 for parameter, per_sample in gradients(samples_first(delta, axis, self.size)):
-                    merge = one_sign and positive
+                    # the signs of several uses, or beyond a derived tensor, are another matter
+                    merge = one_sign and positive and self.find(parameter) in self._simple
                     self.add(parameter, per_sample.merged() if merge else per_sample)
             if through is not None:
                 through(delta, one_sign)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import MutableMapping
 from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
-from avalanche_mas.importance.per_sample import Magnitude, PerSample, chunks
+from avalanche_mas.importance.per_sample import Magnitude, PerSample, Pullback, Sum
 from avalanche_mas.importance.planning import Plan, Use
 from avalanche_mas.importance.rules.registry import (
     Axis,
@@ -23,6 +22,18 @@ from avalanche_mas.importance.rules.registry import (
     overlaps_itself,
 )
 from avalanche_mas.importance.tracking import Operation, Tracker
+
+
+@dataclass
+class Record:
+    """How parameters are measured."""
+
+    unruled: dict[str, str] = field(default_factory=dict)
+    """Parameters that no rule measures: name → why."""
+    ways: dict[str, dict[str, str]] = field(default_factory=dict)
+    """Name → the operations that use the parameter → ``"rule"`` or ``"vmap"``."""
+    sample_bytes: int = 0
+    """Memory for per-sample gradients that are kept until the end of a measurement."""
 
 
 class Diverged(Exception):
@@ -39,9 +50,11 @@ class Measurement(Tracker):
     :param plan: the uses to expect.
     :param size: number of samples B in the forward pass.
     :param total: where Σ_k |g_k| is added; strides as the parameters'.
-    :param unruled: name → why no rule measures it; added to when that turns out on the way.
-    :param magnitude: what is summed over the samples, |g_k| for MAS.
+    :param record: how parameters are measured; added to when that turns out on the way.
     """
+
+    magnitude: Magnitude = staticmethod(Tensor.abs_)
+    """What is summed over the samples, |g_k| for MAS."""
 
     def __init__(
         self,
@@ -49,12 +62,10 @@ class Measurement(Tracker):
         plan: Plan,
         size: int,
         total: dict[str, Tensor],
-        unruled: MutableMapping[str, str],
-        magnitude: Magnitude = Tensor.abs_,
+        record: Record,
     ) -> None:
         super().__init__(parameters)
-        self.plan, self.size, self.total, self.unruled = plan, size, total, unruled
-        self.magnitude = magnitude
+        self.plan, self.size, self.total, self.record = plan, size, total, record
         self._next = 0
         self._waiting: dict[str, list[tuple[Tensor, PerSample]]] = {}
 
@@ -62,7 +73,7 @@ class Measurement(Tracker):
     def run(self, call: Call, gradients: Gradients) -> Any:
         """Executes ``call`` with its parameters detached; δ at its output goes to ``gradients``."""
 
-    def vectorised(self, call: Call) -> Any:
+    def vectorised(self, operation: Operation, call: Call) -> Any:
         """Executes a call that has no rule, or raises :class:`NoRule`."""
         raise NoRule(f"{name_of(call.function)} has no rule")
 
@@ -77,6 +88,8 @@ class Measurement(Tracker):
         try:
             if use.unclear:
                 raise NoRule("the dimension that counts samples is not clear")
+            if use.derives:
+                return self.add_derived(operation.run(), names)
             if any(overlaps_itself(leaf) for leaf in leaves if self.find(leaf)):
                 raise NoRule("an expanded view of a parameter")
             axes = {id(leaf): axis for leaf, axis in zip(leaves, use.axes, strict=True) if axis}
@@ -84,13 +97,23 @@ class Measurement(Tracker):
             closed_form = find_rule(function)
             if closed_form is not None:
                 with suppress(NoRule):
-                    return self.run(call, closed_form(call, *args, **kwargs))
-            return self.vectorised(call)
+                    result = self.run(call, closed_form(call, *args, **kwargs))
+                    self._note(operation, "rule")
+                    return result
+            result = self.vectorised(operation, call)
+            self._note(operation, "vmap")
+            return result
         except NoRule as reason:
-            for name in names:
-                self.unruled.setdefault(name, f"{name_of(function)}: {reason}")
+            for name in self.sources(names):
+                self.record.unruled.setdefault(name, f"{name_of(function)}: {reason}")
+            if use.derives:
+                return self.add_derived(operation.run(), names)
             detached_args, detached_kwargs = self.detach((args, kwargs))
             return function(*detached_args, **detached_kwargs)
+
+    def _note(self, operation: Operation, way: str) -> None:
+        for name in self.sources(operation.names):
+            self.record.ways.setdefault(name, {})[name_of(operation.function)] = way
 
     def _as_planned(self, operation: Operation, use: Use) -> bool:
         """Whether this is the planned operation, with the same optional arguments and samples."""
@@ -117,12 +140,18 @@ class Measurement(Tracker):
         The gradients of all uses belong inside the absolute value: |Σ_uses g_k|.
         """
         name = self.find(parameter)
-        if parameter is None or name is None or name in self.unruled:
+        if parameter is None or name is None or name in self.record.unruled:
             return
-        if name not in self.plan.shared:
-            gradients.add(self._view(self.total[name], name, parameter), self.magnitude)
-        else:
+        if name in self.plan.shared or name in self.derived:
             self._waiting.setdefault(name, []).append((parameter, gradients))
+        else:
+            self.add_complete(name, parameter, gradients)
+
+    def add_complete(self, name: str, part: Tensor, gradients: PerSample) -> None:
+        """Adds Σ_k |g_k| of a parameter, or of a part of its memory, that has no other use."""
+        offset = part.storage_offset() - self.parameters[name].storage_offset()
+        total = self.total[name].as_strided(part.shape, part.stride(), offset)
+        gradients.add(total, self.magnitude)
 
     def check_complete(self) -> None:
         """:raises Diverged: if fewer operations ran than planned."""
@@ -131,22 +160,12 @@ class Measurement(Tracker):
 
     def finish(self) -> None:
         """Adds what waited, once every use has been measured."""
+        for name, tensor in self.derived.items():
+            if uses := self._waiting.pop(name, []):
+                for source in sorted(self._sources[name]):
+                    parameter = self.parameters[source]
+                    self.add(parameter, Pullback(parameter, tensor, Sum(tensor, uses)))
         for name, uses in self._waiting.items():
-            total = self.total[name]
-            for start, stop in chunks(self.size, total):
-                summed = torch.stack([torch.zeros_like(total)] * (stop - start))
-                for parameter, gradients in uses:
-                    view = self._view(summed, name, parameter, stop - start)
-                    view.add_(gradients.dense(start, stop).to(total.dtype))
-                total.add_(self.magnitude(summed).sum(0))
+            parameter = self.parameters[name]
+            self.add_complete(name, parameter, Sum(parameter, uses))
         self._waiting.clear()
-
-    def _view(self, tensor: Tensor, name: str, parameter: Tensor, copies: int = 0) -> Tensor:
-        """The part of ``tensor`` that corresponds to a view of the parameter ``name``."""
-        whole = self.parameters[name]
-        offset = parameter.storage_offset() - whole.storage_offset()
-        if not copies:
-            return tensor.as_strided(parameter.shape, parameter.stride(), offset)
-        return tensor.as_strided(
-            (copies, *parameter.shape), (whole.numel(), *parameter.stride()), offset
-        )

@@ -29,6 +29,18 @@ class Network(nn.Module):
             if parameter.requires_grad and parameter.is_floating_point()
         }
 
+    def trainable(self) -> dict[str, Tensor]:
+        """The parameters to measure, by name.
+
+        :raises ValueError: if there are none.
+        """
+        if not self.parameters_by_name:
+            raise ValueError(
+                "the model has no trainable floating-point parameters: there is nothing to "
+                "measure. Importance is measured where requires_grad is True."
+            )
+        return dict(self.parameters_by_name)
+
     def forward(self, batch: Any) -> list[Tensor]:
         """Outputs of a batch: tensors whose first dimension counts samples.
 

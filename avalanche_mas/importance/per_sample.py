@@ -49,6 +49,14 @@ class PerSample(ABC):
         """
         return self
 
+    def squared(self) -> PerSample:
+        """g_k², to which those of other outputs can be added by :meth:`accumulate`."""
+        return Dense(wide(self.dense(0, self.size)).square_())
+
+    def accumulate(self, other: PerSample) -> None:
+        """Adds the gradients of the same use for another output; both come from :meth:`squared`."""
+        raise NotImplementedError
+
 
 class Dense(PerSample):
     """Already written out: for biases and affine parameters, which are small.
@@ -62,6 +70,10 @@ class Dense(PerSample):
 
     def dense(self, start: int, stop: int) -> Tensor:
         return self.gradient[start:stop].clone()
+
+    def accumulate(self, other: PerSample) -> None:
+        assert isinstance(other, Dense)
+        self.gradient.add_(other.gradient)
 
 
 class Outer(PerSample):
@@ -93,6 +105,15 @@ class Outer(PerSample):
             return self  # one product as it is
         return Outer(self.delta.flatten(0, 1).unsqueeze(0), self.x.flatten(0, 1).unsqueeze(0))
 
+    def squared(self) -> PerSample:
+        if self.x.shape[1] != 1:
+            return super().squared()
+        return Outer(wide(self.delta).square(), wide(self.x).square())  # (δ xᵀ)² = δ² (x²)ᵀ
+
+    def accumulate(self, other: PerSample) -> None:
+        assert isinstance(other, Outer)
+        self.delta.add_(other.delta)  # the input is the same for all outputs
+
     def _add_blocks(self, total: Tensor, magnitude: Magnitude) -> None:
         """A block of rows stays in cache while all samples add their part to it."""
         delta, x = self.delta.to(total.dtype).transpose(1, 2), self.x.to(total.dtype)
@@ -104,6 +125,62 @@ class Outer(PerSample):
             for k in range(self.size):
                 torch.mm(delta[k, start : start + step], x[k], out=product[: len(block)])
                 block.add_(magnitude(product[: len(block)]))
+
+
+class Sum(PerSample):
+    """A parameter that is used several times: the gradients of all uses belong together, Σ g_k.
+
+    :param parameter: the whole parameter.
+    :param uses: parts of it (views of its memory) and their gradients.
+    """
+
+    def __init__(self, parameter: Tensor, uses: list[tuple[Tensor, PerSample]]) -> None:
+        super().__init__(uses[0][1].size)
+        self.parameter, self.uses = parameter, uses
+
+    def dense(self, start: int, stop: int) -> Tensor:
+        parameter, copies = self.parameter, stop - start
+        shape, dtype = (copies, parameter.numel()), wide_dtype(parameter)
+        summed = torch.zeros(shape, dtype=dtype, device=parameter.device)
+        for part, gradients in self.uses:
+            offset = int(part.storage_offset() - parameter.storage_offset())
+            strides = (parameter.numel(), *part.stride())
+            view = summed.as_strided((copies, *part.shape), strides, offset)
+            view.add_(gradients.dense(start, stop).to(summed.dtype))
+        strides = (parameter.numel(), *parameter.stride())
+        return summed.as_strided((copies, *parameter.shape), strides)
+
+
+class Pullback(PerSample):
+    """Gradients of a parameter from those of a tensor that was computed from it, by the chain rule.
+
+    :param parameter: such as the direction of weight normalisation.
+    :param derived: such as the weight; autograd knows how it came about.
+    :param gradients: of ``derived``.
+    """
+
+    def __init__(self, parameter: Tensor, derived: Tensor, gradients: PerSample) -> None:
+        super().__init__(gradients.size)
+        self.parameter, self.derived, self.gradients = parameter, derived, gradients
+
+    def dense(self, start: int, stop: int) -> Tensor:
+        derived, parameter = self.derived, self.parameter
+        return torch.stack(
+            [
+                torch.autograd.grad(derived, parameter, gradient, retain_graph=True)[0]
+                for gradient in self.gradients.dense(start, stop).to(derived.dtype)
+            ]
+        )
+
+
+def wide_dtype(tensor: Tensor) -> torch.dtype:
+    """The dtype of Ω for a parameter: float64 stays, anything else is measured in float32."""
+    return torch.float64 if tensor.dtype == torch.float64 else torch.float32
+
+
+def wide(tensor: Tensor) -> Tensor:
+    """The tensor in :func:`wide_dtype`."""
+    return tensor.to(wide_dtype(tensor))
 
 
 def chunks(size: int, parameter: Tensor) -> Iterator[tuple[int, int]]:

@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 
 from avalanche_mas.importance.batches import batch_size_of, take
+from avalanche_mas.importance.measuring import Record
 from avalanche_mas.importance.network import Network
+from avalanche_mas.importance.per_sample import wide_dtype
 from avalanche_mas.importance.planning import Plan, make_plan
 
 _CHECKED_SAMPLES = 3
@@ -27,17 +29,22 @@ class PlannedEngine(ABC):
 
     def __init__(self, network: Network, parameters: dict[str, Tensor]) -> None:
         self.network, self.parameters = network, parameters
-        self.unruled: dict[str, str] = {}
-        """Parameters that no rule measures: name → why."""
+        self.record = Record()
         self._plan: Plan | None = None
         self._checked: set[tuple[object, ...]] = set()
+
+    @property
+    def unruled(self) -> dict[str, str]:
+        """Parameters that no rule measures: name → why."""
+        return self.record.unruled
 
     def __call__(self, batch: Any, total: dict[str, Tensor]) -> None:
         """Adds Σ_k of ``batch`` to ``total``, in pieces that bound the memory."""
         size = batch_size_of(batch)
         if self._plan is None:
             self._plan = self._planned(batch, size)
-        for piece in self._plan.pieces(batch, size) if self._plan else [batch]:
+        kept = self.record.sample_bytes
+        for piece in self._plan.pieces(batch, size, kept) if self._plan else [batch]:
             self._add(piece, total)
 
     @abstractmethod
@@ -71,10 +78,7 @@ class PlannedEngine(ABC):
 def zeros(parameters: dict[str, Tensor]) -> dict[str, Tensor]:
     """A zero tensor for each parameter, on its device and of its strides, at least float32."""
     return {
-        name: torch.zeros_like(
-            parameter.detach(),
-            dtype=torch.float64 if parameter.dtype == torch.float64 else torch.float32,
-        )
+        name: torch.zeros_like(parameter.detach(), dtype=wide_dtype(parameter))
         for name, parameter in parameters.items()
     }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -11,11 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from avalanche_mas.importance.batches import take
 from avalanche_mas.importance.network import Network
 from avalanche_mas.importance.rules.registry import Axis, name_of
-from avalanche_mas.importance.tracking import Operation, Tracker
+from avalanche_mas.importance.tracking import Operation, Tracker, is_inplace
 
 REPEATING = {"expand", "expand_as", "broadcast_to", "repeat", "tile"}
 """Operations that may give every sample a copy of a parameter, such as a class token."""
@@ -41,6 +42,7 @@ class Use:
     :param axes: where the samples lie, for each leaf of ``(args, kwargs)``; None if nowhere.
     :param output_axes: the same for each tensor of the result.
     :param is_view: the result is still the parameter's memory, or no gradient flows through it.
+    :param derives: the result is computed from parameters alone, whatever the samples.
     """
 
     function: Callable[..., Any]
@@ -50,11 +52,13 @@ class Use:
     axes: tuple[Axis | None, ...]
     output_axes: tuple[Axis | None, ...]
     is_view: bool
+    derives: bool
 
     @property
     def unclear(self) -> bool:
         """Whether the samples could not be located."""
-        return _UNCLEAR in self.axes or _UNCLEAR in self.output_axes
+        axes = self.axes + self.output_axes
+        return _UNCLEAR in axes or (self.derives and any(axes))
 
 
 @dataclass(frozen=True)
@@ -68,9 +72,12 @@ class Plan:
     """Whether the network asks for the value of a tensor, as in ``if x.sum() > 0``: what it does
     with several samples may then differ from what it does with each of them."""
 
-    def pieces(self, batch: Any, size: int) -> Iterator[Any]:
-        """Parts of a batch whose activations stay below :data:`ACTIVATION_BYTES`, of equal size."""
-        fitting = max(1, ACTIVATION_BYTES // max(1, self.sample_bytes))
+    def pieces(self, batch: Any, size: int, sample_bytes: int = 0) -> Iterator[Any]:
+        """Parts of a batch that stay below :data:`ACTIVATION_BYTES`, of equal size.
+
+        :param sample_bytes: what the measurement keeps of each sample, beside its activations.
+        """
+        fitting = max(1, ACTIVATION_BYTES // max(1, self.sample_bytes, sample_bytes))
         step = -(-size // -(-size // fitting))
         for start in range(0, size, step):
             yield take(batch, slice(start, start + step), size)
@@ -108,40 +115,78 @@ class _Seen:
     inputs: list[torch.Size | None]
     outputs: list[torch.Size | None]
     is_view: bool
+    derives: bool
 
 
 class _Probe(Tracker):
-    """Writes down every use, and the size of the largest tensor."""
+    """Writes down every use, and the size of the largest tensor.
 
-    def __init__(self, parameters: Mapping[str, Tensor]) -> None:
+    :param parameters: canonical name → parameter.
+    :param batch: what the network runs on; all that is computed from it depends on the samples.
+    :param growing: which of the tensors created in the forward pass have an entry for each sample,
+        such as the initial state of a recurrent layer.
+    """
+
+    def __init__(
+        self, parameters: Mapping[str, Tensor], batch: Any, growing: Collection[int]
+    ) -> None:
         super().__init__(parameters)
+        self.created: list[torch.Size] = []
+        self._growing = growing
         self.largest = 0
         self.looks_at_values = False
         self.seen: list[_Seen] = []
+        self._dependent = WeakTensorKeyDictionary()  # used as a set
+        self._note_dependent(batch)
 
     def handle(self, operation: Operation) -> Any:
         inputs = _shapes(operation.leaves)
-        result = operation.run()
+        result = self._run(operation)
         if name_of(operation.function) in REPEATING:
             result = result.clone()  # the copies belong to the samples, no more to the parameter
         outputs = [leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor)]
-        self._measure_size(outputs)
         spans = tuple(_span(leaf) for leaf in operation.leaves if self.find(leaf))
         is_view = all(self.find(output) or not output.requires_grad for output in outputs)
-        function, names = operation.function, operation.names
-        self.seen.append(_Seen(function, names, spans, inputs, _shapes(outputs), is_view))
+        derives = not is_view and self._derives(operation, result)
+        if derives:
+            result = self.add_derived(result, operation.names)
+        function, names, shapes = operation.function, operation.names, _shapes(outputs)
+        self.seen.append(_Seen(function, names, spans, inputs, shapes, is_view, derives))
         return result
 
     def pass_by(self, operation: Operation) -> Any:
-        result = operation.run()
         self.looks_at_values |= name_of(operation.function) in _LOOKING
-        self._measure_size([result])
+        result = self._run(operation)
+        created = not any(isinstance(leaf, Tensor) for leaf in operation.leaves)
+        if created and isinstance(result, Tensor):
+            if len(self.created) in self._growing:
+                self._note_dependent(result)
+            self.created.append(result.shape)
         return result
 
-    def _measure_size(self, outputs: list[Any]) -> None:
-        for leaf in outputs:
+    def _run(self, operation: Operation) -> Any:
+        result = operation.run()
+        for leaf in tree_leaves(result):
             if isinstance(leaf, Tensor):
                 self.largest = max(self.largest, leaf.numel() * leaf.element_size())
+        if any(isinstance(leaf, Tensor) and leaf in self._dependent for leaf in operation.leaves):
+            self._note_dependent(result)
+            if is_inplace(operation):
+                self._note_dependent((operation.args[:1], operation.kwargs.get("out")))
+        return result
+
+    def _note_dependent(self, values: Any) -> None:
+        for leaf in tree_leaves(values):
+            if isinstance(leaf, Tensor) and not self.find(leaf):
+                self._dependent[leaf] = True
+
+    def _derives(self, operation: Operation, result: Any) -> bool:
+        return (
+            isinstance(result, Tensor)
+            and result not in self._dependent
+            and name_of(operation.function) not in REPEATING
+            and not is_inplace(operation)
+        )
 
 
 def make_plan(
@@ -155,10 +200,10 @@ def make_plan(
 
     :return: None if the two passes did not execute the same operations.
     """
-    two, three = (_Probe(parameters) for _ in range(2))
-    for copies, probe in ((2, two), (3, three)):
-        with probe:
-            network(take(batch, torch.zeros(copies, dtype=torch.long), size))
+    two, three = _probes(network, parameters, batch, size, ())
+    sizes = zip(two.created, three.created, strict=False)
+    if growing := [i for i, (a, b) in enumerate(sizes) if a != b]:
+        two, three = _probes(network, parameters, batch, size, growing)
     if [(a.function, a.names) for a in two.seen] != [(b.function, b.names) for b in three.seen]:
         return None
     uses = (
@@ -170,10 +215,27 @@ def make_plan(
             _axes(a.inputs, b.inputs),
             _axes(a.outputs, b.outputs),
             a.is_view,
+            a.derives,
         )
         for a, b in zip(two.seen, three.seen, strict=True)
     )
     return Plan(tuple(uses), two.largest // 2, two.looks_at_values)
+
+
+def _probes(
+    network: Network,
+    parameters: Mapping[str, Tensor],
+    batch: Any,
+    size: int,
+    growing: Collection[int],
+) -> list[_Probe]:
+    probes = []
+    for copies in (2, 3):
+        samples = take(batch, torch.zeros(copies, dtype=torch.long), size)
+        probes.append(_Probe(parameters, samples, growing))
+        with probes[-1]:
+            network(samples)
+    return probes
 
 
 def _span(view: Tensor) -> tuple[int, int]:

@@ -34,7 +34,8 @@ def loop(
     :param batch: B samples.
     :param total: where Σ_k of this batch is added, in place.
     :param output: ``"norm"``: g = ∂‖F(x_k)‖²/∂θ, in absolute value (Eq. 2);
-        ``"vector"``: the Euclidean norm of ∂F_c(x_k)/∂θ over the outputs c.
+        ``"vector"``: the Euclidean norm of ∂F_c(x_k)/∂θ over the outputs c; ``"squares"``: its
+        square.
     """
     size = batch_size_of(batch)
     tensors = list(parameters.values())
@@ -50,7 +51,8 @@ def loop(
                     if g is not None:
                         before = squares[i]
                         squares[i] = g.square() if before is None else before + g.square()
-            sample = [s if s is None else s.sqrt() for s in squares]
+            root = output == "vector"
+            sample = [s.sqrt() if root and s is not None else s for s in squares]
         for name, importance in zip(parameters, sample, strict=True):
             if importance is not None:
                 total[name].add_(importance)
@@ -118,15 +120,17 @@ def vmap(
         gradient = torch.func.grad(lambda t: squared_norm(outputs_of(t, *sample)))(theta)
         return {name: g.abs() for name, g in gradient.items()}
 
-    def vector(theta: dict[str, Tensor], *sample: Tensor) -> dict[str, Tensor]:
+    def squares(theta: dict[str, Tensor], *sample: Tensor) -> dict[str, Tensor]:
         jacobian = torch.func.jacrev(
             lambda t: torch.cat([tensor.flatten() for tensor in outputs_of(t, *sample)])
         )(theta)
-        return {name: j.square().sum(0).sqrt() for name, j in jacobian.items()}
+        return {name: j.square().sum(0) for name, j in jacobian.items()}
 
-    per_sample = torch.func.vmap(
-        norm if output == "norm" else vector, in_dims=(None,) + (0,) * len(samples)
-    )
+    def vector(theta: dict[str, Tensor], *sample: Tensor) -> dict[str, Tensor]:
+        return {name: s.sqrt() for name, s in squares(theta, *sample).items()}
+
+    measured_by = {"norm": norm, "vector": vector, "squares": squares}[output]
+    per_sample = torch.func.vmap(measured_by, in_dims=(None,) + (0,) * len(samples))
     chunk = max(1, CHUNK_BYTES // sum(p.numel() * p.element_size() for p in measured.values()))
     held = [(module, dict(module._parameters)) for module in network.modules()]
     try:

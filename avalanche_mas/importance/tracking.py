@@ -8,7 +8,7 @@ shared weights and functional calls are all recognised, which hooks on modules c
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
-from avalanche_mas.importance.rules.registry import NoRule, find_decomposition
+from avalanche_mas.importance.rules.registry import NoRule, find_decomposition, name_of
 
 
 class Operation(NamedTuple):
@@ -50,14 +50,36 @@ class Tracker(TorchFunctionMode):
     def __init__(self, parameters: Mapping[str, Tensor]) -> None:
         super().__init__()
         self.parameters = parameters
+        self.derived: dict[str, Tensor] = {}
+        """Tensors that were computed from parameters alone, under names of their own."""
+        self._sources: dict[str, set[str]] = {}
         self._places: dict[int, list[tuple[int, int, str]]] = {}
         for name, parameter in parameters.items():
-            start = int(parameter.storage_offset())
-            place = (start, start + parameter.numel(), name)
-            self._places.setdefault(parameter.untyped_storage().data_ptr(), []).append(place)
+            self._place(name, parameter)
+
+    def add_derived(self, tensor: Tensor, names: Iterable[str]) -> Tensor:
+        """From now on follows ``tensor``, which was computed from ``names``, like a parameter."""
+        tensor = tensor.contiguous()
+        name = f"derived {len(self.derived)}"
+        self.derived[name] = tensor
+        self._sources[name] = self.sources(names)
+        self._place(name, tensor)
+        return tensor
+
+    def sources(self, names: Iterable[str]) -> set[str]:
+        """The parameters from which parameters and derived tensors were computed."""
+        return set().union(*(self._sources.get(name, {name}) for name in names))
+
+    def _place(self, name: str, tensor: Tensor) -> None:
+        start = int(tensor.storage_offset())
+        place = (start, start + tensor.numel(), name)
+        self._places.setdefault(tensor.untyped_storage().data_ptr(), []).append(place)
 
     def find(self, value: Any) -> str | None:
-        """The name of the parameter that ``value`` is, or is a differentiable view of."""
+        """The name of the parameter that ``value`` is, or is a differentiable view of.
+
+        A derived tensor counts as a parameter.
+        """
         if not isinstance(value, Tensor) or not value.requires_grad or value.is_sparse:
             return None
         try:
@@ -94,3 +116,14 @@ class Tracker(TorchFunctionMode):
     def pass_by(self, operation: Operation) -> Any:
         """Runs an operation that uses no parameter and returns its result."""
         return operation.run()
+
+
+def is_inplace(operation: Operation) -> bool:
+    """Whether an operation writes to one of its arguments."""
+    name = name_of(operation.function)
+    return (
+        "out" in operation.kwargs
+        or (name.endswith("_") and not name.endswith("__"))
+        or (name.startswith("__i") and name.endswith("__"))
+        or name == "__setitem__"
+    )

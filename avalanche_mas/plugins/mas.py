@@ -9,7 +9,7 @@ from torch import nn
 
 from avalanche_mas.importance import Importance, estimate_importance
 from avalanche_mas.importance.batches import Forward
-from avalanche_mas.importance.estimate import EngineName, Output, check_engine
+from avalanche_mas.importance.estimate import EngineName, check_engine
 from avalanche_mas.plugins.regularization import RegularizationPlugin, Streams
 
 
@@ -43,7 +43,7 @@ class MASPlugin(RegularizationPlugin):
         alpha: float | None = None,
         *,
         streams: Streams = "train",
-        output: Output = "norm",
+        output: Literal["norm", "vector"] = "norm",
         accumulate: Literal["sum", "mean"] | float = "sum",
         step: Literal["auto", "proximal", "gradient"] = "auto",
         engine: EngineName = "auto",
@@ -69,6 +69,8 @@ class MASPlugin(RegularizationPlugin):
             verbose=verbose,
         )
         check_engine(output, engine)
+        if output not in ("norm", "vector"):
+            raise ValueError(f"output must be 'norm' or 'vector', got {output!r}")
         self.output, self.engine = output, engine
 
     def measure(

@@ -11,18 +11,14 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 from avalanche.training.plugins import SupervisedPlugin
-from torch import nn
+from torch import Tensor, nn
 
 from avalanche_mas.importance import Importance
 from avalanche_mas.importance.batches import Forward
 from avalanche_mas.importance.estimate import check_positive
-from avalanche_mas.penalty import (
-    QuadraticPenalty,
-    check_lambda,
-    check_proximal,
-    supports_proximal,
-)
+from avalanche_mas.penalty import QuadraticPenalty, check_lambda
 from avalanche_mas.plugins.streams import StreamSamples, evaluated
+from avalanche_mas.step_size import check_proximal, supports_proximal
 
 _BATCH_SIZE = 32  # Avalanche's own default of 1 would be slow for nothing
 
@@ -96,6 +92,7 @@ class RegularizationPlugin(SupervisedPlugin):  # type: ignore[misc]
         self.tasks = 0
         """Measurements accumulated in :attr:`importance`."""
         self._parts = 0
+        self._value: Tensor | None = None  # of the penalty at the present parameters, if known
 
     @abstractmethod
     def measure(
@@ -136,6 +133,7 @@ class RegularizationPlugin(SupervisedPlugin):  # type: ignore[misc]
         """Finds the data that will be measured, or fails before anything is trained."""
         self.samples.check(strategy.experience)
         self._protect_initially(strategy.model)
+        self._value = None
         if self.penalty is None:
             return
         self.penalty.bind(strategy.model)
@@ -150,20 +148,23 @@ class RegularizationPlugin(SupervisedPlugin):  # type: ignore[misc]
                 stacklevel=2,
             )
 
-    def before_backward(self, strategy: Any, **kwargs: Any) -> None:
-        """Adds the penalty's value to the loss that metrics and loggers see."""
-        if self.penalty is not None and self.lambda_reg:
-            strategy.loss = strategy.loss + self.penalty.value().to(strategy.loss)
-
     def before_update(self, strategy: Any, **kwargs: Any) -> None:
-        """Gradient form: adds λΩ(θ−θ*) to the gradients."""
-        if self.penalty is not None and not self._proximal(strategy):
-            self.penalty.add_gradient()
+        """Adds the penalty's value to the loss that metrics and loggers see.
+
+        In the gradient form it also adds λΩ(θ−θ*) to the gradients.
+        """
+        if self.penalty is None or not self.lambda_reg:
+            return
+        if not self._proximal(strategy):
+            self._value = self.penalty.add_gradient()
+        elif self._value is None:
+            self._value = self.penalty.value()
+        strategy.loss = strategy.loss + self._value.to(strategy.loss)
 
     def after_update(self, strategy: Any, **kwargs: Any) -> None:
         """Proximal form: pulls the parameters back towards θ*."""
         if self.penalty is not None and self._proximal(strategy):
-            self.penalty.proximal_step(strategy.optimizer)
+            self._value = self.penalty.proximal_step(strategy.optimizer)
 
     def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
         """Measures Ω of the experience, accumulates it, and moves θ* to the present solution."""

@@ -43,7 +43,7 @@ def naive_importance(
     call: Callable[[nn.Module, Any], Any] = run,
     output: str = "norm",
 ) -> dict[str, Tensor]:
-    """The mean over samples of |∂‖F‖²/∂θ|, or of the norm of ∂F/∂θ over F's entries."""
+    """The mean over samples of |∂‖F‖²/∂θ|, or of the norm of ∂F/∂θ over F's entries, or its square."""
     model.eval()
     names = [name for name, p in model.named_parameters() if p.requires_grad]
     parameters = [p for p in model.parameters() if p.requires_grad]
@@ -54,7 +54,8 @@ def naive_importance(
             sample = [g.abs() for g in gradients((y * y).sum(), parameters)]
         else:
             rows = [gradients(entry, parameters) for entry in y]
-            sample = [torch.stack(g).pow(2).sum(0).sqrt() for g in zip(*rows, strict=True)]
+            power = {"vector": 0.5, "squares": 1.0}[output]
+            sample = [torch.stack(g).pow(2).sum(0).pow(power) for g in zip(*rows, strict=True)]
         for t, s in zip(total, sample, strict=True):
             t += s
     return {name: t / length(data) for name, t in zip(names, total, strict=True)}

@@ -233,10 +233,7 @@ ERRORS = {
     "scalar batch": (linear, lambda: [torch.tensor(1.0)], {}, TypeError, "no tensor of samples"),
     "only labels": (linear, lambda: [{"labels": rows()}], {}, TypeError, "no tensor of samples"),
     "engine": (linear, rows, {"engine": "fast"}, ValueError, "exact, vmap, loop, batch.*'fast'"),
-    "output": (linear, rows, {"output": "sum"}, ValueError, "'norm' or 'vector'.*'sum'"),
-    "vector by exact": (
-        linear, rows, {"output": "vector", "engine": "exact"}, ValueError, "engine='auto'",
-    ),
+    "output": (linear, rows, {"output": "sum"}, ValueError, "'vector' or 'squares'.*'sum'"),
     "vector by batch": (
         linear, rows, {"output": "vector", "engine": "batch"}, ValueError, "engine='auto'",
     ),

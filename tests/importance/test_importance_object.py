@@ -260,42 +260,6 @@ def test_file_has_the_usual_permissions(tmp_path):
     assert modes["omega"] == modes["plain"]
 
 
-# --- summary --------------------------------------------------------------------------------------
-
-
-def test_summary_against_numpy():
-    a = some(3, torch.float64, **{"body.0.weight": (4, 5), "body.0.bias": (4,), "scale": (3,)})
-    table = a.summary(threshold=0.5)
-    assert list(table.columns) == ["parameters", "mean", "max", "share", "free"]
-    assert table.index.name == "layer"
-    assert list(table.index) == ["body.0", "scale"]
-    layer = numpy.concatenate([a["body.0.weight"].numpy().ravel(), a["body.0.bias"].numpy()])
-    everything = numpy.concatenate([layer, a["scale"].numpy()])
-    row = table.loc["body.0"]
-    assert row["parameters"] == 24
-    assert row["mean"] == pytest.approx(layer.mean())
-    assert row["max"] == layer.max()
-    assert row["share"] == pytest.approx(layer.sum() / everything.sum())
-    assert row["free"] == pytest.approx((layer < 0.5 * everything.mean()).mean())
-    assert 0 < row["free"] < 1
-    assert table["share"].sum() == pytest.approx(1)
-
-
-def test_summary_of_an_estimate():
-    model, data = build("batchnorm2d")
-    table = estimate_importance(model, data).summary()
-    assert list(table.index) == ["0", "1", "3", "4"]
-    assert table["parameters"].sum() == sum(p.numel() for p in model.parameters())
-    assert table["share"].sum() == pytest.approx(1)
-
-
-def test_summary_of_nothing():
-    assert isinstance(Importance({}, 0).summary(), pandas.DataFrame)
-    table = Importance({"w": torch.zeros(3), "empty": torch.zeros(0)}, 1).summary()
-    assert table["share"].tolist() == [0, 0]
-    assert not table.isna().any().any()
-
-
 # --- names ----------------------------------------------------------------------------------------
 
 

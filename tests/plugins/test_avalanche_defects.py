@@ -213,7 +213,7 @@ def test_wrapping_the_model_drops_the_penalty(plugin_type):
     move(model)
     strategy.model = nn.DataParallel(model)
     task = Watch("after_forward", lambda strategy: float(strategy.criterion()))
-    whole = Watch("after_backward", lambda strategy: float(strategy.loss))
+    whole = Watch("after_update", lambda strategy: float(strategy.loss))
     strategy.plugins += [task, whole]
     train(strategy, stream[1:2])
     penalty = whole.seen[0] - task.seen[0]

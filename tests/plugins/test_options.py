@@ -113,7 +113,7 @@ def test_bad_options_fail_at_once_and_are_named(plugin_type, options):
 
 @pytest.mark.parametrize(
     "options",
-    [{"output": "softmax"}, {"engine": "magic"}, {"engine": "exact", "output": "vector"}],
+    [{"output": "squares"}, {"engine": "magic"}, {"engine": "batch", "output": "vector"}],
     ids=str,
 )
 def test_bad_options_of_global_mas_fail_at_once(options):

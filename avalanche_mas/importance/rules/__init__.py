@@ -16,7 +16,8 @@ alone (:mod:`~avalanche_mas.importance.local`) is no concern of the rule. An ope
 rule, or whose rule raises :class:`NoRule`, is vectorised over samples instead.
 """
 
-from avalanche_mas.importance.rules import attention, conv, embedding, linear, norm
+from avalanche_mas.importance.per_sample import Dense, Outer, PerSample
+from avalanche_mas.importance.rules import attention, conv, embedding, linear, norm, recurrent
 from avalanche_mas.importance.rules.registry import (
     Call,
     Gradients,
@@ -28,8 +29,11 @@ from avalanche_mas.importance.rules.registry import (
 
 __all__ = [
     "Call",
+    "Dense",
     "Gradients",
     "NoRule",
+    "Outer",
+    "PerSample",
     "attention",
     "conv",
     "decomposition",
@@ -37,5 +41,6 @@ __all__ = [
     "find_rule",
     "linear",
     "norm",
+    "recurrent",
     "rule",
 ]

@@ -1,4 +1,7 @@
-"""y_t = W[i_t]: ∂/∂W[v] = Σ of δ_t over the positions t of a sample at which v occurs."""
+"""y_t = W[i_t]: ∂/∂W[v] = Σ of δ_t over the positions t of a sample at which v occurs.
+
+In a bag, y = Σ_t w_t W[i_t], every position has δ_t = w_t δ.
+"""
 
 from __future__ import annotations
 
@@ -69,5 +72,48 @@ def embedding(
             padded = index == padding_idx % weight.shape[0]
             delta = delta.masked_fill(padded.unsqueeze(-1), 0)
         yield weight, Rows(delta, index, weight.shape[0])
+
+    return gradients
+
+
+@rule(functional.embedding_bag)
+def embedding_bag(
+    call: Call,
+    input: Tensor,
+    weight: Tensor,
+    offsets: Tensor | None = None,
+    max_norm: float | None = None,
+    norm_type: float = 2,
+    scale_grad_by_freq: bool = False,
+    mode: str = "mean",
+    sparse: bool = False,
+    per_sample_weights: Tensor | None = None,
+    include_last_offset: bool = False,
+    padding_idx: int | None = None,
+) -> Gradients:
+    """Rule of ``F.embedding_bag``, which ``nn.EmbeddingBag`` calls, for bags of one length."""
+    if max_norm is not None or scale_grad_by_freq:
+        raise NoRule("an embedding that depends on how often or how far it is used")
+    if input.dim() != 2 or call.axis(input).dim != 0:
+        raise NoRule("bags that are not the rows of a matrix")
+    index = call.samples(input)  # (B, bags, length)
+    counts = torch.ones_like(index, dtype=weight.dtype)
+    if padding_idx is not None:
+        counts = counts.masked_fill(index == padding_idx % weight.shape[0], 0)
+    table = weight.detach()
+    weights = None if per_sample_weights is None else call.samples(per_sample_weights)
+
+    def gradients(delta: Tensor) -> Iterator[tuple[Tensor | None, PerSample]]:
+        share = counts.unsqueeze(-1)  # of δ, for every position of a bag: (B, bags, length, 1)
+        if mode == "mean":
+            share = share / share.sum(2, keepdim=True).clamp(min=1)
+        elif mode == "max":
+            values = table[index].masked_fill(share == 0, -torch.inf)
+            first = values.argmax(2, keepdim=True)
+            share = share * torch.zeros_like(values).scatter_(2, first, 1)
+        elif weights is not None:
+            share = share * weights.unsqueeze(-1)
+        rows = (share * delta.unsqueeze(2)).flatten(1, 2)
+        yield weight, Rows(rows, index.flatten(1), weight.shape[0])
 
     return gradients

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from avalanche_mas.importance.per_sample import Dense, Outer, PerSample
-from avalanche_mas.importance.rules.registry import Call, Gradients, NoRule, rule
+from avalanche_mas.importance.rules.registry import Call, Gradients, NoRule, decomposition, rule
 
 
 @rule(functional.linear)
@@ -45,3 +45,10 @@ def addmm(
     if beta != 1 or alpha != 1 or input.dim() != 1:
         raise NoRule("a scaled addmm")
     return linear(call, mat1, mat2.t(), input)
+
+
+@decomposition(torch.bilinear)
+def bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """y_o = Σ_ij x_i W_oij x′_j + b_o is linear in the products x_i x′_j."""
+    products = input1.unsqueeze(-1) * input2.unsqueeze(-2)
+    return functional.linear(products.flatten(-2), weight.flatten(1), bias)

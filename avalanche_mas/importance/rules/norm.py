@@ -83,6 +83,28 @@ def layer_norm(
     )
 
 
+@rule(functional.rms_norm)
+def rms_norm(
+    call: Call,
+    input: Tensor,
+    normalized_shape: Sequence[int],
+    weight: Tensor | None = None,
+    eps: float | None = None,
+) -> Gradients:
+    """Rule of RMSNorm."""
+    dims = len(normalized_shape)
+    if call.axis(input).dim >= input.dim() - dims:
+        raise NoRule("samples in a normalised dimension")
+    return _affine(
+        call,
+        input,
+        weight,
+        None,
+        lambda x: functional.rms_norm(x, list(normalized_shape), eps=eps),
+        lambda t: t.flatten(1, -dims - 1).sum(1),
+    )
+
+
 @rule(functional.group_norm)
 def group_norm(
     call: Call,
