@@ -88,6 +88,54 @@ def report(
     _show(experiment.run(settings, look_up), store)
 
 
+@app.command()
+def speed(
+    part: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="estimation, penalty, memory or growth; may be repeated.", show_default="all"
+        ),
+    ] = None,
+    models: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="mlp, alexnet, resnet18, vit or lstm; may be repeated.", show_default="all"
+        ),
+    ] = None,
+    rounds: Annotated[
+        int | None,
+        typer.Option(min=2, help="How often each way is timed.", show_default="11, quick: 2"),
+    ] = None,
+    threads: Annotated[
+        int, typer.Option(min=1, help="How many threads torch works with.")
+    ] = TWO_AT_MOST,
+    gpu: Annotated[bool, typer.Option("--gpu", help="Measure on CUDA.")] = False,
+    out: Annotated[
+        Path | None, typer.Option(help="The results' folder.", show_default="results/speed")
+    ] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Tiny sizes: are all parts working? Own folder.")
+    ] = False,
+) -> None:
+    """Measure what importance and penalty cost, against other ways and against the floor."""
+    from benchmarks.speed.rows import Settings
+    from benchmarks.speed.suite import run as measure
+
+    signal.signal(signal.SIGTERM, _interrupt)
+    settings = Settings(rounds or (2 if quick else 11), threads, "cuda" if gpu else "cpu", quick)
+    folder = out or Path(f"results/speed{'-gpu' if gpu else ''}{'-quick' if quick else ''}")
+    try:
+        measure(settings, folder, part or (), models or (), console)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    except RuntimeError as error:
+        console.print(str(error), style="red", markup=False)
+        raise typer.Exit(1) from None
+    except KeyboardInterrupt:
+        console.print(f"Stopped. What is finished is in {folder}; the same command goes on.")
+        raise typer.Exit(130) from None
+
+
 @app.command(name="list")
 def list_all() -> None:
     """Show the experiments and the methods they compare."""

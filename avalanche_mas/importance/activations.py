@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-RELU = {functional.relu, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_}
+RELU = {functional.relu, functional.relu_, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_}
 ELEMENTWISE = {
     functional.celu,
     functional.elu,
@@ -29,10 +29,30 @@ ELEMENTWISE = {
     functional.tanh,
     functional.tanhshrink,
     functional.threshold,
+    functional.celu_,
+    functional.elu_,
+    functional.hardtanh_,
+    functional.leaky_relu_,
+    functional.rrelu_,
+    functional.selu_,
+    torch.celu,
+    torch.celu_,
+    torch.hardshrink,
+    torch.rrelu,
+    torch.rrelu_,
+    torch.selu,
+    torch.selu_,
     torch.sigmoid,
+    torch.sigmoid_,
     torch.tanh,
+    torch.tanh_,
+    torch.threshold,
+    torch.threshold_,
+    Tensor.hardshrink,
     Tensor.sigmoid,
+    Tensor.sigmoid_,
     Tensor.tanh,
+    Tensor.tanh_,
 }
 
 KEEPS_SIGN = {

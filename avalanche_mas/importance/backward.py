@@ -41,6 +41,7 @@ class Backward(Measurement):
         super().__init__(parameters, plan, size, total, record)
         first = next(iter(parameters.values()))
         self.anchor = torch.zeros((), device=first.device, requires_grad=True)
+        self._again = False
 
     def differentiate(self, outputs: list[Tensor]) -> None:
         """Measures every use, given what the forward pass has returned."""
@@ -53,10 +54,16 @@ class Backward(Measurement):
         :param starts: the gradient at each output.
         :param again: whether there will be another.
         """
+        self._again = again
         torch.autograd.grad(outputs, [self.anchor], starts, retain_graph=again, allow_unused=True)
 
     def run(self, call: Call, gradients: Gradients) -> Any:
+        held = [(call, gradients)]
+
         def receive(delta: Tensor) -> None:
+            call, gradients = held[0]
+            if not self._again:
+                held.clear()  # autograd frees what it saved for this operation as well
             call.check_kept()
             axis = call.output_axes[0]
             if axis is None:

@@ -6,7 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from avalanche_mas.importance.batches import Forward, call_model, model_input, to_device
+from avalanche_mas.importance.batches import (
+    Forward,
+    batch_size_of,
+    call_model,
+    model_input,
+    to_device,
+)
 from avalanche_mas.importance.exact import Exact
 from avalanche_mas.importance.names import unwrap
 from avalanche_mas.importance.network import Network
@@ -28,11 +34,12 @@ def check_model(
     sample at a time: exact as well, but slower. None is left out. The model is not changed.
 
     :param model: any module.
-    :param example: a batch of a few samples, of any form that ``estimate_importance`` takes.
+    :param example: a batch of two or more samples, of any form that ``estimate_importance`` takes.
     :param forward: as for ``estimate_importance``.
     :return: table indexed by ``parameter`` with columns ``measured`` (``"rule"``, ``"vmap"``,
         ``"fallback"`` or ``"unused"``), ``operations`` (its uses) and ``reason`` (of a fallback).
-    :raises ValueError: for a model without trainable parameters.
+    :raises ValueError: for a model without trainable parameters, or an example of one sample, which
+        does not show where the samples of a batch lie.
     :raises TypeError: for an example of a form that cannot be understood.
     """
     import pandas
@@ -42,6 +49,11 @@ def check_model(
     parameters = network.trainable()
     device = next(iter(parameters.values())).device
     inputs = to_device(example if forward is not None else model_input(example), device)
+    if batch_size_of(inputs) < 2:
+        raise ValueError(
+            f"the example has {batch_size_of(inputs)} samples: pass two or more, from which it can "
+            "be seen where the samples of a batch lie"
+        )
     engine = Exact(network, parameters)
     with untouched(model):
         engine(inputs, zeros(parameters))

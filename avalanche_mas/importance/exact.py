@@ -14,9 +14,9 @@ from avalanche_mas.importance.batches import batch_size_of
 from avalanche_mas.importance.measuring import Diverged
 from avalanche_mas.importance.network import Network
 from avalanche_mas.importance.outputs import Norms, Squares
-from avalanche_mas.importance.planned import PlannedEngine, disagreeing, zeros
+from avalanche_mas.importance.per_sample import wide
+from avalanche_mas.importance.planned import PlannedEngine, compared, disagreeing, zeros
 from avalanche_mas.importance.planning import Plan
-from avalanche_mas.importance.rules.registry import overlaps_itself
 
 Output = Literal["norm", "vector", "squares"]
 _MEASUREMENTS: dict[str, type[Backward]] = {"norm": Backward, "vector": Norms, "squares": Squares}
@@ -40,10 +40,13 @@ class Exact(PlannedEngine):
         super().__init__(network, parameters)
         self.output = output
         self._slow = reference.VmapOrLoop(network, parameters, output)
-        for name, parameter in parameters.items():
-            strides = torch.empty_like(parameter, device="meta").stride()
-            if overlaps_itself(parameter) or strides != parameter.stride():
-                self.unruled[name] = "its memory is not dense"
+
+    def __call__(self, batch: Any, total: dict[str, Tensor]) -> None:
+        """Adds Σ_k of ``batch`` to ``total``, in pieces that bound the memory."""
+        if self._plan is None and batch_size_of(batch) == 1:
+            self.measure_unplanned(batch, total)  # to plan and check would cost more
+        else:
+            super().__call__(batch, total)
 
     def measure(self, plan: Plan, batch: Any, size: int, total: dict[str, Tensor]) -> bool:
         """One forward pass, backward passes through activations, and the slow engines' rest."""
@@ -61,26 +64,33 @@ class Exact(PlannedEngine):
         self._measure_slowly(self.unruled, batch, total)
         return True
 
-    def check(self, plan: Plan, few: Any) -> None:
+    def check(self, plan: Plan, few: Any) -> bool:
         """Compares with the loop."""
-        ours, loops = zeros(self.parameters), zeros(self.parameters)
-        reference.loop(self.network, self.parameters, few, loops, self.output)
+        values = compared({name: p.detach() for name, p in self.parameters.items()})
+        loops = {name: torch.zeros_like(wide(entries)) for name, entries in values.items()}
+        for name, importance in reference.one_by_one(
+            self.network, self.parameters, few, self.output
+        ):
+            loops[name] += compared({name: importance})[name].abs()
+        ours = zeros(self.parameters)  # only now, when the loop's gradients are gone
         reason = "the network looks at values, so that samples may not go the same way"
         if not plan.looks_at_values:
             try:
-                if self.measure(plan, few, batch_size_of(few), ours):
-                    differ = set(disagreeing(ours, loops, self.parameters))
-                    # what the same operation uses may agree by chance, where all signs are equal
-                    together = [set(use.names) for use in plan.uses if differ & set(use.names)]
-                    for name in differ.union(*together) & set(self.parameters):
-                        self.unruled.setdefault(name, "disagrees with the batch-size-1 loop")
-                return
+                if not self.measure(plan, few, batch_size_of(few), ours):
+                    return False
+                differ = set(disagreeing(compared(ours), loops, self.parameters))
+                # what the same operation uses may agree by chance, where all signs are equal
+                together = [set(use.names) for use in plan.uses if differ & set(use.names)]
+                for name in differ.union(*together) & set(self.parameters):
+                    self.unruled.setdefault(name, "disagrees with the batch-size-1 loop")
+                return True
             except (
                 RuntimeError
             ) as error:  # such as activation checkpointing, which runs layers again
                 reason = str(error).partition("\n")[0]
         for name in self.parameters:
             self.unruled.setdefault(name, reason)
+        return True
 
     def measure_unplanned(self, batch: Any, total: dict[str, Tensor]) -> None:
         """Everything by the slow engines."""

@@ -18,15 +18,16 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional
+from torch.utils._pytree import tree_leaves
 
 from avalanche_mas.importance.activations import ELEMENTWISE, KEEPS_SIGN, RELU
 from avalanche_mas.importance.batches import batch_size_of, take
 from avalanche_mas.importance.measuring import Diverged, Measurement, Record
 from avalanche_mas.importance.network import Network
-from avalanche_mas.importance.planned import PlannedEngine, disagreeing, zeros
+from avalanche_mas.importance.planned import PlannedEngine, compared, disagreeing, zeros
 from avalanche_mas.importance.planning import Plan
 from avalanche_mas.importance.rules.registry import Call, Gradients, name_of, samples_first
-from avalanche_mas.importance.tracking import Operation
+from avalanche_mas.importance.tracking import Operation, is_inplace
 
 
 class Local(PlannedEngine):
@@ -44,7 +45,7 @@ class Local(PlannedEngine):
     def __init__(self, network: Network, parameters: dict[str, Tensor]) -> None:
         super().__init__(network, parameters)
         self._one_by_one = False
-        self._added = zeros(parameters)  # until a pass is known to have gone as planned
+        self._seen: set[tuple[object, ...]] = set()
         self._warned: set[str] = set()
 
     def __call__(self, batch: Any, total: dict[str, Tensor]) -> None:
@@ -65,29 +66,40 @@ class Local(PlannedEngine):
                 self.measure(plan, take(batch, slice(k, k + 1), size), 1, total)
                 for k in range(size)
             )
-        for importance in self._added.values():
-            importance.zero_()
-        measurement = _Forward(self.parameters, plan, size, self._added, self.record)
+        kind = plan.signature, _shapes(batch)
+        # what went as planned once will do so again; until then, an incomplete sum must not count
+        added = total if kind in self._seen else zeros(self.parameters)
+        measurement = _Forward(self.parameters, plan, size, added, self.record)
         try:
             with measurement:
                 self.network(batch)
             measurement.check_complete()
         except Diverged:
+            if added is total:
+                raise ValueError(
+                    "the model ran other operations than before for a batch of the same shapes, so "
+                    "its layers cannot be told apart; use global MAS for it"
+                ) from None
             return False
         measurement.finish()
-        for name, importance in self._added.items():
-            total[name].add_(importance)
+        if added is not total:
+            for name, importance in added.items():
+                total[name].add_(importance)
+            self._seen.add(kind)
         return True
 
-    def check(self, plan: Plan, few: Any) -> None:
+    def check(self, plan: Plan, few: Any) -> bool:
         """Compares several samples at once with each of them alone."""
-        together, alone = zeros(self.parameters), zeros(self.parameters)
-        size = batch_size_of(few)
-        self.measure(plan, few, size, together)
+        total, size = zeros(self.parameters), batch_size_of(few)
+        self.measure(plan, few, size, total)
+        together = compared(total)
+        for importance in total.values():
+            importance.zero_()
         for k in range(size):
-            self.measure(plan, take(few, slice(k, k + 1), size), 1, alone)
-        differ = disagreeing(together, alone, self.parameters)
+            self.measure(plan, take(few, slice(k, k + 1), size), 1, total)
+        differ = disagreeing(together, compared(total), self.parameters)
         self._one_by_one |= plan.looks_at_values or bool(differ)
+        return True
 
     def measure_unplanned(self, batch: Any, total: dict[str, Tensor]) -> None:
         """Refuses: layers are told apart by the plan."""
@@ -95,6 +107,12 @@ class Local(PlannedEngine):
             "the model runs other operations for a batch than for a single sample, so its layers "
             "cannot be told apart; use global MAS for it"
         )
+
+
+def _shapes(batch: Any) -> tuple[object, ...]:
+    return tuple(
+        leaf.shape[1:] if isinstance(leaf, Tensor) else leaf for leaf in tree_leaves(batch)
+    )
 
 
 _Emit = Callable[[Tensor, bool], None]
@@ -137,9 +155,14 @@ class _Forward(Measurement):
             call.check_kept()
             if axis is not None:
                 for parameter, per_sample in gradients(samples_first(delta, axis, self.size)):
-                    # the signs of several uses, or beyond a derived tensor, are another matter
-                    merge = one_sign and positive and self.find(parameter) in self._simple
-                    self.add(parameter, per_sample.merged() if merge else per_sample)
+                    name = self.find(parameter)
+                    if name is None:
+                        continue
+                    if name not in self._simple:
+                        per_sample = per_sample.kept()  # it waits, and its memory may be reused
+                    elif one_sign and positive:
+                        per_sample = per_sample.merged()
+                    self.add(parameter, per_sample)
             if through is not None:
                 through(delta, one_sign)
 
@@ -149,7 +172,7 @@ class _Forward(Measurement):
         return z
 
     def pass_by(self, operation: Operation) -> Any:
-        function, args, kwargs, leaves, _ = operation
+        function, leaves = operation.function, operation.leaves
         if name_of(function) in _PASSIVE:
             return operation.run()
         if not any(id(leaf) in self._open for leaf in leaves):
@@ -164,9 +187,7 @@ class _Forward(Measurement):
             return _mark_nonnegative(y)
         if layer is not None and function in ELEMENTWISE:
             del self._open[id(layer.z)]
-            z = layer.z.detach().clone().requires_grad_()
-            options = {name: value for name, value in kwargs.items() if name != "inplace"}
-            layer.emit(_half_gradient(function(z, *args[1:], **options), z), False)
+            layer.emit(_half_gradient(operation, layer.z.detach()), False)
             return operation.run()
         through = self._close(operation)
         result = operation.run()
@@ -215,9 +236,14 @@ def _is_nonnegative(tensor: Any) -> bool:
     return getattr(tensor, "_nonnegative_version", -1) == getattr(tensor, "_version", None)
 
 
-def _half_gradient(y: Tensor, z: Tensor) -> Tensor:
-    """½ ∂‖f(z)‖²/∂z = f(z) f′(z)."""
-    return torch.autograd.grad(y, z, y.detach())[0]
+def _half_gradient(operation: Operation, z: Tensor) -> Tensor:
+    """½ ∂‖f(z)‖²/∂z = f(z) f′(z), for an elementwise activation f."""
+    function, args, kwargs, *_ = operation
+    inplace = is_inplace(operation) or kwargs.get("inplace") or True in args[1:]
+    z = z.requires_grad_()
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: t, lambda t: t):  # not the model's own
+        y = function(z.clone() if inplace else z, *args[1:], **kwargs)
+        return torch.autograd.grad(y, z, y.detach())[0]
 
 
 def _scaled(emit: _Emit, scale: Tensor) -> _Emit:

@@ -7,11 +7,16 @@ a sum while only a small block of one gradient exists at a time.
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from typing_extensions import Self  # in typing from Python 3.11
 
 Magnitude = Callable[[Tensor], Tensor]
 """In place, elementwise, and multiplicative, f(ab) = f(a)f(b): ``torch.Tensor.abs_`` for MAS,
@@ -39,8 +44,20 @@ class PerSample(ABC):
 
     def add(self, total: Tensor, magnitude: Magnitude) -> None:
         """total += Σ_k magnitude(g_k)."""
-        for start, stop in chunks(self.size, total):
+        for start, stop in chunks(self.size, self.widest(total)):
             total.add_(magnitude(self.dense(start, stop).to(total.dtype)).sum(0))
+
+    def widest(self, total: Tensor) -> Tensor:
+        """A tensor as large as what is written out of each sample to add to ``total``."""
+        return total
+
+    def kept(self) -> PerSample:
+        """The same, independent of the memory that it was made from."""
+        twin = copy.copy(self)
+        for name, value in vars(self).items():
+            if isinstance(value, Tensor):
+                setattr(twin, name, value.clone())
+        return twin
 
     def merged(self) -> PerSample:
         """The whole batch as one sample, for gradients of which no two have opposite signs.
@@ -56,6 +73,13 @@ class PerSample(ABC):
     def accumulate(self, other: PerSample) -> None:
         """Adds the gradients of the same use for another output; both come from :meth:`squared`."""
         raise NotImplementedError
+
+    def joined(self, others: Sequence[Self]) -> PerSample | None:
+        """The sum of the gradients of this use and of others, sample by sample, in one form.
+
+        :return: None if it has to be written out.
+        """
+        return None
 
 
 class Dense(PerSample):
@@ -74,6 +98,9 @@ class Dense(PerSample):
     def accumulate(self, other: PerSample) -> None:
         assert isinstance(other, Dense)
         self.gradient.add_(other.gradient)
+
+    def joined(self, others: Sequence[Self]) -> PerSample:
+        return Dense(torch.stack([use.gradient for use in (self, *others)]).sum(0))
 
 
 class Outer(PerSample):
@@ -114,6 +141,12 @@ class Outer(PerSample):
         assert isinstance(other, Outer)
         self.delta.add_(other.delta)  # the input is the same for all outputs
 
+    def joined(self, others: Sequence[Self]) -> PerSample:
+        uses = (self, *others)  # more positions of one linear map
+        return Outer(
+            torch.cat([use.delta for use in uses], 1), torch.cat([use.x for use in uses], 1)
+        )
+
     def _add_blocks(self, total: Tensor, magnitude: Magnitude) -> None:
         """A block of rows stays in cache while all samples add their part to it."""
         delta, x = self.delta.to(total.dtype).transpose(1, 2), self.x.to(total.dtype)
@@ -130,13 +163,26 @@ class Outer(PerSample):
 class Sum(PerSample):
     """A parameter that is used several times: the gradients of all uses belong together, Σ g_k.
 
+    Uses of the same part in the same form become one, such as the time steps of a recurrent layer.
+
     :param parameter: the whole parameter.
     :param uses: parts of it (views of its memory) and their gradients.
     """
 
     def __init__(self, parameter: Tensor, uses: list[tuple[Tensor, PerSample]]) -> None:
         super().__init__(uses[0][1].size)
-        self.parameter, self.uses = parameter, uses
+        self.parameter, self.uses = parameter, _joined(uses)
+
+    def add(self, total: Tensor, magnitude: Magnitude) -> None:
+        (part, gradients), *others = self.uses
+        if others:
+            super().add(total, magnitude)
+        else:
+            offset = int(part.storage_offset() - self.parameter.storage_offset())
+            gradients.add(total.as_strided(part.shape, part.stride(), offset), magnitude)
+
+    def widest(self, total: Tensor) -> Tensor:
+        return max((use.widest(total) for _, use in self.uses), key=Tensor.numel)
 
     def dense(self, start: int, stop: int) -> Tensor:
         parameter, copies = self.parameter, stop - start
@@ -151,6 +197,19 @@ class Sum(PerSample):
         return summed.as_strided((copies, *parameter.shape), strides)
 
 
+def _joined(uses: list[tuple[Tensor, PerSample]]) -> list[tuple[Tensor, PerSample]]:
+    alike: dict[object, list[tuple[Tensor, PerSample]]] = {}
+    for part, gradients in uses:
+        key = type(gradients), part.storage_offset(), part.shape, part.stride()
+        alike.setdefault(key, []).append((part, gradients))
+    result = []
+    for group in alike.values():
+        (part, first), *others = group
+        whole = first.joined([gradients for _, gradients in others]) if others else first
+        result += group if whole is None else [(part, whole)]
+    return result
+
+
 class Pullback(PerSample):
     """Gradients of a parameter from those of a tensor that was computed from it, by the chain rule.
 
@@ -162,6 +221,9 @@ class Pullback(PerSample):
     def __init__(self, parameter: Tensor, derived: Tensor, gradients: PerSample) -> None:
         super().__init__(gradients.size)
         self.parameter, self.derived, self.gradients = parameter, derived, gradients
+
+    def widest(self, total: Tensor) -> Tensor:
+        return max(total, self.gradients.widest(self.derived), key=Tensor.numel)
 
     def dense(self, start: int, stop: int) -> Tensor:
         derived, parameter = self.derived, self.parameter

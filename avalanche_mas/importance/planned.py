@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -13,8 +14,10 @@ from avalanche_mas.importance.measuring import Record
 from avalanche_mas.importance.network import Network
 from avalanche_mas.importance.per_sample import wide_dtype
 from avalanche_mas.importance.planning import Plan, make_plan
+from avalanche_mas.importance.rules.registry import overlaps_itself
 
 _CHECKED_SAMPLES = 3
+_COMPARED_ENTRIES = 1 << 16
 
 
 class PlannedEngine(ABC):
@@ -32,6 +35,10 @@ class PlannedEngine(ABC):
         self.record = Record()
         self._plan: Plan | None = None
         self._checked: set[tuple[object, ...]] = set()
+        for name, parameter in parameters.items():
+            strides = torch.empty_like(parameter, device="meta").stride()
+            if overlaps_itself(parameter) or strides != parameter.stride():
+                self.unruled[name] = "its memory is not dense"
 
     @property
     def unruled(self) -> dict[str, str]:
@@ -41,7 +48,7 @@ class PlannedEngine(ABC):
     def __call__(self, batch: Any, total: dict[str, Tensor]) -> None:
         """Adds Σ_k of ``batch`` to ``total``, in pieces that bound the memory."""
         size = batch_size_of(batch)
-        if self._plan is None:
+        if self._plan is None or self._plan.signature not in self._checked:
             self._plan = self._planned(batch, size)
         kept = self.record.sample_bytes
         for piece in self._plan.pieces(batch, size, kept) if self._plan else [batch]:
@@ -52,8 +59,11 @@ class PlannedEngine(ABC):
         """Adds a batch; False, with ``total`` as it was, if it did not go as planned."""
 
     @abstractmethod
-    def check(self, plan: Plan, few: Any) -> None:
-        """Tries a new plan on a few samples, and remembers what cannot be measured with it."""
+    def check(self, plan: Plan, few: Any) -> bool:
+        """Tries a new plan on a few samples, and remembers what cannot be measured with it.
+
+        :return: False if they did not go as planned, so that there was nothing to compare.
+        """
 
     @abstractmethod
     def measure_unplanned(self, batch: Any, total: dict[str, Tensor]) -> None:
@@ -70,8 +80,10 @@ class PlannedEngine(ABC):
     def _planned(self, batch: Any, size: int) -> Plan | None:
         plan = make_plan(self.network, self.parameters, batch, size)
         if plan is not None and plan.signature not in self._checked:
-            self.check(plan, take(batch, slice(0, _CHECKED_SAMPLES), size))
-            self._checked.add(plan.signature)
+            if not self.check(plan, take(batch, slice(0, _CHECKED_SAMPLES), size)):
+                return None
+            if size > 1:  # one sample shows nothing of how samples lie beside each other
+                self._checked.add(plan.signature)
         return plan
 
 
@@ -81,6 +93,22 @@ def zeros(parameters: dict[str, Tensor]) -> dict[str, Tensor]:
         name: torch.zeros_like(parameter.detach(), dtype=wide_dtype(parameter))
         for name, parameter in parameters.items()
     }
+
+
+def compared(importance: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The entries on which two measurements are compared, as copies: all, or a random subset.
+
+    A large parameter would need a second copy; a fault in where its samples lie shows everywhere.
+    """
+    chosen = {}
+    for name, omega in importance.items():
+        flat = omega.reshape(-1)
+        if flat.numel() > _COMPARED_ENTRIES:
+            generator = torch.Generator().manual_seed(0)
+            index = torch.randint(flat.numel(), (_COMPARED_ENTRIES,), generator=generator)
+            flat = flat[index.to(flat.device)]
+        chosen[name] = flat.clone()
+    return chosen
 
 
 def disagreeing(

@@ -82,7 +82,7 @@ class Plan:
         for start in range(0, size, step):
             yield take(batch, slice(start, start + step), size)
 
-    @property
+    @cached_property
     def signature(self) -> tuple[object, ...]:
         """What two forward passes have in common when the same operations ran."""
         return tuple(
@@ -144,6 +144,7 @@ class _Probe(Tracker):
         result = self._run(operation)
         if name_of(operation.function) in REPEATING:
             result = result.clone()  # the copies belong to the samples, no more to the parameter
+            self._note_dependent(result)
         outputs = [leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor)]
         spans = tuple(_span(leaf) for leaf in operation.leaves if self.find(leaf))
         is_view = all(self.find(output) or not output.requires_grad for output in outputs)

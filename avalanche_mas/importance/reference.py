@@ -6,7 +6,7 @@ samples is taken once at the end, so neither batch size nor order can matter.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -37,25 +37,36 @@ def loop(
         ``"vector"``: the Euclidean norm of ∂F_c(x_k)/∂θ over the outputs c; ``"squares"``: its
         square.
     """
+    for name, importance in one_by_one(network, parameters, batch, output):
+        total[name].add_(importance.abs())
+
+
+def one_by_one(
+    network: Network, parameters: Mapping[str, Tensor], batch: Any, output: str
+) -> Iterator[tuple[str, Tensor]]:
+    """For each sample and each parameter that it uses, what :func:`loop` adds up, up to its sign.
+
+    One at a time: with the gradients of one sample, no more than one copy of the parameters.
+    """
     size = batch_size_of(batch)
     tensors = list(parameters.values())
     for k in range(size):
         outputs = network(take(batch, slice(k, k + 1), size))
         if output == "norm":
-            gradients = _gradients(squared_norm(outputs), tensors)
-            sample = [g if g is None else g.abs() for g in gradients]
+            sample = _gradients(squared_norm(outputs), tensors)
         else:
-            squares: list[Tensor | None] = [None] * len(tensors)
+            sample = [None] * len(tensors)
             for value in torch.cat([tensor.flatten() for tensor in outputs]):
                 for i, g in enumerate(_gradients(value, tensors)):
                     if g is not None:
-                        before = squares[i]
-                        squares[i] = g.square() if before is None else before + g.square()
-            root = output == "vector"
-            sample = [s.sqrt() if root and s is not None else s for s in squares]
-        for name, importance in zip(parameters, sample, strict=True):
-            if importance is not None:
-                total[name].add_(importance)
+                        before = sample[i]
+                        sample[i] = g.square() if before is None else before + g.square()
+            if output == "vector":
+                sample = [s if s is None else s.sqrt() for s in sample]
+        for i, name in enumerate(parameters):
+            gradient, sample[i] = sample[i], None
+            if gradient is not None:
+                yield name, gradient
 
 
 def batch(

@@ -43,7 +43,7 @@ def naive_importance(
     call: Callable[[nn.Module, Any], Any] = run,
     output: str = "norm",
 ) -> dict[str, Tensor]:
-    """The mean over samples of |∂‖F‖²/∂θ|, or of the norm of ∂F/∂θ over F's entries, or its square."""
+    """The mean over samples of |∂‖F‖²/∂θ|, or of the norm (or its square) of ∂F/∂θ over outputs."""
     model.eval()
     names = [name for name, p in model.named_parameters() if p.requires_grad]
     parameters = [p for p in model.parameters() if p.requires_grad]

@@ -1,7 +1,8 @@
 """A zoo of small networks, each with input: every way that a parameter can be used."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatch
 from typing import Any
 
 import torch
@@ -20,37 +21,53 @@ class Case:
 
     :param make: builds model and input.
     :param vmap: whether torch.func.vmap can transform the network.
-    :param slow: parameters that may be left to the slow engines, by name or prefix.
+    :param ways: how parameters are measured that no rule measures, in ``check_model``'s words, by
+        name or prefix, in which ``*`` stands for anything.
     """
 
     make: Callable[[], tuple[nn.Module, Any]]
     vmap: bool = True
-    slow: tuple[str, ...] = ()
+    ways: Mapping[str, str] = field(default_factory=dict)
+
+    def build(self, dtype: torch.dtype = torch.float64) -> tuple[nn.Module, Any]:
+        """The network in eval mode, as if trained for a while, and its input."""
+        model, data = self.make()
+        model = model.to(dtype).eval()
+        live_in(model)
+        if isinstance(data, dict):
+            return model, {k: v.to(dtype) if v.is_floating_point() else v for k, v in data.items()}
+        return model, data.to(dtype) if data.is_floating_point() else data
+
+    def surprises(self, measured: Mapping[str, str]) -> dict[str, str]:
+        """Parameters that are measured in another way than they should be."""
+
+        def way(name: str) -> str:
+            others = [way for part, way in self.ways.items() if fnmatch(f"{name}.", f"{part}.*")]
+            return others[0] if others else "rule"
+
+        return {name: found for name, found in measured.items() if found != way(name)}
 
 
 ZOO: dict[str, Case] = {}
 
 
-def network(vmap: bool = True, slow: tuple[str, ...] = ()) -> Callable[[Callable], Callable]:
+def network(vmap: bool = True, **ways: tuple[str, ...]) -> Callable[[Callable], Callable]:
+    """Puts what the decorated function makes into the zoo, with ways such as ``unused=("a",)``."""
+
     def register(make: Callable[[], tuple[nn.Module, Any]]) -> Callable:
-        ZOO[make.__name__] = Case(make, vmap, slow)
+        by_name = {name: way.rstrip("_") for way, names in ways.items() for name in names}
+        ZOO[make.__name__] = Case(make, vmap, by_name)
         return make
 
     return register
 
 
 def build(name: str, dtype: torch.dtype = torch.float64) -> tuple[nn.Module, Any]:
-    """The network ``name`` in eval mode, as if trained for a while, and its input."""
-    model, data = ZOO[name].make()
-    model = model.to(dtype).eval()
-    live_in(model)
-    if isinstance(data, dict):
-        return model, {k: v.to(dtype) if v.is_floating_point() else v for k, v in data.items()}
-    return model, data.to(dtype) if data.is_floating_point() else data
+    return ZOO[name].build(dtype)
 
 
 def live_in(model: nn.Module) -> None:
-    """Moves what initialisation leaves at 0 and 1: norms and their running statistics."""
+    """Moves what initialisation leaves constant: running statistics, affine maps, layer scales."""
     for module in model.modules():
         if getattr(module, "running_var", None) is not None:
             module.running_mean.normal_(0, 0.3)
@@ -59,6 +76,9 @@ def live_in(model: nn.Module) -> None:
             nn.init.uniform_(module.weight, 0.5, 1.5)
             if getattr(module, "bias", None) is not None:
                 nn.init.normal_(module.bias, 0, 0.3)
+    for parameter in model.parameters():
+        if parameter.numel() > 1 and bool((parameter == parameter.flatten()[0]).all()):
+            nn.init.normal_(parameter, 0, 0.3)
 
 
 def module(forward: Callable[..., Any], **parts: nn.Module | nn.Parameter) -> nn.Module:
@@ -221,7 +241,7 @@ def instancenorm():
     return nn.Sequential(*layers, Mean()), images()
 
 
-@network()
+@network(vmap_=("1.weight",))
 def prelu():
     return nn.Sequential(nn.Conv2d(3, 4, 3), nn.PReLU(4), Mean(), nn.Linear(4, 3)), images()
 
@@ -290,7 +310,7 @@ def overlapping_slices():
     return module(forward, weight=free(6, 5)), torch.randn(N, 5)
 
 
-@network(slow=("first.weight", "second.weight"))
+@network(fallback=("first", "second"))
 def two_parameters_one_memory():
     model = module(
         lambda self, x: self.second(torch.tanh(self.first(x))),
@@ -301,7 +321,7 @@ def two_parameters_one_memory():
     return model, torch.randn(N, 5)
 
 
-@network(slow=("weight",))
+@network(fallback=("weight",))
 def parameter_with_gaps():
     wide = torch.randn(4, 10, dtype=torch.float64)
     return module(
@@ -309,7 +329,7 @@ def parameter_with_gaps():
     ), torch.randn(N, 5)
 
 
-@network()
+@network(unused=("alone", "unused"))
 def unused_parameters():
     def forward(self, x):
         return self.used(x)
@@ -339,7 +359,7 @@ def frozen_backbone():
 # --- parameters used directly ---------------------------------------------------------------------
 
 
-@network()
+@network(vmap_=("scale", "bias", "temperature"))
 def scale_and_bias():
     def forward(self, x):
         return torch.tanh(self.layer(x) * self.scale + self.bias) * self.temperature
@@ -348,7 +368,7 @@ def scale_and_bias():
     return module(forward, layer=nn.Linear(5, 4), **parts), torch.randn(N, 5)
 
 
-@network(slow=("bias", "scale"))
+@network(fallback=("bias", "scale"))
 def parameters_in_place():
     def forward(self, x):
         x = self.layer(x)
@@ -359,7 +379,7 @@ def parameters_in_place():
     return module(forward, layer=nn.Linear(5, 4), bias=free(4), scale=free(4)), torch.randn(N, 5)
 
 
-@network()
+@network(vmap_=("token", "position"))
 def class_token_expanded():
     def forward(self, x):
         x = torch.cat([self.token.expand(x.shape[0], -1, -1), x], 1) + self.position
@@ -369,7 +389,7 @@ def class_token_expanded():
     return module(forward, head=nn.Linear(6, 3), **parts), torch.randn(N, 4, 6)
 
 
-@network()
+@network(vmap_=("token",))
 def class_token_repeated():
     def forward(self, x):
         x = torch.cat([self.token.repeat(x.shape[0], 1, 1), x], 1)
@@ -378,7 +398,7 @@ def class_token_repeated():
     return module(forward, token=free(1, 2, 6), head=nn.Linear(6, 3)), torch.randn(N, 4, 6)
 
 
-@network()
+@network(vmap_=("token",))
 def class_token_used_twice():
     def forward(self, x):
         x = torch.cat([self.token.expand(x.shape[0], -1, -1), x * self.token], 1)
@@ -399,7 +419,7 @@ def functional():
     return module(forward, weight=free(64, 3), b1=free(3), **parts), images()
 
 
-@network(slow=("b", "d"))
+@network(vmap_=("a", "b", "c", "d"))
 def broadcast_bias():
     def forward(self, x):
         return F.linear(torch.tanh(F.linear(x, self.a, self.b)), self.c, self.d)
@@ -408,7 +428,7 @@ def broadcast_bias():
     return module(forward, **parts), torch.randn(N, 5)
 
 
-@network(slow=("u", "v"))
+@network()
 def low_rank_weight():
     def forward(self, x):
         return torch.tanh(F.linear(x, self.u @ self.v)) @ self.w
@@ -416,7 +436,7 @@ def low_rank_weight():
     return module(forward, u=free(4, 2), v=free(2, 5), w=free(4, 3)), torch.randn(N, 5)
 
 
-@network()
+@network(vmap_=("core",))
 def einsum():
     def forward(self, x):
         return self.head(torch.einsum("bi,ijk->bjk", x, self.core).tanh().flatten(1))
@@ -432,10 +452,28 @@ def bilinear():
     )
 
 
-@network(slow=("0.parametrizations",))
+@network()
 def weight_norm():
     normed = parametrizations.weight_norm(nn.Linear(5, 4))
     return nn.Sequential(normed, nn.Tanh(), nn.Linear(4, 3)), torch.randn(N, 5)
+
+
+@network()
+def weight_norm_by_hook():
+    normed = nn.utils.weight_norm(nn.Conv2d(3, 4, 3))
+    return nn.Sequential(normed, nn.Tanh(), Mean(), nn.Linear(4, 3)), images()
+
+
+@network()
+def spectral_norm():
+    normed = parametrizations.spectral_norm(nn.Linear(5, 4))
+    return nn.Sequential(normed, nn.Tanh(), nn.Linear(4, 3)), torch.randn(N, 5)
+
+
+@network()
+def spectral_norm_by_hook():
+    normed = nn.utils.spectral_norm(nn.Conv2d(3, 4, 3))
+    return nn.Sequential(normed, nn.Tanh(), Mean(), nn.Linear(4, 3)), images()
 
 
 # --- graphs ---------------------------------------------------------------------------------------
@@ -468,7 +506,7 @@ def gated():
     return module(forward, **parts), torch.randn(N, 5)
 
 
-@network(slow=("b.weight",))
+@network()
 def detached_use():
     def forward(self, x):
         y = torch.tanh(self.a(x))
@@ -500,7 +538,7 @@ def dropout():
     return nn.Sequential(*layers), torch.randn(N, 5)
 
 
-@network(vmap=False, slow=("first", "head"))
+@network(vmap=False, fallback=("first", "head"))
 def activation_checkpointing():
     def forward(self, x):
         return self.head(checkpoint(self.first, x, use_reentrant=False))
@@ -523,7 +561,7 @@ class _Square(torch.autograd.Function):
         return delta * w * w, (delta * x * 2 * w).sum(0)
 
 
-@network(vmap=False, slow=("scale",))
+@network(vmap=False, fallback=("scale",))
 def custom_autograd_function():
     def forward(self, x):
         return self.head(_Square.apply(self.layer(x), self.scale))
@@ -533,7 +571,7 @@ def custom_autograd_function():
     )
 
 
-@network(vmap=False, slow=("a", "b"))
+@network(vmap=False, fallback=("a", "b"))
 def branch_on_data():
     """Asks for the value of a tensor. The first samples agree, the later ones do not."""
 
@@ -555,7 +593,7 @@ def sequence_as_long_as_the_batch():
     return nn.Sequential(*layers), torch.randn(N, 7, 5)
 
 
-@network(slow=("layer",))
+@network(fallback=("layer",))
 def positions_before_samples():
     """A hand-written (T·B) flatten, in which no dimension counts the samples."""
 
@@ -592,26 +630,88 @@ def _tokens() -> Tensor:
     return torch.randint(0, 11, (N, 7))
 
 
-@network(slow=("embedding",))
+@network(vmap_=("position",))
 def language_model_batch_first():
     return _language_model(batch_first=True), _tokens()
 
 
-@network(slow=("embedding",))
+@network(vmap_=("position", "attention.bias_k", "attention.bias_v"))
 def language_model_sequence_first():
     return _language_model(batch_first=False), _tokens()
 
 
 @network()
-def transformer_encoder():
-    layer = nn.TransformerEncoderLayer(8, 2, 12, batch_first=True, activation="gelu")
-    encoder = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
-    return nn.Sequential(nn.Linear(5, 8), encoder, nn.Flatten(), nn.Linear(24, 3)), (
-        torch.randn(N, 3, 5)
+def tied_embeddings():
+    """The word embedding, scaled, is also the output layer."""
+
+    def forward(self, tokens):
+        x = self.embedding(tokens) * 8**0.5
+        return F.linear(torch.tanh(self.body(x)), self.embedding.weight, self.bias).flatten(1)
+
+    parts = {"embedding": nn.Embedding(7, 8), "body": nn.Linear(8, 8), "bias": free(7)}
+    return module(forward, **parts), torch.randint(0, 7, (N, 4))
+
+
+def _transformer_encoder(batch_first: bool, norm_first: bool) -> nn.Module:
+    layer = nn.TransformerEncoderLayer(
+        8, 2, 12, activation="gelu", batch_first=batch_first, norm_first=norm_first
     )
+    encoder = nn.TransformerEncoder(layer, 3, nn.LayerNorm(8), enable_nested_tensor=False)
+
+    def forward(self, x):
+        x = self.embed(x)
+        x = self.encoder(x) if batch_first else self.encoder(x.transpose(0, 1)).transpose(0, 1)
+        return self.head(x.flatten(1))
+
+    return module(forward, embed=nn.Linear(5, 8), encoder=encoder, head=nn.Linear(24, 3))
 
 
-@network(slow=("0",))
+@network()
+def transformer_encoder_batch_first():
+    return _transformer_encoder(batch_first=True, norm_first=False), torch.randn(N, 3, 5)
+
+
+@network()
+def transformer_encoder_batch_first_norm_first():
+    return _transformer_encoder(batch_first=True, norm_first=True), torch.randn(N, 3, 5)
+
+
+@network()
+def transformer_encoder_sequence_first():
+    return _transformer_encoder(batch_first=False, norm_first=False), torch.randn(N, 3, 5)
+
+
+@network()
+def transformer_encoder_sequence_first_norm_first():
+    return _transformer_encoder(batch_first=False, norm_first=True), torch.randn(N, 3, 5)
+
+
+def _multihead_attention(batch_first: bool) -> nn.Module:
+    def forward(self, x):
+        queries, keys, values = x[..., :8], x[..., 2:7], x[..., 1:7]
+        if batch_first:
+            return self.attention(queries, keys, values)[0].flatten(1)
+        queries, keys, values = (t.transpose(0, 1) for t in (queries, keys, values))
+        attended, weights = self.attention(queries, keys, values, average_attn_weights=False)
+        return {"attended": attended.transpose(0, 1), "weights": weights}
+
+    attention = nn.MultiheadAttention(
+        8, 2, kdim=5, vdim=6, add_bias_kv=True, add_zero_attn=batch_first, batch_first=batch_first
+    )
+    return module(forward, attention=attention)
+
+
+@network(vmap_=("attention.bias_k", "attention.bias_v"))
+def multihead_attention_bias_k_kdim_batch_first():
+    return _multihead_attention(batch_first=True), torch.randn(N, 3, 8)
+
+
+@network(vmap_=("attention.bias_k", "attention.bias_v"))
+def multihead_attention_bias_k_kdim_sequence_first():
+    return _multihead_attention(batch_first=False), torch.randn(N, 3, 8)
+
+
+@network()
 def embedding():
     layers = nn.Embedding(6, 5, padding_idx=2), nn.Tanh(), nn.Flatten(), nn.Linear(20, 3)
     return nn.Sequential(*layers), torch.randint(0, 6, (N, 4))
@@ -624,7 +724,7 @@ def embedding_bag():
     )
 
 
-@network(vmap=False, slow=("rnn",))
+@network(vmap=False)
 def lstm():
     return module(
         lambda self, x: self.head(self.rnn(x)[0][:, -1]),
@@ -633,7 +733,7 @@ def lstm():
     ), torch.randn(N, 4, 5)
 
 
-@network(vmap=False, slow=("rnn",))
+@network(vmap=False)
 def gru():
     return module(
         lambda self, x: self.head(self.rnn(x.transpose(0, 1))[1][0]),

@@ -83,6 +83,8 @@ def test_leaves_no_trace():
 
 
 def test_errors():
+    with pytest.raises(ValueError, match=r"1 samples.*two or more"):
+        check_model(nn.Linear(2, 2), torch.zeros(1, 2))
     with pytest.raises(ValueError, match="no trainable"):
         check_model(nn.ReLU(), torch.zeros(2, 2))
     with pytest.raises(TypeError, match="forward="):

@@ -3,8 +3,6 @@
 import json
 import os
 
-import numpy
-import pandas
 import pytest
 import safetensors.torch
 import torch

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from judge import worst_error
 from networks import live_in, module
 from torch import nn
+from twin import layerwise_importance
 
 from avalanche_mas import estimate_local_importance
 
@@ -152,6 +153,19 @@ def test_layer_used_twice():
             truth[name] += g.abs() / 2 / len(x)
     ours = estimate_local_importance(model, x, batch_size=3)
     assert worst_error(ours, {f"layer.{name}": omega for name, omega in truth.items()}) < 1e-10
+
+
+def test_layer_used_twice_and_overwritten_after_each_use():
+    def forward(self, x):
+        for _ in range(2):
+            y = torch.relu_(self.layer(x))
+            y += x
+            x = y
+        return x
+
+    model, x = module(forward, layer=nn.Linear(5, 5)).double(), vectors()
+    truth, _ = layerwise_importance(model, x)
+    assert worst_error(estimate_local_importance(model, x), truth) < 1e-10
 
 
 def test_residual_sum_is_no_activation():

@@ -152,7 +152,8 @@ def test_a_new_layer_brings_its_own_error():
 def test_errors_and_fallbacks_survive_a_file_and_a_move(tmp_path):
     model, data = build("branch_on_data")
     a = estimate_importance(model, data, batch_size=3)
-    assert a.errors and a.fallbacks
+    assert a.errors
+    assert a.fallbacks
     a.save(tmp_path / "a.safetensors")
     for b in (Importance.load(tmp_path / "a.safetensors"), a.to("cpu")):
         assert (b.errors, b.fallbacks) == (a.errors, a.fallbacks)

@@ -1,4 +1,4 @@
-"""``output="vector"`` and ``"squares"``: norm and squares of ∂F/∂θ over the outputs (section 4.1)."""
+"""``output="vector"`` and ``"squares"``: norm and squares of ∂F/∂θ over outputs (section 4.1)."""
 
 import pytest
 import torch

@@ -6,6 +6,7 @@ The library's own backward pass is asked for the weight gradient of each sample 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -13,6 +14,9 @@ from torch.nn import functional
 
 from avalanche_mas.importance.per_sample import BLOCK_BYTES, Dense, Magnitude, PerSample
 from avalanche_mas.importance.rules.registry import Call, Gradients, NoRule, rule
+
+if TYPE_CHECKING:
+    from typing_extensions import Self  # in typing from Python 3.11
 
 _Sizes = int | Sequence[int]
 
@@ -51,6 +55,13 @@ class Convolution(PerSample):
 
     def merged(self) -> PerSample:
         x, delta = self.x.flatten(0, 1).unsqueeze(0), self.delta.flatten(0, 1).unsqueeze(0)
+        return Convolution(x, delta, self.weight, self.options)
+
+    def joined(self, others: Sequence[Self]) -> PerSample | None:
+        uses = (self, *others)  # more images for the same kernel
+        if len({(use.x.shape[2:], str(use.options)) for use in uses}) > 1:
+            return None
+        x, delta = torch.cat([u.x for u in uses], 1), torch.cat([u.delta for u in uses], 1)
         return Convolution(x, delta, self.weight, self.options)
 
     def _block(self) -> int:

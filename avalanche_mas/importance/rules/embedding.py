@@ -5,7 +5,8 @@ In a bag, y = Σ_t w_t W[i_t], every position has δ_t = w_t δ.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -13,6 +14,9 @@ from torch.nn import functional
 
 from avalanche_mas.importance.per_sample import Magnitude, PerSample
 from avalanche_mas.importance.rules.registry import Call, Gradients, NoRule, rule
+
+if TYPE_CHECKING:
+    from typing_extensions import Self  # in typing from Python 3.11
 
 
 class Rows(PerSample):
@@ -44,6 +48,11 @@ class Rows(PerSample):
         summed.index_add_(0, pair, self.delta.flatten(0, 1)[order].to(total.dtype))
         row = torch.zeros_like(keys).scatter_(0, pair, keys % self.rows)
         total.index_add_(0, row, magnitude(summed))
+
+    def joined(self, others: Sequence[Self]) -> PerSample:
+        uses = (self, *others)  # more positions that look up the same table
+        delta, index = torch.cat([u.delta for u in uses], 1), torch.cat([u.index for u in uses], 1)
+        return Rows(delta, index, self.rows)
 
     def _keys(self, start: int, stop: int) -> Tensor:
         sample = torch.arange(stop - start, device=self.index.device).unsqueeze(1)

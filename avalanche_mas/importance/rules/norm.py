@@ -39,10 +39,13 @@ def batch_norm(
     def gradients(delta: Tensor) -> Iterator[tuple[Tensor | None, PerSample]]:
         # Σ δ x̂ by the library's kernel, sample by sample: its operands stay in cache
         if delta.device.type == "cpu" and delta.dtype == x.dtype == mean.dtype:
+            # which is wrong (torch 2.15) for a single sample where the two differ in memory format
+            alike = delta.stride() == x.stride()
+            d, a = (delta, x) if alike else (delta.contiguous(), x.contiguous())
             gamma, beta = zip(
                 *(
                     torch.ops.aten.native_batch_norm_backward(
-                        *(delta[k], x[k], None, mean, variance, None, None),
+                        *(d[k], a[k], None, mean, variance, None, None),
                         *(False, eps, [False, True, True]),
                     )[1:]
                     for k in range(len(x))

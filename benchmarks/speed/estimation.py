@@ -1,0 +1,95 @@
+"""Time of importance per sample: every way on every network, against forward and backward."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from avalanche_mas.importance import reference
+from avalanche_mas.importance.planned import zeros
+from benchmarks.speed import peers, ways
+from benchmarks.speed.clock import interleave
+from benchmarks.speed.networks import Case, make_case
+from benchmarks.speed.rows import Refused, Row, Section, Settings
+from benchmarks.speed.ways import Ready, network_of
+
+FLOOR = "forward + backward"
+FIRST = "exact, first batch"
+
+WAYS: dict[str, Callable[[Case], Ready]] = {
+    FLOOR: ways.plain,
+    "forward": ways.forward,
+    "exact": ways.exact,
+    FIRST: ways.exact_first,
+    "l-MAS": ways.local,
+    "vector output": ways.vector,
+    "Avalanche MASPlugin": ways.avalanche,
+    "batch-size-1 loop": ways.loop,
+    "torch.func.vmap": ways.vmap,
+    "Opacus": peers.opacus,
+    "BackPACK": peers.backpack,
+}
+
+OURS = ("exact", "l-MAS", "vector output")
+
+EXACT = ("exact", "batch-size-1 loop", "torch.func.vmap", "Opacus", "BackPACK")
+"""Ways that give Eq. 2 exactly; the suite compares them before it times them."""
+
+VECTOR_NETWORKS = ("mlp", "lstm")
+"""Where ten backward passes through linear and recurrent layers are all that is needed."""
+
+
+def sections(settings: Settings, networks: Sequence[str]) -> list[Section]:
+    """One for each network."""
+    return [Section("estimation", name, measure, ((name, settings),)) for name in networks]
+
+
+def measure(network: str, settings: Settings) -> Iterator[Row]:
+    """Seconds per sample."""
+    torch.set_num_threads(settings.threads)
+    case = make_case(network, settings.device, settings.quick)
+    ready: dict[str, Ready] = {}
+    for way in ways_of(network):
+        try:
+            ready[way] = WAYS[way](case)
+            ready[way].call()  # what it cannot do shows here
+            if way in EXACT:
+                check(way, case)
+        except Refused as refusal:
+            ready.pop(way, None)
+            yield Row(way, 0, None, str(refusal))
+    calls = {way: own.call for way, own in ready.items()}
+    for number, way, seconds in interleave(calls, settings.rounds):
+        yield Row(way, number, seconds / ready[way].samples, ready[way].note)
+
+
+def ways_of(network: str) -> list[str]:
+    """The ways that are tried on a network."""
+    return [way for way in WAYS if way != "vector output" or network in VECTOR_NETWORKS]
+
+
+def check(way: str, case: Case) -> None:
+    """:raises Refused: if a way's importance is not the loop's, on a few samples."""
+    few = replace(case, x=case.x[: case.few])
+    ready = WAYS[way](few)
+    for total in ready.total.values():
+        total.zero_()
+    ready.call()
+    network, parameters = network_of(case.model)
+    truth = zeros(parameters)
+    reference.loop(network, parameters, few.x[: ready.samples], truth)
+    if off := disagreeing(ready.total, truth):
+        raise Refused(f"wrong: {len(off)} of {len(truth)} tensors, such as {off[0]}")
+
+
+def disagreeing(ours: dict[str, Tensor], truth: dict[str, Tensor]) -> list[str]:
+    """Names of the tensors that are off by more than 1 %, round-off of the largest left aside."""
+    round_off = 1e-6 * max(float(omega.norm()) for omega in truth.values())
+    return [
+        name
+        for name, omega in truth.items()
+        if not float((ours[name] - omega).norm()) <= 0.01 * float(omega.norm()) + round_off
+    ]
