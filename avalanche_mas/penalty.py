@@ -276,11 +276,11 @@ def _blocks(
     :return: the pieces, and two spare tensors of their size and of dtype ``wide``.
     """
     first = tensors[0]
-    dense = torch.empty_like(first, device="meta").stride() == first.stride()
-    if not dense or any(tensor.stride() != first.stride() for tensor in tensors):
+    size = _BLOCK if first.device.type == "cpu" else first.numel()
+    dense = torch.empty_like(first, device="meta").stride() if first.numel() > size else None
+    if any(tensor.stride() != dense for tensor in tensors):  # small, or to be taken as it is
         yield tensors, (torch.empty_like(first, dtype=wide), torch.empty_like(first, dtype=wide))
         return
-    size = _BLOCK if first.device.type == "cpu" else max(1, first.numel())
     flat = [
         torch.split(t.as_strided((t.numel(),), (1,), t.storage_offset()), size) for t in tensors
     ]

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
 
 from avalanche_mas.importance.measuring import Measurement, Record
-from avalanche_mas.importance.per_sample import Dense
+from avalanche_mas.importance.per_sample import Dense, Products
 from avalanche_mas.importance.planning import REPEATING, Plan
 from avalanche_mas.importance.rules.registry import (
     Call,
@@ -37,8 +37,9 @@ class Backward(Measurement):
         size: int,
         total: dict[str, Tensor],
         record: Record,
+        products: Products,
     ) -> None:
-        super().__init__(parameters, plan, size, total, record)
+        super().__init__(parameters, plan, size, total, record, products)
         first = next(iter(parameters.values()))
         self.anchor = torch.zeros((), device=first.device, requires_grad=True)
         self._again = False
@@ -74,7 +75,7 @@ class Backward(Measurement):
         args, kwargs = self.detach((call.args, call.kwargs))
         if not any(isinstance(t, Tensor) and t.requires_grad for t in tree_leaves((args, kwargs))):
             return _Entry.apply(self.anchor, receive, lambda: _own(call.function(*args, **kwargs)))
-        output = call.function(*args, **kwargs)
+        output = _own(call.function(*args, **kwargs))
         output.register_hook(receive)
         return output
 
@@ -149,7 +150,7 @@ class Backward(Measurement):
 
 
 def _own(output: Tensor) -> Tensor:
-    """Not a view: what follows may overwrite it in place (``ReLU(inplace=True)``)."""
+    """Not a view: where what follows overwrites one (``ReLU(inplace=True)``), no δ reaches it."""
     return output.clone() if output._is_view() else output
 
 

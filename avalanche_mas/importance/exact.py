@@ -15,7 +15,7 @@ from avalanche_mas.importance.measuring import Diverged
 from avalanche_mas.importance.network import Network
 from avalanche_mas.importance.outputs import Norms, Squares
 from avalanche_mas.importance.per_sample import wide
-from avalanche_mas.importance.planned import PlannedEngine, compared, disagreeing, zeros
+from avalanche_mas.importance.planned import PlannedEngine, compared, disagreeing
 from avalanche_mas.importance.planning import Plan
 
 Output = Literal["norm", "vector", "squares"]
@@ -52,7 +52,7 @@ class Exact(PlannedEngine):
         """One forward pass, backward passes through activations, and the slow engines' rest."""
         if len(self.unruled) < len(self.parameters):
             kind = _MEASUREMENTS[self.output]
-            measurement = kind(self.parameters, plan, size, total, self.record)
+            measurement = kind(self.parameters, plan, size, total, self.record, self.products)
             try:
                 with measurement:
                     outputs = self.network(batch)
@@ -64,7 +64,7 @@ class Exact(PlannedEngine):
         self._measure_slowly(self.unruled, batch, total)
         return True
 
-    def check(self, plan: Plan, few: Any) -> bool:
+    def check(self, plan: Plan, few: Any, spare: dict[str, Tensor]) -> bool:
         """Compares with the loop."""
         values = compared({name: p.detach() for name, p in self.parameters.items()})
         loops = {name: torch.zeros_like(wide(entries)) for name, entries in values.items()}
@@ -72,13 +72,13 @@ class Exact(PlannedEngine):
             self.network, self.parameters, few, self.output
         ):
             loops[name] += compared({name: importance})[name].abs()
-        ours = zeros(self.parameters)  # only now, when the loop's gradients are gone
         reason = "the network looks at values, so that samples may not go the same way"
         if not plan.looks_at_values:
             try:
-                if not self.measure(plan, few, batch_size_of(few), ours):
+                if not self.measure(plan, few, batch_size_of(few), spare):
                     return False
-                differ = set(disagreeing(compared(ours), loops, self.parameters))
+                self.products.flush()
+                differ = set(disagreeing(compared(spare), loops, self.parameters))
                 # what the same operation uses may agree by chance, where all signs are equal
                 together = [set(use.names) for use in plan.uses if differ & set(use.names)]
                 for name in differ.union(*together) & set(self.parameters):

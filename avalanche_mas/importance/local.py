@@ -24,6 +24,7 @@ from avalanche_mas.importance.activations import ELEMENTWISE, KEEPS_SIGN, RELU
 from avalanche_mas.importance.batches import batch_size_of, take
 from avalanche_mas.importance.measuring import Diverged, Measurement, Record
 from avalanche_mas.importance.network import Network
+from avalanche_mas.importance.per_sample import Products
 from avalanche_mas.importance.planned import PlannedEngine, compared, disagreeing, zeros
 from avalanche_mas.importance.planning import Plan
 from avalanche_mas.importance.rules.registry import Call, Gradients, name_of, samples_first
@@ -69,7 +70,8 @@ class Local(PlannedEngine):
         kind = plan.signature, _shapes(batch)
         # what went as planned once will do so again; until then, an incomplete sum must not count
         added = total if kind in self._seen else zeros(self.parameters)
-        measurement = _Forward(self.parameters, plan, size, added, self.record)
+        products = self.products if added is total else Products()
+        measurement = _Forward(self.parameters, plan, size, added, self.record, products)
         try:
             with measurement:
                 self.network(batch)
@@ -83,21 +85,24 @@ class Local(PlannedEngine):
             return False
         measurement.finish()
         if added is not total:
+            products.flush()
             for name, importance in added.items():
                 total[name].add_(importance)
             self._seen.add(kind)
         return True
 
-    def check(self, plan: Plan, few: Any) -> bool:
+    def check(self, plan: Plan, few: Any, spare: dict[str, Tensor]) -> bool:
         """Compares several samples at once with each of them alone."""
-        total, size = zeros(self.parameters), batch_size_of(few)
-        self.measure(plan, few, size, total)
-        together = compared(total)
-        for importance in total.values():
+        size = batch_size_of(few)
+        self.measure(plan, few, size, spare)
+        self.products.flush()
+        together = compared(spare)
+        for importance in spare.values():
             importance.zero_()
         for k in range(size):
-            self.measure(plan, take(few, slice(k, k + 1), size), 1, total)
-        differ = disagreeing(together, compared(total), self.parameters)
+            self.measure(plan, take(few, slice(k, k + 1), size), 1, spare)
+        self.products.flush()
+        differ = disagreeing(together, compared(spare), self.parameters)
         self._one_by_one |= plan.looks_at_values or bool(differ)
         return True
 
@@ -137,8 +142,9 @@ class _Forward(Measurement):
         size: int,
         total: dict[str, Tensor],
         record: Record,
+        products: Products,
     ) -> None:
-        super().__init__(parameters, plan, size, total, record)
+        super().__init__(parameters, plan, size, total, record, products)
         self._simple = set(parameters) - plan.shared
         self._open: dict[int, _Layer] = {}
         self._through: _Emit | None = None

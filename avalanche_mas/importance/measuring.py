@@ -10,7 +10,13 @@ from typing import Any
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
-from avalanche_mas.importance.per_sample import Magnitude, PerSample, Pullback, Sum
+from avalanche_mas.importance.per_sample import (
+    Magnitude,
+    PerSample,
+    Products,
+    Pullback,
+    Sum,
+)
 from avalanche_mas.importance.planning import Plan, Use
 from avalanche_mas.importance.rules.registry import (
     Axis,
@@ -51,6 +57,7 @@ class Measurement(Tracker):
     :param size: number of samples B in the forward pass.
     :param total: where Σ_k |g_k| is added; strides as the parameters'.
     :param record: how parameters are measured; added to when that turns out on the way.
+    :param products: where sums that are matrix products may wait for other pieces of the batch.
     """
 
     magnitude: Magnitude = staticmethod(Tensor.abs_)
@@ -63,9 +70,11 @@ class Measurement(Tracker):
         size: int,
         total: dict[str, Tensor],
         record: Record,
+        products: Products,
     ) -> None:
         super().__init__(parameters)
         self.plan, self.size, self.total, self.record = plan, size, total, record
+        self.products = products
         self._next = 0
         self._waiting: dict[str, list[tuple[Tensor, PerSample]]] = {}
 
@@ -151,7 +160,10 @@ class Measurement(Tracker):
         """Adds Σ_k |g_k| of a parameter, or of a part of its memory, that has no other use."""
         offset = part.storage_offset() - self.parameters[name].storage_offset()
         total = self.total[name].as_strided(part.shape, part.stride(), offset)
-        gradients.add(total, self.magnitude)
+        if factors := gradients.factors(self.magnitude):
+            self.products.add(total, *factors)
+        else:
+            gradients.add(total, self.magnitude)
 
     def check_complete(self) -> None:
         """:raises Diverged: if fewer operations ran than planned."""

@@ -66,6 +66,10 @@ class PerSample(ABC):
         """
         return self
 
+    def factors(self, magnitude: Magnitude) -> tuple[Tensor, Tensor] | None:
+        """A and B, new tensors of one row for each sample, where Σ_k magnitude(g_k) is AᵀB."""
+        return None
+
     def squared(self) -> PerSample:
         """g_k², to which those of other outputs can be added by :meth:`accumulate`."""
         return Dense(wide(self.dense(0, self.size)).square_())
@@ -118,14 +122,19 @@ class Outer(PerSample):
         return torch.bmm(self.delta[start:stop].transpose(1, 2), self.x[start:stop])
 
     def add(self, total: Tensor, magnitude: Magnitude) -> None:
-        if self.x.shape[1] == 1:
-            # |δ xᵀ| = |δ| |x|ᵀ: one product for the whole batch, nothing per sample is written out
-            delta, x = (t[:, 0].to(total.dtype, copy=True) for t in (self.delta, self.x))
-            total.addmm_(magnitude(delta).t(), magnitude(x))
+        if factors := self.factors(magnitude):
+            total.addmm_(factors[0].t(), factors[1])
         elif total.device.type == "cpu":
             self._add_blocks(total, magnitude)
         else:
             super().add(total, magnitude)
+
+    def factors(self, magnitude: Magnitude) -> tuple[Tensor, Tensor] | None:
+        if self.x.shape[1] != 1:
+            return None
+        # |δ xᵀ| = |δ| |x|ᵀ: one product for the whole batch, nothing per sample is written out
+        delta, x = (t[:, 0].to(wide_dtype(t), copy=True) for t in (self.delta, self.x))
+        return magnitude(delta), magnitude(x)
 
     def merged(self) -> PerSample:
         if self.x.shape[1] == 1:
@@ -158,6 +167,30 @@ class Outer(PerSample):
             for k in range(self.size):
                 torch.mm(delta[k, start : start + step], x[k], out=product[: len(block)])
                 block.add_(magnitude(product[: len(block)]))
+
+
+class Products:
+    """Sums of products AᵀB that wait for each other, so that a large sum is written to once."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[object, tuple[Tensor, list[Tensor], list[Tensor]]] = {}
+
+    def add(self, total: Tensor, a: Tensor, b: Tensor) -> None:
+        """total += AᵀB, at the next :meth:`flush`."""
+        key = total.data_ptr(), total.shape, total.stride()
+        _, first, second = self._waiting.setdefault(key, (total, [], []))
+        first.append(a.to(total.dtype))
+        second.append(b.to(total.dtype))
+
+    def flush(self) -> None:
+        """Adds what waits."""
+        for total, first, second in self._waiting.values():
+            total.addmm_(torch.cat(first).t(), torch.cat(second))
+        self.clear()
+
+    def clear(self) -> None:
+        """Forgets what waits."""
+        self._waiting.clear()
 
 
 class Sum(PerSample):

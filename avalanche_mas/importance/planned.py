@@ -12,7 +12,7 @@ from torch import Tensor
 from avalanche_mas.importance.batches import batch_size_of, take
 from avalanche_mas.importance.measuring import Record
 from avalanche_mas.importance.network import Network
-from avalanche_mas.importance.per_sample import wide_dtype
+from avalanche_mas.importance.per_sample import Products, wide_dtype
 from avalanche_mas.importance.planning import Plan, make_plan
 from avalanche_mas.importance.rules.registry import overlaps_itself
 
@@ -33,6 +33,7 @@ class PlannedEngine(ABC):
     def __init__(self, network: Network, parameters: dict[str, Tensor]) -> None:
         self.network, self.parameters = network, parameters
         self.record = Record()
+        self.products = Products()
         self._plan: Plan | None = None
         self._checked: set[tuple[object, ...]] = set()
         for name, parameter in parameters.items():
@@ -49,19 +50,21 @@ class PlannedEngine(ABC):
         """Adds Σ_k of ``batch`` to ``total``, in pieces that bound the memory."""
         size = batch_size_of(batch)
         if self._plan is None or self._plan.signature not in self._checked:
-            self._plan = self._planned(batch, size)
+            self._plan = self._planned(batch, size, total)
         kept = self.record.sample_bytes
         for piece in self._plan.pieces(batch, size, kept) if self._plan else [batch]:
             self._add(piece, total)
+        self.products.flush()
 
     @abstractmethod
     def measure(self, plan: Plan, batch: Any, size: int, total: dict[str, Tensor]) -> bool:
         """Adds a batch; False, with ``total`` as it was, if it did not go as planned."""
 
     @abstractmethod
-    def check(self, plan: Plan, few: Any) -> bool:
+    def check(self, plan: Plan, few: Any, spare: dict[str, Tensor]) -> bool:
         """Tries a new plan on a few samples, and remembers what cannot be measured with it.
 
+        :param spare: zeros that may be written to.
         :return: False if they did not go as planned, so that there was nothing to compare.
         """
 
@@ -73,17 +76,23 @@ class PlannedEngine(ABC):
         size = batch_size_of(piece)
         if self._plan is not None and self.measure(self._plan, piece, size, total):
             return
-        self._plan = self._planned(piece, size)
+        self._plan = self._planned(piece, size, total)
         if self._plan is None or not self.measure(self._plan, piece, size, total):
             self.measure_unplanned(piece, total)
 
-    def _planned(self, batch: Any, size: int) -> Plan | None:
+    def _planned(self, batch: Any, size: int, total: dict[str, Tensor]) -> Plan | None:
         plan = make_plan(self.network, self.parameters, batch, size)
         if plan is not None and plan.signature not in self._checked:
-            if not self.check(plan, take(batch, slice(0, _CHECKED_SAMPLES), size)):
-                return None
-            if size > 1:  # one sample shows nothing of how samples lie beside each other
+            self.products.flush()
+            fresh = not any(bool(importance.any()) for importance in total.values())
+            spare = total if fresh else zeros(self.parameters)
+            if not self.check(plan, take(batch, slice(0, _CHECKED_SAMPLES), size), spare):
+                plan = None
+            elif size > 1:  # one sample shows nothing of how samples lie beside each other
                 self._checked.add(plan.signature)
+            self.products.clear()  # it may have ended in an error
+            for importance in total.values() if fresh else ():
+                importance.zero_()
         return plan
 
 

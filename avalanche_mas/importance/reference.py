@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from avalanche_mas.importance.batches import batch_size_of, is_per_sample, take
@@ -153,6 +153,9 @@ def vmap(
         # functional_call leaves its own tensors in a module that the network holds under two names
         for module, own in held:
             module._parameters.update(own)
+            if isinstance(module, nn.RNNBase):  # and in its own list of them
+                for name, parameter in own.items():
+                    setattr(module, name, parameter)
 
 
 class VmapOrLoop:

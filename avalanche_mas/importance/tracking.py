@@ -99,7 +99,9 @@ class Tracker(TorchFunctionMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         kwargs = kwargs or {}
-        leaves = tree_leaves((args, kwargs))
+        leaves = [*args, *kwargs.values()]
+        if any(isinstance(leaf, (tuple, list, dict)) for leaf in leaves):
+            leaves = tree_leaves((args, kwargs))
         names = tuple(name for name in map(self.find, leaves) if name is not None)
         if names and torch.is_grad_enabled():
             parts = find_decomposition(func)

@@ -76,13 +76,23 @@ class Convolution(PerSample):
     def _sample(self, k: int, start: int, stop: int) -> Tensor:
         whole = start == 0 and stop >= len(self.weight)
         delta = self.delta[k] if whole else self.delta[k, :, start:stop]
-        return self._gradient(delta, self.x[k], self.weight[start:stop])
+        return self._gradient(_formatted(delta), _formatted(self.x[k]), self.weight[start:stop])
 
     def _gradient(self, delta: Tensor, x: Tensor, weight: Tensor) -> Tensor:
         gradient: Tensor = torch.ops.aten.convolution_backward(
             delta, x, weight, None, *self.options, [False, True, False]
         )[1]
         return gradient
+
+
+def _formatted(images: Tensor) -> Tensor:
+    """The same, with a sensible first stride where that of a single image means nothing.
+
+    Torch (2.15) guesses the memory format from it, and grouped convolutions then go wrong.
+    """
+    if len(images) != 1:
+        return images
+    return images.as_strided(images.shape, (images.numel(), *images.stride()[1:]))
 
 
 def _rule(dims: int, transposed: bool) -> Callable[..., Gradients]:
