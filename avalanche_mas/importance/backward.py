@@ -75,7 +75,7 @@ class Backward(Measurement):
         args, kwargs = self.detach((call.args, call.kwargs))
         if not any(isinstance(t, Tensor) and t.requires_grad for t in tree_leaves((args, kwargs))):
             return _Entry.apply(self.anchor, receive, lambda: _own(call.function(*args, **kwargs)))
-        output = _own(call.function(*args, **kwargs))
+        output: Any = _own(call.function(*args, **kwargs))
         output.register_hook(receive)
         return output
 

@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
@@ -60,7 +61,7 @@ class Measurement(Tracker):
     :param products: where sums that are matrix products may wait for other pieces of the batch.
     """
 
-    magnitude: Magnitude = staticmethod(Tensor.abs_)
+    magnitude: Magnitude = staticmethod(torch.abs)
     """What is summed over the samples, |g_k| for MAS."""
 
     def __init__(

@@ -17,7 +17,7 @@ from avalanche_mas.importance.per_sample import Dense, PerSample
 class Squares(Backward):
     """Σ_c (∂F_c/∂θ)². With F_c = log p_c it is what a diagonal Fisher information is made of."""
 
-    magnitude = staticmethod(Tensor.square_)
+    magnitude = staticmethod(torch.square)
 
     def differentiate(self, outputs: list[Tensor]) -> None:
         """A backward pass for each output; no state is kept between them."""
@@ -37,7 +37,7 @@ class Norms(Squares):
     other uses they are written out, which the record tells, so that batches are cut accordingly.
     """
 
-    magnitude = staticmethod(Tensor.sqrt_)
+    magnitude = staticmethod(torch.sqrt)
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
@@ -53,8 +53,8 @@ class Norms(Squares):
 
     def add_complete(self, name: str, part: Tensor, gradients: PerSample) -> None:
         """Adds the squares of one output to those of the others."""
-        key, squares = (name, int(part.storage_offset()), part.shape), gradients.squared()
+        key = name, int(part.storage_offset()), part.shape
         if key in self._squares:
-            self._squares[key][1].accumulate(squares)
+            self._squares[key][1].accumulate(gradients)
         else:
-            self._squares[key] = part, squares
+            self._squares[key] = part, gradients.squared()

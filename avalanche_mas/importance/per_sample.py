@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor
@@ -18,9 +18,16 @@ from torch import Tensor
 if TYPE_CHECKING:
     from typing_extensions import Self  # in typing from Python 3.11
 
-Magnitude = Callable[[Tensor], Tensor]
-"""In place, elementwise, and multiplicative, f(ab) = f(a)f(b): ``torch.Tensor.abs_`` for MAS,
-``torch.Tensor.square_`` for a diagonal Fisher information."""
+
+class Magnitude(Protocol):
+    """What is summed over the samples: ``torch.abs`` for MAS, ``torch.square`` for a Fisher matrix.
+
+    It is elementwise and multiplicative, f(ab) = f(a)f(b).
+    """
+
+    def __call__(self, input: Tensor, *, out: Tensor | None = None) -> Tensor:
+        """f(input), written to ``out`` if given, which may be ``input`` itself."""
+
 
 CHUNK_BYTES = 1 << 26
 """Per-sample gradients that are written out at a time where nothing better is known."""
@@ -45,7 +52,8 @@ class PerSample(ABC):
     def add(self, total: Tensor, magnitude: Magnitude) -> None:
         """total += Σ_k magnitude(g_k)."""
         for start, stop in chunks(self.size, self.widest(total)):
-            total.add_(magnitude(self.dense(start, stop).to(total.dtype)).sum(0))
+            gradients = self.dense(start, stop).to(total.dtype)
+            total.add_(magnitude(gradients, out=gradients).sum(0))
 
     def widest(self, total: Tensor) -> Tensor:
         """A tensor as large as what is written out of each sample to add to ``total``."""
@@ -71,11 +79,11 @@ class PerSample(ABC):
         return None
 
     def squared(self) -> PerSample:
-        """g_k², to which those of other outputs can be added by :meth:`accumulate`."""
+        """g_k², to which those of other outputs can be added by ``accumulate``."""
         return Dense(wide(self.dense(0, self.size)).square_())
 
-    def accumulate(self, other: PerSample) -> None:
-        """Adds the gradients of the same use for another output; both come from :meth:`squared`."""
+    def accumulate(self, gradients: PerSample) -> None:
+        """To squares of one output, adds those of the same use's gradients for another output."""
         raise NotImplementedError
 
     def joined(self, others: Sequence[Self]) -> PerSample | None:
@@ -99,9 +107,13 @@ class Dense(PerSample):
     def dense(self, start: int, stop: int) -> Tensor:
         return self.gradient[start:stop].clone()
 
-    def accumulate(self, other: PerSample) -> None:
-        assert isinstance(other, Dense)
-        self.gradient.add_(other.gradient)
+    def add(self, total: Tensor, magnitude: Magnitude) -> None:
+        for start, stop in chunks(self.size, total):
+            total.add_(magnitude(self.gradient[start:stop]).sum(0, dtype=total.dtype))
+
+    def accumulate(self, gradients: PerSample) -> None:
+        gradient = wide(gradients.dense(0, self.size))
+        self.gradient.addcmul_(gradient, gradient)
 
     def joined(self, others: Sequence[Self]) -> PerSample:
         return Dense(torch.stack([use.gradient for use in (self, *others)]).sum(0))
@@ -133,8 +145,7 @@ class Outer(PerSample):
         if self.x.shape[1] != 1:
             return None
         # |δ xᵀ| = |δ| |x|ᵀ: one product for the whole batch, nothing per sample is written out
-        delta, x = (t[:, 0].to(wide_dtype(t), copy=True) for t in (self.delta, self.x))
-        return magnitude(delta), magnitude(x)
+        return magnitude(wide(self.delta[:, 0])), magnitude(wide(self.x[:, 0]))
 
     def merged(self) -> PerSample:
         if self.x.shape[1] == 1:
@@ -146,9 +157,10 @@ class Outer(PerSample):
             return super().squared()
         return Outer(wide(self.delta).square(), wide(self.x).square())  # (δ xᵀ)² = δ² (x²)ᵀ
 
-    def accumulate(self, other: PerSample) -> None:
-        assert isinstance(other, Outer)
-        self.delta.add_(other.delta)  # the input is the same for all outputs
+    def accumulate(self, gradients: PerSample) -> None:
+        assert isinstance(gradients, Outer)
+        delta = wide(gradients.delta)  # the input is the same for all outputs
+        self.delta.addcmul_(delta, delta)
 
     def joined(self, others: Sequence[Self]) -> PerSample:
         uses = (self, *others)  # more positions of one linear map
@@ -165,8 +177,9 @@ class Outer(PerSample):
         for start in range(0, rows, step):
             block = total[start : start + step]
             for k in range(self.size):
-                torch.mm(delta[k, start : start + step], x[k], out=product[: len(block)])
-                block.add_(magnitude(product[: len(block)]))
+                gradient = product[: len(block)]
+                torch.mm(delta[k, start : start + step], x[k], out=gradient)
+                block.add_(magnitude(gradient, out=gradient))
 
 
 class Products:
@@ -184,8 +197,9 @@ class Products:
 
     def flush(self) -> None:
         """Adds what waits."""
-        for total, first, second in self._waiting.values():
-            total.addmm_(torch.cat(first).t(), torch.cat(second))
+        for total, *waiting in self._waiting.values():
+            a, b = (factors[0] if len(factors) == 1 else torch.cat(factors) for factors in waiting)
+            total.addmm_(a.t(), b)
         self.clear()
 
     def clear(self) -> None:

@@ -51,7 +51,8 @@ class Convolution(PerSample):
         for start in range(0, len(total), channels):  # stays in cache while all samples add to it
             block = total[start : start + channels]
             for k in range(self.size):
-                block.add_(magnitude(self._sample(k, start, start + channels).to(total.dtype)))
+                gradient = self._sample(k, start, start + channels).to(total.dtype)
+                block.add_(magnitude(gradient, out=gradient))
 
     def merged(self) -> PerSample:
         x, delta = self.x.flatten(0, 1).unsqueeze(0), self.delta.flatten(0, 1).unsqueeze(0)

@@ -47,7 +47,7 @@ class Rows(PerSample):
         summed = torch.zeros(len(keys), total.shape[1], dtype=total.dtype, device=total.device)
         summed.index_add_(0, pair, self.delta.flatten(0, 1)[order].to(total.dtype))
         row = torch.zeros_like(keys).scatter_(0, pair, keys % self.rows)
-        total.index_add_(0, row, magnitude(summed))
+        total.index_add_(0, row, magnitude(summed, out=summed))
 
     def joined(self, others: Sequence[Self]) -> PerSample:
         uses = (self, *others)  # more positions that look up the same table

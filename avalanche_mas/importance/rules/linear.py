@@ -23,7 +23,7 @@ def linear(call: Call, input: Tensor, weight: Tensor, bias: Tensor | None = None
 
     def gradients(delta: Tensor) -> Iterator[tuple[Tensor | None, PerSample]]:
         delta = delta.flatten(1, -2)
-        yield bias, Dense(delta.sum(1))
+        yield bias, Dense(delta.sum(1) if delta.shape[1] > 1 else delta[:, 0])
         yield weight, Outer(delta, x)
 
     return gradients
