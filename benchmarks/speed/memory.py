@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.speed.estimation import FIRST, FLOOR, WAYS, ways_of
+from benchmarks.speed.estimation import FIRST, FLOOR, QUARTERS, WAYS, ways_of
 from benchmarks.speed.networks import NETWORKS, make_case
 from benchmarks.speed.rows import Refused, Row, Section, Settings
 
@@ -19,7 +19,7 @@ PARAMETERS = "the parameters themselves"
 LARGE = {"alexnet": 200}
 """Batches that are tried beside a network's own, by the ways that take a whole batch."""
 
-WHOLE_BATCH = (FLOOR, "exact", FIRST, "l-MAS", "Avalanche MASPlugin")
+WHOLE_BATCH = (FLOOR, "exact", QUARTERS, FIRST, "l-MAS", "Avalanche MASPlugin")
 QUICK = (FLOOR, "exact", "Opacus")
 
 _CLEAR_PEAK = "5"  # see proc(5), clear_refs
