@@ -18,6 +18,7 @@ optimizer goes, per unit of a gradient that stays the same, see :func:`.step_siz
 from __future__ import annotations
 
 import math
+import threading
 import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
@@ -28,6 +29,7 @@ from torch.optim import SGD, Optimizer
 
 from avalanche_mas.importance.importance import check_growth, grow
 from avalanche_mas.importance.names import named_parameters
+from avalanche_mas.importance.per_sample import wide_dtype
 from avalanche_mas.step_size import check_proximal, step_size
 
 _BLOCK = 1 << 19
@@ -89,9 +91,9 @@ class QuadraticPenalty:
                 anchor = parameters[name].detach().clone()
                 fitted = grow(omega, anchor.shape, name)
                 self.anchor[name] = anchor
-                same = fitted.dtype == _wide(anchor) and fitted.stride() == anchor.stride()
+                same = fitted.dtype == wide_dtype(anchor) and fitted.stride() == anchor.stride()
                 if not same or fitted.device != anchor.device:
-                    fitted = torch.empty_like(anchor, dtype=_wide(anchor)).copy_(fitted)
+                    fitted = torch.empty_like(anchor, dtype=wide_dtype(anchor)).copy_(fitted)
                 # shared with the importance where possible: it is never written to
                 self.omega[name] = fitted
         self._terms: list[_Term] = []
@@ -120,7 +122,7 @@ class QuadraticPenalty:
             parameter = parameters[name]
             check_growth(anchor, parameter.shape, name)
             self.anchor[name] = anchor.to(parameter.device, parameter.dtype)
-            self.omega[name] = self.omega[name].to(parameter.device, _wide(parameter))
+            self.omega[name] = self.omega[name].to(parameter.device, wide_dtype(parameter))
             self._terms.append(_Term(parameter, self.anchor[name], self.omega[name]))
 
     @torch.no_grad()
@@ -141,7 +143,7 @@ class QuadraticPenalty:
                 continue
             gradient, theta = term.part(term.parameter.grad), term.part(term.parameter)
             tensors = gradient, theta, term.anchor, term.omega
-            for (g, theta, anchor, omega), spare in _blocks(term.omega.dtype, *tensors):
+            for (g, theta, anchor, omega), spare in _blocks(*tensors):
                 energies.append(_push(g, theta, anchor, omega, self.lambda_reg, *spare))
         return self._value(energies)
 
@@ -165,7 +167,7 @@ class QuadraticPenalty:
             tensors = [theta, term.anchor, term.omega]
             if isinstance(eta, Tensor):
                 tensors.append(term.part(eta))
-            for (theta, anchor, omega, *steps), spare in _blocks(term.omega.dtype, *tensors):
+            for (theta, anchor, omega, *steps), spare in _blocks(*tensors):
                 step = steps[0] if steps else eta
                 energies.append(_pull(theta, anchor, omega, step * self.lambda_reg, *spare))
         return self._value(energies)
@@ -175,7 +177,7 @@ class QuadraticPenalty:
         tensors = term.part(term.parameter), term.anchor, term.omega
         energies = [
             _energy(theta, anchor, omega, spare)
-            for (theta, anchor, omega), (spare, _) in _blocks(term.omega.dtype, *tensors)
+            for (theta, anchor, omega), (spare, _) in _blocks(*tensors)
         ]
         return torch.stack(energies).sum()
 
@@ -218,11 +220,6 @@ def check_lambda(lambda_reg: float) -> None:
     """:raises ValueError: unless 0 ≤ λ ≤ 1e30: beyond, ηλ is infinite in float32 and 0·∞ NaN."""
     if not 0 <= lambda_reg <= 1e30:
         raise ValueError(f"lambda_reg must be a number from 0 to 1e30, got {lambda_reg!r}")
-
-
-def _wide(parameter: Tensor) -> torch.dtype:
-    """The dtype that Ω is kept in, and that the penalty's arithmetic runs in."""
-    return torch.float64 if parameter.dtype == torch.float64 else torch.float32
 
 
 def _push(
@@ -268,22 +265,35 @@ def _energy(theta: Tensor, anchor: Tensor, omega: Tensor, a: Tensor) -> Tensor:
     return torch.dot(square.flatten(), omega.flatten())
 
 
-def _blocks(
-    wide: torch.dtype, *tensors: Tensor
-) -> Iterator[tuple[tuple[Tensor, ...], tuple[Tensor, ...]]]:
+def _blocks(*tensors: Tensor) -> Iterator[tuple[tuple[Tensor, ...], Tensor]]:
     """Corresponding pieces of tensors of one shape, small enough for the cache on a CPU.
 
-    :return: the pieces, and two spare tensors of their size and of dtype ``wide``.
+    :return: the pieces, and two tensors of their shape to compute in, stacked.
     """
     first = tensors[0]
     size = _BLOCK if first.device.type == "cpu" else first.numel()
     dense = torch.empty_like(first, device="meta").stride() if first.numel() > size else None
     if any(tensor.stride() != dense for tensor in tensors):  # small, or to be taken as it is
-        yield tensors, (torch.empty_like(first, dtype=wide), torch.empty_like(first, dtype=wide))
+        yield tensors, _spare_like(first)
         return
-    flat = [
-        torch.split(t.as_strided((t.numel(),), (1,), t.storage_offset()), size) for t in tensors
-    ]
-    a, b = torch.empty(2, min(size, first.numel()), dtype=wide, device=first.device)
-    for block in zip(*flat, strict=True):
-        yield block, (a[: len(block[0])], b[: len(block[0])])
+    flat = (t.as_strided((t.numel(),), (1,), t.storage_offset()) for t in tensors)
+    for block in zip(*(torch.split(t, size) for t in flat), strict=True):
+        yield block, _spare_like(block[0])
+
+
+def _spare_like(tensor: Tensor) -> Tensor:
+    """Two uninitialised tensors of this shape, in the dtype of Ω: shape (2, *shape).
+
+    On a CPU their memory is kept from step to step: fresh pages cost as much as the computing.
+    """
+    dtype = wide_dtype(tensor)
+    if tensor.device.type != "cpu" or tensor.numel() > _BLOCK:
+        return torch.empty(2, *tensor.shape, dtype=dtype, device=tensor.device)
+    held: Tensor | None = getattr(_kept, str(dtype), None)
+    if held is None:
+        held = torch.empty(2, _BLOCK, dtype=dtype)
+        setattr(_kept, str(dtype), held)
+    return held[:, : tensor.numel()].view(2, *tensor.shape)
+
+
+_kept = threading.local()  # two steps at once must not compute in the same memory

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.speed.estimation import FIRST, FLOOR, QUARTERS, WAYS, ways_of
+from benchmarks.speed.estimation import FIRST, FLOOR, FLOOR_BESIDE, QUARTERS, WAYS, ways_of
 from benchmarks.speed.networks import NETWORKS, make_case
 from benchmarks.speed.rows import Refused, Row, Section, Settings
 
@@ -37,7 +37,8 @@ def sections(settings: Settings, networks: Sequence[str]) -> list[Section]:
     found = []
     for network in networks:
         own = NETWORKS[network].batch[settings.quick]
-        ways: dict[int, Sequence[str]] = {own: QUICK if settings.quick else ways_of(network)}
+        tried_here = [way for way in ways_of(network) if way != FLOOR_BESIDE]
+        ways: dict[int, Sequence[str]] = {own: QUICK if settings.quick else tried_here}
         if network in LARGE and not settings.quick:
             ways[LARGE[network]] = WHOLE_BATCH
         for batch, tried in ways.items():

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from benchmarks.speed.clock import Spread, by_round, spread
-from benchmarks.speed.estimation import FIRST, FLOOR
+from benchmarks.speed.estimation import FIRST, FLOOR, FLOOR_BESIDE, floor_of
 from benchmarks.speed.growth import TITLES
 from benchmarks.speed.networks import NETWORKS
 from benchmarks.speed.penalty import COPY, COPY_STREAMS, NONE, PLUGINS, STREAMS
@@ -79,8 +79,9 @@ def _draw_time(axis: Axes, rows: pd.DataFrame) -> None:
     ratios = {}
     for network, own in rows.groupby("section", sort=False):
         times = by_round(own)
-        for way in times.columns.drop([FLOOR, FIRST]):
-            ratios[NETWORKS[str(network)].title, str(way)] = spread(times[way] / times[FLOOR])
+        for way in times.columns.difference([FLOOR, FLOOR_BESIDE, FIRST], sort=False):
+            floor = times[floor_of(str(way))]
+            ratios[NETWORKS[str(network)].title, str(way)] = spread(times[way] / floor)
     _draw_points(axis, ratios)
     axis.set_title("Importance: time per sample, median and quartiles")
 
