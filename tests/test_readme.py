@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -22,8 +24,9 @@ def test_the_example_runs_and_remembers(tmp_path):
     assert all(float(accuracy) > 0.7 for accuracy in accuracies[-3:])
 
 
-def test_the_results_are_the_committed_ones():
-    table = (ROOT / "benchmarks" / "results" / "digits" / "table.md").read_text(encoding="utf-8")
+@pytest.mark.parametrize("experiment", ["digits", "speed"])
+def test_the_results_are_the_committed_ones(experiment):
+    table = (ROOT / "benchmarks" / "results" / experiment / "table.md").read_text(encoding="utf-8")
     assert table.strip() in README
 
 

@@ -112,7 +112,8 @@ class Dense(PerSample):
             total.add_(magnitude(self.gradient[start:stop]).sum(0, dtype=total.dtype))
 
     def accumulate(self, gradients: PerSample) -> None:
-        gradient = wide(gradients.dense(0, self.size))
+        written = gradients if isinstance(gradients, Dense) else None
+        gradient = wide(written.gradient if written else gradients.dense(0, self.size))
         self.gradient.addcmul_(gradient, gradient)
 
     def joined(self, others: Sequence[Self]) -> PerSample:
