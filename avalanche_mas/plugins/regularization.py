@@ -168,6 +168,7 @@ class RegularizationPlugin(SupervisedPlugin):  # type: ignore[misc]
 
     def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
         """Measures Ω of the experience, accumulates it, and moves θ* to the present solution."""
+        self._value = None
         experience = strategy.experience
         if not self._task_ends(experience):
             return

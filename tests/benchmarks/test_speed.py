@@ -20,7 +20,7 @@ from benchmarks.cli import app
 from benchmarks.speed import estimation, memory, peers, suite, ways
 from benchmarks.speed.child import in_child
 from benchmarks.speed.clock import by_round, interleave, spread
-from benchmarks.speed.estimation import FIRST, FLOOR, WAYS
+from benchmarks.speed.estimation import FIRST, FLOOR, FLOOR_BESIDE, WAYS
 from benchmarks.speed.networks import NETWORKS, Case, cnn, make_case
 from benchmarks.speed.penalty import COPY, NONE, PLUGINS, one_step
 from benchmarks.speed.report import estimation_table, penalty_table
@@ -49,7 +49,7 @@ def test_a_trial_runs_from_start_to_end(trial):
     assert process.returncode == 0, process.stdout + process.stderr
     assert "Warning" not in process.stderr
     table = (folder / "table.md").read_text(encoding="utf-8")
-    for way in (*(set(WAYS) - {FIRST}), *(set(PLUGINS) - {NONE})):
+    for way in (*(set(WAYS) - {FIRST, FLOOR_BESIDE}), *(set(PLUGINS) - {NONE})):
         assert f"| {way} |" in table
     assert "with transparent huge pages" in table
     assert f"torch {torch.__version__.partition('+')[0]}" in table
@@ -105,8 +105,10 @@ def test_the_clock_measures_sleeps():
     assert len({tuple(w for n, w, _ in timings if n == number) for number in range(4)}) == 2
     rows = pd.DataFrame(timings, columns=["round", "way", "value"])
     times = by_round(rows)
-    assert 0.01 <= times["short"].min() < 0.02
-    assert spread(times["long"] / times["short"]).median == pytest.approx(3, rel=0.15)
+    # a busy machine wakes late, never early
+    assert times["short"].min() >= 0.01
+    assert times["long"].min() >= 0.03
+    assert times["short"].min() < 0.03
 
 
 def test_quick_calls_are_repeated():
@@ -116,9 +118,10 @@ def test_quick_calls_are_repeated():
         counts["quick"] += 1
         time.sleep(0.001)
 
-    timings = list(interleave({"quick": quick}, rounds=2, shortest=0.02))
-    assert counts["quick"] > 20
-    assert all(0.001 <= seconds < 0.005 for _, _, seconds in timings)
+    timings = list(interleave({"quick": quick}, rounds=2, shortest=0.1))
+    assert counts["quick"] > 12  # about 200 on an idle machine
+    assert all(seconds >= 0.001 for _, _, seconds in timings)
+    assert min(seconds for _, _, seconds in timings) < 0.02, "of one call, not of all together"
 
 
 def test_ratios_are_taken_within_a_round():
