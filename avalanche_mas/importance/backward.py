@@ -7,15 +7,16 @@ operation's rule turns (input, δ) into Σ_k |g_k| and both are forgotten again.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
 
-from avalanche_mas.importance.measuring import Measurement, Record
-from avalanche_mas.importance.per_sample import Dense, Products
-from avalanche_mas.importance.planning import REPEATING, Plan
+from avalanche_mas.importance.measuring import Measurement
+from avalanche_mas.importance.per_sample import Dense
+from avalanche_mas.importance.planning import REPEATING
 from avalanche_mas.importance.rules.registry import (
     Call,
     Gradients,
@@ -30,19 +31,13 @@ from avalanche_mas.importance.tracking import Operation, is_inplace
 class Backward(Measurement):
     """g = ∂‖F‖²/∂θ, whose backward pass starts from ∂‖F‖²/∂F = 2F (Eq. 2)."""
 
-    def __init__(
-        self,
-        parameters: dict[str, Tensor],
-        plan: Plan,
-        size: int,
-        total: dict[str, Tensor],
-        record: Record,
-        products: Products,
-    ) -> None:
-        super().__init__(parameters, plan, size, total, record, products)
-        first = next(iter(parameters.values()))
-        self.anchor = torch.zeros((), device=first.device, requires_grad=True)
-        self._again = False
+    _again = False  # whether the graph is needed for another backward pass
+
+    @cached_property
+    def anchor(self) -> Tensor:
+        """A scalar that gives the graph its beginning, see :class:`_Entry`."""
+        first = next(iter(self.parameters.values()))
+        return torch.zeros((), device=first.device, requires_grad=True)
 
     def differentiate(self, outputs: list[Tensor]) -> None:
         """Measures every use, given what the forward pass has returned."""
