@@ -8,10 +8,10 @@ from torch import nn
 
 from avalanche_mas.importance import Importance, estimate_local_importance
 from avalanche_mas.importance.batches import Forward
-from avalanche_mas.plugins.regularization import RegularizationPlugin
+from avalanche_mas.plugins.measured import MeasuredPlugin
 
 
-class LocalMASPlugin(RegularizationPlugin):
+class LocalMASPlugin(MeasuredPlugin):
     """l-MAS: importance of each layer by itself, from forward passes only.
 
     For a ReLU layer Ω_ij is the mean of y_j y_i, Hebb's rule (Eq. 7); the factor 2 of the
@@ -19,7 +19,7 @@ class LocalMASPlugin(RegularizationPlugin):
     derivative itself. Parameters outside linear, convolutional, normalisation and embedding layers
     are not protected, and a warning names them.
 
-    Parameters are those of :class:`RegularizationPlugin`.
+    Parameters are those of :class:`MeasuredPlugin`.
     """
 
     def measure(

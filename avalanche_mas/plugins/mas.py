@@ -10,10 +10,10 @@ from torch import nn
 from avalanche_mas.importance import Importance, estimate_importance
 from avalanche_mas.importance.batches import Forward
 from avalanche_mas.importance.estimate import EngineName, check_engine
-from avalanche_mas.plugins.regularization import RegularizationPlugin, Streams
+from avalanche_mas.plugins.measured import MeasuredPlugin, Streams
 
 
-class MASPlugin(RegularizationPlugin):
+class MASPlugin(MeasuredPlugin):
     """Memory Aware Synapses: importance is the sensitivity of the network's output, Eq. 2.
 
     ``Naive(model=model, optimizer=optimizer, plugins=[MASPlugin()])`` is the paper's method: Ω is
@@ -24,7 +24,7 @@ class MASPlugin(RegularizationPlugin):
 
     :param lambda_reg: λ of Eq. 3. The authors' code and Avalanche have no ½: their λ is half of it.
     :param alpha: Avalanche's name for the decay of old importance; do not use it in new code.
-    :param streams: on which data Ω is measured, see :class:`RegularizationPlugin`.
+    :param streams: on which data Ω is measured, see :class:`MeasuredPlugin`.
     :param output: ``"norm"`` or ``"vector"``, see :func:`~avalanche_mas.estimate_importance`.
     :param accumulate: ``"sum"``, ``"mean"`` or a decay in (0, 1).
     :param step: ``"auto"``, ``"proximal"`` or ``"gradient"``.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from avalanche.benchmarks.utils import AvalancheDataset
@@ -82,7 +82,7 @@ class StreamSamples:
         head of each sample's own task answers, without the padding that mixed batches have.
         Samples without a task label (unlabelled data) belong to the experience's task.
 
-        :return: batches (x, task label or None), and the ``forward`` for them.
+        :return: :class:`Samples`, and the ``forward`` for them.
         """
         multi_task = isinstance(unwrap(model), MultiTaskModule)
 
@@ -92,15 +92,28 @@ class StreamSamples:
                 for batch in iterate_batches(
                     dataset, batch_size, self.num_workers, self.max_samples
                 ):
-                    x = model_input(batch)
+                    x, y = model_input(batch), target(batch)
                     if not multi_task:
-                        yield x, None
+                        yield Samples(x, y, None)
                     elif labelled:
-                        yield from _by_task(x, batch[-1])
+                        yield from _by_task(x, y, batch[-1])
                     else:
-                        yield x, _task_label(experience)
+                        yield Samples(x, y, _task_label(experience))
 
         return read(), _forward
+
+
+class Samples(NamedTuple):
+    """A batch of samples that go through the model together."""
+
+    x: Any
+    y: Any  # labels, or None: most methods never read them
+    task: int | None  # for a multi-task model
+
+
+def target(batch: Any) -> Any:
+    """The labels of a batch ``(x, y, ...)``; None if it has none."""
+    return batch[1] if isinstance(batch, (list, tuple)) and len(batch) > 1 else None
 
 
 def evaluated(data: Any) -> Any:
@@ -108,15 +121,15 @@ def evaluated(data: Any) -> Any:
     return data.eval() if isinstance(data, AvalancheDataset) else data
 
 
-def _forward(model: nn.Module, batch: Any) -> Any:
-    x, task = batch
-    return call_model(model, x) if task is None else model(x, task)
+def _forward(model: nn.Module, batch: Samples) -> Any:
+    return call_model(model, batch.x) if batch.task is None else model(batch.x, batch.task)
 
 
-def _by_task(x: Tensor, tasks: Tensor) -> Iterator[tuple[Tensor, int]]:
+def _by_task(x: Any, y: Any, tasks: Tensor) -> Iterator[Samples]:
     size = batch_size_of(x)
     for task in torch.unique(tasks).tolist():
-        yield take(x, torch.nonzero(tasks == task).flatten(), size), task
+        chosen = torch.nonzero(tasks == task).flatten()
+        yield Samples(take(x, chosen, size), take(y, chosen, size), task)
 
 
 def _task_label(experience: Any) -> int:
