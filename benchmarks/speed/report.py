@@ -33,7 +33,7 @@ LEGENDS = {
         "a copy in the same round."
     ),
     "memory": (
-        "Peak memory above the loaded network and data in MB, and over that of a plain forward "
+        "Peak memory above the loaded network, data and code in MB, and over that of a plain forward "
         "and backward pass. Importance is included. The loop, vmap, Opacus and BackPACK are "
         "given no more than a few samples, as many as the remarks say."
     ),

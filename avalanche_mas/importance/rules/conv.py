@@ -39,19 +39,20 @@ class Convolution(PerSample):
 
     def dense(self, start: int, stop: int) -> Tensor:
         if self.x.device.type == "cpu":
-            channels = len(self.weight)
-            return torch.stack([self._sample(k, 0, channels) for k in range(start, stop)])
+            samples = zip(*map(_samples, (self.delta[start:stop], self.x[start:stop])), strict=True)
+            return torch.stack([self._gradient(delta, x, self.weight) for delta, x in samples])
         gradients = torch.func.vmap(self._gradient, in_dims=(0, 0, None))
         return gradients(self.delta[start:stop], self.x[start:stop], self.weight)
 
     def add(self, total: Tensor, magnitude: Magnitude) -> None:
         if total.device.type != "cpu":
             return super().add(total, magnitude)
-        channels = self._block()
-        for start in range(0, len(total), channels):  # stays in cache while all samples add to it
-            block = total[start : start + channels]
-            for k in range(self.size):
-                gradient = self._sample(k, start, start + channels).to(total.dtype)
+        channels, samples = self._block(), _samples(self.x)
+        deltas = [self.delta] if channels == len(total) else self.delta.split(channels, 2)
+        blocks = zip(total.split(channels), self.weight.split(channels), deltas, strict=True)
+        for block, weight, delta in blocks:  # the block stays in cache while all samples add to it
+            for of_sample, x in zip(_samples(delta), samples, strict=True):
+                gradient = self._gradient(of_sample, x, weight).to(total.dtype)
                 block.add_(magnitude(gradient, out=gradient))
 
     def merged(self) -> PerSample:
@@ -74,11 +75,6 @@ class Convolution(PerSample):
             return channels
         return max(16, -(-channels // blocks) // 16 * 16)
 
-    def _sample(self, k: int, start: int, stop: int) -> Tensor:
-        whole = start == 0 and stop >= len(self.weight)
-        delta = self.delta[k] if whole else self.delta[k, :, start:stop]
-        return self._gradient(_formatted(delta), _formatted(self.x[k]), self.weight[start:stop])
-
     def _gradient(self, delta: Tensor, x: Tensor, weight: Tensor) -> Tensor:
         gradient: Tensor = torch.ops.aten.convolution_backward(
             delta, x, weight, None, *self.options, [False, True, False]
@@ -86,14 +82,16 @@ class Convolution(PerSample):
         return gradient
 
 
-def _formatted(images: Tensor) -> Tensor:
-    """The same, with a sensible first stride where that of a single image means nothing.
+def _samples(images: Tensor) -> tuple[Tensor, ...]:
+    """(B, m, C, ...) → B times (m, C, ...).
 
-    Torch (2.15) guesses the memory format from it, and grouped convolutions then go wrong.
+    Where m = 1 the first stride of a sample means nothing, but torch (2.15) guesses the memory
+    format from it, and grouped convolutions then go wrong: it gets a sensible one.
     """
-    if len(images) != 1:
-        return images
-    return images.as_strided(images.shape, (images.numel(), *images.stride()[1:]))
+    if images.shape[1] == 1:
+        first, _, *others = images.stride()
+        images = images.as_strided(images.shape, (first, images[0].numel(), *others))
+    return images.unbind()
 
 
 def _rule(dims: int, transposed: bool) -> Callable[..., Gradients]:

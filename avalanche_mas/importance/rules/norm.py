@@ -45,10 +45,10 @@ def batch_norm(
             gamma, beta = zip(
                 *(
                     torch.ops.aten.native_batch_norm_backward(
-                        *(d[k], a[k], None, mean, variance, None, None),
+                        *(of_sample, sample, None, mean, variance, None, None),
                         *(False, eps, [False, True, True]),
                     )[1:]
-                    for k in range(len(x))
+                    for of_sample, sample in zip(d.unbind(), a.unbind(), strict=True)
                 ),
                 strict=True,
             )
