@@ -13,6 +13,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -148,6 +149,7 @@ class _Forward(Measurement):
         self._simple = set(parameters) - plan.shared
         self._open: dict[int, _Layer] = {}
         self._through: _Emit | None = None
+        self._scratch: Tensor | None = None
 
     def handle(self, operation: Operation) -> Any:
         self._through = self._close(operation)
@@ -221,8 +223,19 @@ class _Forward(Measurement):
             if scale is None:
                 layer.emit(layer.z.detach(), False)
             else:
-                through = _scaled(layer.emit, scale.view(-1, *(1,) * (layer.z.dim() - 2)))
+                through = partial(
+                    self._emit_scaled, layer.emit, scale.view(-1, *(1,) * (layer.z.dim() - 2))
+                )
         return through
+
+    def _emit_scaled(self, emit: _Emit, scale: Tensor, delta: Tensor, one_sign: bool) -> None:
+        """δ before a BatchNorm, in memory that is used for one after the other."""
+        if not delta.is_contiguous() or delta.dtype != scale.dtype:
+            return emit(delta * scale, one_sign)
+        held = self._scratch
+        if held is None or held.dtype != delta.dtype or held.numel() < delta.numel():
+            held = self._scratch = torch.empty_like(delta).flatten()
+        emit(torch.mul(delta, scale, out=held[: delta.numel()].view(delta.shape)), one_sign)
 
 
 _PASSIVE = {"__get__", "size", "dim", "numel", "stride", "is_contiguous", "is_floating_point"}
@@ -250,10 +263,6 @@ def _half_gradient(operation: Operation, z: Tensor) -> Tensor:
     with torch.autograd.graph.saved_tensors_hooks(lambda t: t, lambda t: t):  # not the model's own
         y = function(z.clone() if inplace else z, *args[1:], **kwargs)
         return torch.autograd.grad(y, z, y.detach())[0]
-
-
-def _scaled(emit: _Emit, scale: Tensor) -> _Emit:
-    return lambda delta, one_sign: emit(delta * scale, one_sign)
 
 
 def _scale(
