@@ -1,0 +1,20 @@
+"""Experience → whether its task ends with it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class TaskEnd:
+    """Counts the parts of an online stream's experience; any other experience is one part.
+
+    Avalanche's own ``is_last_subexp`` stays False where the parts divide the experience evenly.
+    """
+
+    def __init__(self) -> None:
+        self._parts = 0
+
+    def __call__(self, experience: Any) -> bool:
+        """Whether no further part will come; to be asked once for each part."""
+        self._parts = 1 if getattr(experience, "is_first_subexp", True) else self._parts + 1
+        return bool(self._parts == getattr(experience, "sub_stream_length", 1))
