@@ -18,22 +18,19 @@ optimizer goes, per unit of a gradient that stays the same, see :func:`.step_siz
 from __future__ import annotations
 
 import math
-import threading
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.optim import SGD, Optimizer
 
+from avalanche_mas.blocks import blocks
 from avalanche_mas.importance.importance import check_growth, grow
 from avalanche_mas.importance.names import named_parameters
 from avalanche_mas.importance.per_sample import wide_dtype
 from avalanche_mas.step_size import check_proximal, step_size
-
-_BLOCK = 1 << 19
-"""Numbers per block on the CPU, so that a block's tensors stay in cache between operations."""
 
 
 class _Term(NamedTuple):
@@ -68,12 +65,22 @@ class QuadraticPenalty:
         wrapped or unwrapped later on.
     :param importance: parameter name → Ω. A parameter without one is free.
     :param lambda_reg: λ, from 0 to 1e30.
-    :raises ValueError: if λ is out of range, if Ω of a parameter does not fit its shape, or if no
-        name in ``importance`` belongs to the model.
+    :param anchor: θ* of some parameters, if that is not where they are now; see
+        :func:`~avalanche_mas.collapse.collapse`.
+    :param constant: added to Σ Ω (θ−θ*)²: what is left of the sum where several penalties became
+        one. It moves no parameter.
+    :raises ValueError: if λ is out of range, if Ω or θ* of a parameter does not fit its shape, or
+        if no name in ``importance`` belongs to the model.
     """
 
     def __init__(
-        self, model: nn.Module, importance: Mapping[str, Tensor], lambda_reg: float = 1.0
+        self,
+        model: nn.Module,
+        importance: Mapping[str, Tensor],
+        lambda_reg: float = 1.0,
+        *,
+        anchor: Mapping[str, Tensor] | None = None,
+        constant: float = 0.0,
     ) -> None:
         check_lambda(lambda_reg)
         parameters = named_parameters(model)
@@ -84,16 +91,19 @@ class QuadraticPenalty:
                 "Was it measured on another model?"
             )
         self.lambda_reg = lambda_reg
+        self.constant = constant
         self.anchor: dict[str, Tensor] = {}
         self.omega: dict[str, Tensor] = {}
         for name, omega in importance.items():
             if name in parameters:
-                anchor = parameters[name].detach().clone()
-                fitted = grow(omega, anchor.shape, name)
-                self.anchor[name] = anchor
-                same = fitted.dtype == wide_dtype(anchor) and fitted.stride() == anchor.stride()
-                if not same or fitted.device != anchor.device:
-                    fitted = torch.empty_like(anchor, dtype=wide_dtype(anchor)).copy_(fitted)
+                here = parameters[name].detach().clone()
+                fitted = grow(omega, here.shape, name)
+                if anchor is not None and name in anchor:
+                    here = _replaced(here, anchor[name], name)
+                self.anchor[name] = here
+                same = fitted.dtype == wide_dtype(here) and fitted.stride() == here.stride()
+                if not same or fitted.device != here.device:
+                    fitted = torch.empty_like(here, dtype=wide_dtype(here)).copy_(fitted)
                 # shared with the importance where possible: it is never written to
                 self.omega[name] = fitted
         self._terms: list[_Term] = []
@@ -127,7 +137,7 @@ class QuadraticPenalty:
 
     @torch.no_grad()
     def value(self) -> Tensor:
-        """(λ/2) Σ Ω (θ−θ*)² at the present parameters, as a 0-d tensor without gradient."""
+        """(λ/2) (Σ Ω (θ−θ*)² + constant) now, as a 0-d tensor without gradient."""
         return self._value([self._energy(term) for term in self._terms])
 
     @torch.no_grad()
@@ -143,7 +153,7 @@ class QuadraticPenalty:
                 continue
             gradient, theta = term.part(term.parameter.grad), term.part(term.parameter)
             tensors = gradient, theta, term.anchor, term.omega
-            for (g, theta, anchor, omega), spare in _blocks(*tensors):
+            for (g, theta, anchor, omega), spare in blocks(*tensors):
                 energies.append(_push(g, theta, anchor, omega, self.lambda_reg, *spare))
         return self._value(energies)
 
@@ -167,7 +177,7 @@ class QuadraticPenalty:
             tensors = [theta, term.anchor, term.omega]
             if isinstance(eta, Tensor):
                 tensors.append(term.part(eta))
-            for (theta, anchor, omega, *steps), spare in _blocks(*tensors):
+            for (theta, anchor, omega, *steps), spare in blocks(*tensors):
                 step = steps[0] if steps else eta
                 energies.append(_pull(theta, anchor, omega, step * self.lambda_reg, *spare))
         return self._value(energies)
@@ -177,7 +187,7 @@ class QuadraticPenalty:
         tensors = term.part(term.parameter), term.anchor, term.omega
         energies = [
             _energy(theta, anchor, omega, spare)
-            for (theta, anchor, omega), (spare, _) in _blocks(*tensors)
+            for (theta, anchor, omega), (spare, _) in blocks(*tensors)
         ]
         return torch.stack(energies).sum()
 
@@ -185,7 +195,7 @@ class QuadraticPenalty:
         total = torch.zeros(())
         for energy in energies:
             total = total.to(energy) + energy
-        return 0.5 * self.lambda_reg * total
+        return 0.5 * self.lambda_reg * (total + self.constant)
 
     def stiffness(self, optimizer: Optimizer) -> float:
         """How close :meth:`add_gradient` comes to divergence: above 1 it diverges.
@@ -220,6 +230,15 @@ def check_lambda(lambda_reg: float) -> None:
     """:raises ValueError: unless 0 ≤ λ ≤ 1e30: beyond, ηλ is infinite in float32 and 0·∞ NaN."""
     if not 0 <= lambda_reg <= 1e30:
         raise ValueError(f"lambda_reg must be a number from 0 to 1e30, got {lambda_reg!r}")
+
+
+def _replaced(here: Tensor, anchor: Tensor, name: str) -> Tensor:
+    if anchor.shape != here.shape:
+        raise ValueError(
+            f"the anchor of parameter {name!r} has shape {tuple(anchor.shape)}, the parameter has "
+            f"{tuple(here.shape)}: is it the anchor of another model?"
+        )
+    return here.copy_(anchor)
 
 
 def _push(
@@ -263,37 +282,3 @@ def _energy(theta: Tensor, anchor: Tensor, omega: Tensor, a: Tensor) -> Tensor:
     theta, anchor = theta.to(omega.dtype), anchor.to(omega.dtype)
     square = torch.ops.aten.mse_loss.out(theta, anchor, 0, out=a)  # (θ−θ*)², one operation
     return torch.dot(square.flatten(), omega.flatten())
-
-
-def _blocks(*tensors: Tensor) -> Iterator[tuple[tuple[Tensor, ...], Tensor]]:
-    """Corresponding pieces of tensors of one shape, small enough for the cache on a CPU.
-
-    :return: the pieces, and two tensors of their shape to compute in, stacked.
-    """
-    first = tensors[0]
-    size = _BLOCK if first.device.type == "cpu" else first.numel()
-    dense = torch.empty_like(first, device="meta").stride() if first.numel() > size else None
-    if any(tensor.stride() != dense for tensor in tensors):  # small, or to be taken as it is
-        yield tensors, _spare_like(first)
-        return
-    flat = (t.as_strided((t.numel(),), (1,), t.storage_offset()) for t in tensors)
-    for block in zip(*(torch.split(t, size) for t in flat), strict=True):
-        yield block, _spare_like(block[0])
-
-
-def _spare_like(tensor: Tensor) -> Tensor:
-    """Two uninitialised tensors of this shape, in the dtype of Ω: shape (2, *shape).
-
-    On a CPU their memory is kept from step to step: fresh pages cost as much as the computing.
-    """
-    dtype = wide_dtype(tensor)
-    if tensor.device.type != "cpu" or tensor.numel() > _BLOCK:
-        return torch.empty(2, *tensor.shape, dtype=dtype, device=tensor.device)
-    held: Tensor | None = getattr(_kept, str(dtype), None)
-    if held is None:
-        held = torch.empty(2, _BLOCK, dtype=dtype)
-        setattr(_kept, str(dtype), held)
-    return held[:, : tensor.numel()].view(2, *tensor.shape)
-
-
-_kept = threading.local()  # two steps at once must not compute in the same memory

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from avalanche_mas.importance import Importance
 from avalanche_mas.penalty import QuadraticPenalty, check_lambda
+from avalanche_mas.plugins.task_end import TaskEnd
 from avalanche_mas.step_size import check_proximal, supports_proximal
 
 
@@ -61,12 +62,29 @@ class RegularizationPlugin(SupervisedPlugin):  # type: ignore[misc]
         """The penalty around the last solution θ*; None before the first measurement."""
         self.tasks = 0
         """Measurements accumulated in :attr:`importance`."""
-        self._parts = 0
+        self._task_ends = TaskEnd()
         self._value: Tensor | None = None  # of the penalty at the present parameters, if known
 
     @abstractmethod
     def importance_of_task(self, strategy: Any) -> Importance:
         """Ω of the experience that has just been learnt, by the method's own equation."""
+
+    def consolidate(self, model: nn.Module, new: Importance) -> tuple[Importance, QuadraticPenalty]:
+        """How a further task joins those before: here one Ω around one θ*, the latest solution.
+
+        :param model: at the new task's solution.
+        :param new: Ω of the new task.
+        :return: Ω of all tasks, and the penalty from now on.
+        """
+        if self.importance is None:
+            total = new
+        elif self.accumulate == "sum":
+            total = self.importance.add(new)
+        else:
+            mean = self.accumulate == "mean"
+            decay = self.tasks / (self.tasks + 1) if mean else float(self.accumulate)
+            total = self.importance.add(new, decay=decay)
+        return total, QuadraticPenalty(model, total, self.lambda_reg)
 
     def before_training(self, strategy: Any, **kwargs: Any) -> None:
         """Refuses an optimizer for which the requested step is unknown."""
@@ -115,31 +133,13 @@ class RegularizationPlugin(SupervisedPlugin):  # type: ignore[misc]
         if self._task_ends(strategy.experience):
             self._protect(strategy.model, self.importance_of_task(strategy))
 
-    def _task_ends(self, experience: Any) -> bool:
-        """Whether no further part of an online stream's experience will come.
-
-        Avalanche's own ``is_last_subexp`` stays False where the parts divide the experience evenly.
-        """
-        parts = getattr(experience, "sub_stream_length", 1)
-        self._parts = 1 if getattr(experience, "is_first_subexp", True) else self._parts + 1
-        return bool(self._parts == parts)
-
     def _protect_initially(self, model: nn.Module) -> None:
         if self.initial is not None and self.importance is None:
             self._protect(model, self.initial)
             self.initial = None  # it lives on in the sum
 
     def _protect(self, model: nn.Module, new: Importance) -> None:
-        if self.importance is None:
-            total = new
-        elif self.accumulate == "sum":
-            total = self.importance.add(new)
-        else:
-            mean = self.accumulate == "mean"
-            decay = self.tasks / (self.tasks + 1) if mean else float(self.accumulate)
-            total = self.importance.add(new, decay=decay)
-        self.penalty = QuadraticPenalty(model, total, self.lambda_reg)
-        self.importance = total
+        self.importance, self.penalty = self.consolidate(model, new)
         self.tasks += 1
 
     def _proximal(self, strategy: Any) -> bool:

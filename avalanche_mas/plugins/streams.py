@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from typing import Any, NamedTuple
 
 import torch
@@ -10,6 +11,7 @@ from avalanche.benchmarks.utils import AvalancheDataset
 from avalanche.models import MultiTaskModule
 from torch import Tensor, nn
 
+from avalanche_mas.fisher import labels_of
 from avalanche_mas.importance.batches import (
     Forward,
     batch_size_of,
@@ -19,6 +21,7 @@ from avalanche_mas.importance.batches import (
     take,
 )
 from avalanche_mas.importance.names import unwrap
+from avalanche_mas.importance.untouched import untouched
 
 
 class StreamSamples:
@@ -73,6 +76,21 @@ class StreamSamples:
             found = [_dataset(experience, name) for name in self.streams]
         return [evaluated(dataset) for dataset in found]
 
+    def first_labels(self, experience: Any) -> list[Any]:
+        """Labels of the first sample of each stream, None where there are none.
+
+        For methods that need labels, before training. It leaves no trace. Of a function's data
+        nothing is known before they are asked for.
+        """
+        if callable(self.streams):
+            return []
+        found = []
+        for dataset in self.datasets(experience):
+            with untouched(nn.Module(), dataset):
+                for batch in islice(iterate_batches(dataset, 1), 1):
+                    found.append(_labels(dataset, batch))
+        return found
+
     def batches(
         self, experience: Any, model: nn.Module, batch_size: int
     ) -> tuple[Iterator[Any], Forward]:
@@ -88,14 +106,13 @@ class StreamSamples:
 
         def read() -> Iterator[Any]:
             for dataset in self.datasets(experience):
-                labelled = hasattr(dataset, "targets_task_labels")
                 for batch in iterate_batches(
                     dataset, batch_size, self.num_workers, self.max_samples
                 ):
-                    x, y = model_input(batch), target(batch)
+                    x, y = model_input(batch), _labels(dataset, batch)
                     if not multi_task:
                         yield Samples(x, y, None)
-                    elif labelled:
+                    elif _has_tasks(dataset):
                         yield from _by_task(x, y, batch[-1])
                     else:
                         yield Samples(x, y, _task_label(experience))
@@ -111,11 +128,6 @@ class Samples(NamedTuple):
     task: int | None  # for a multi-task model
 
 
-def target(batch: Any) -> Any:
-    """The labels of a batch ``(x, y, ...)``; None if it has none."""
-    return batch[1] if isinstance(batch, (list, tuple)) and len(batch) > 1 else None
-
-
 def evaluated(data: Any) -> Any:
     """An Avalanche dataset with its evaluation transforms; anything else as it is."""
     return data.eval() if isinstance(data, AvalancheDataset) else data
@@ -123,6 +135,16 @@ def evaluated(data: Any) -> Any:
 
 def _forward(model: nn.Module, batch: Samples) -> Any:
     return call_model(model, batch.x) if batch.task is None else model(batch.x, batch.task)
+
+
+def _has_tasks(dataset: Any) -> bool:
+    """Whether the last field of a sample is its task label."""
+    return hasattr(dataset, "targets_task_labels")
+
+
+def _labels(dataset: Any, batch: Any) -> Any:
+    own = isinstance(batch, (list, tuple)) and _has_tasks(dataset)
+    return labels_of(batch[:-1] if own else batch)
 
 
 def _by_task(x: Any, y: Any, tasks: Tensor) -> Iterator[Samples]:

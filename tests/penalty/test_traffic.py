@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from avalanche_mas import QuadraticPenalty, penalty
+from avalanche_mas import QuadraticPenalty, blocks
 
 BLOCK = 1 << 10
 WEIGHTS = 64 * BLOCK
@@ -58,7 +58,7 @@ class Traffic(TorchDispatchMode):
 @pytest.fixture
 def trained(monkeypatch):
     """A model, its penalty and an optimizer that has just stepped."""
-    monkeypatch.setattr(penalty, "_BLOCK", BLOCK)
+    monkeypatch.setattr(blocks, "BLOCK", BLOCK)
     model = nn.Linear(WEIGHTS // 64, 64, bias=False)
     quadratic = QuadraticPenalty(model, {"weight": torch.rand(64, WEIGHTS // 64)}, 0.5)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
