@@ -1,7 +1,8 @@
 """Memory Aware Synapses for Avalanche: exact importance, a stable penalty, thin plugins.
 
 Where the paper (Aljundi et al., ECCV 2018) is in the code: Eq. 1-2 in :mod:`.importance.exact`,
-Eq. 3 in :mod:`.penalty`, Eq. 4-7 in :mod:`.importance.local`, the methods in :mod:`.plugins`.
+Eq. 3 in :mod:`.penalty`, Eq. 4-7 in :mod:`.importance.local`, the methods in :mod:`.plugins`. All
+methods by name, with their published hyper-parameters, are in :mod:`.methods`.
 """
 
 from avalanche_mas.importance import (
@@ -11,15 +12,30 @@ from avalanche_mas.importance import (
     estimate_local_importance,
 )
 from avalanche_mas.penalty import QuadraticPenalty
-from avalanche_mas.plugins import LocalMASPlugin, MASPlugin
+from avalanche_mas.plugins import (
+    EBLLPlugin,
+    EWCPlugin,
+    HeadWarmupPlugin,
+    IMMPlugin,
+    LocalMASPlugin,
+    LwFPlugin,
+    MASPlugin,
+    SIPlugin,
+)
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "EBLLPlugin",
+    "EWCPlugin",
+    "HeadWarmupPlugin",
+    "IMMPlugin",
     "Importance",
     "LocalMASPlugin",
+    "LwFPlugin",
     "MASPlugin",
     "QuadraticPenalty",
+    "SIPlugin",
     "check_model",
     "estimate_importance",
     "estimate_local_importance",

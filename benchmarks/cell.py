@@ -1,4 +1,4 @@
-"""A cell is one training run of an experiment: all that decides its numbers, and the numbers."""
+"""A cell is one piece of work of an experiment: all that decides its result, and the result."""
 
 from __future__ import annotations
 
@@ -6,6 +6,36 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
+from typing import Any, ClassVar, Protocol, TypeVar
+
+
+class Dataclass(Protocol):
+    """Any dataclass."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+
+class AnyCell(Dataclass, Protocol):
+    """What every cell has, whatever its experiment: a frozen dataclass with a name."""
+
+    @property
+    def label(self) -> str:
+        """The row of a table that the cell belongs to."""
+
+    @property
+    def name(self) -> str:
+        """What a file is called: readable, and unlike for any two unlike cells."""
+
+
+CellT = TypeVar("CellT", bound=AnyCell)
+ResultT = TypeVar("ResultT", bound=Dataclass)
+RunCells = Callable[[str, Iterable[CellT]], dict[CellT, ResultT]]
+"""Turns a title and cells into the cells' results."""
+
+
+def short_digest(cell: AnyCell) -> str:
+    """Eight characters that are unlike for unlike cells."""
+    return hashlib.sha256(json.dumps(asdict(cell)).encode()).hexdigest()[:8]
 
 
 @dataclass(frozen=True)
@@ -21,7 +51,7 @@ class Training:
 
 @dataclass(frozen=True)
 class Cell:
-    """Everything that a run depends on. Equal cells give equal numbers."""
+    """Everything that a training run depends on. Equal cells give equal numbers."""
 
     benchmark: str
     n_experiences: int
@@ -41,8 +71,9 @@ class Cell:
         """What a file is called: readable, and unlike for any two unlike cells."""
         phase = "selection" if self.validation else "test"
         strength = "" if self.lam is None else f"-{self.lam:g}"
-        digest = hashlib.sha256(json.dumps(asdict(self)).encode()).hexdigest()[:8]
-        return f"{self.benchmark}-{phase}-{self.label}{strength}-seed{self.seed}-{digest}"
+        return (
+            f"{self.benchmark}-{phase}-{self.label}{strength}-seed{self.seed}-{short_digest(self)}"
+        )
 
 
 @dataclass(frozen=True)
@@ -57,7 +88,3 @@ class Result:
     memory_bytes: int  # what the method keeps beside the model
     weights_sha256: str  # of the final parameters
     diverged: bool = False  # Ω became infinite or NaN; from there on the network was only scored
-
-
-RunCells = Callable[[str, Iterable[Cell]], dict[Cell, Result]]
-"""Turns a title and cells into the cells' results."""

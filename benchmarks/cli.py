@@ -15,7 +15,6 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.cell import Cell, Result
 from benchmarks.silence import silence_libraries
 from benchmarks.store import Store
 
@@ -29,7 +28,9 @@ Name = Annotated[str, typer.Argument(help="An experiment, as `list` shows them."
 Out = Annotated[Path, typer.Option(help="Results are kept in a folder in here.")]
 Seeds = Annotated[
     int | None,
-    typer.Option(min=1, max=100, help="How many seeds are reported.", show_default="3, fast: 1"),
+    typer.Option(
+        min=1, max=100, help="How many seeds are reported.", show_default="as the experiment says"
+    ),
 ]
 Workers = Annotated[int, typer.Option(min=1, help="How many processes work, one core each.")]
 TWO_AT_MOST = min(2, os.cpu_count() or 1)
@@ -74,7 +75,7 @@ def report(
     experiment = _find(name, context)
     settings, store = _prepare(experiment, name, out, seeds, fast)
 
-    def look_up(title: str, cells: Iterable[Cell]) -> dict[Cell, Result]:
+    def look_up(title: str, cells: Iterable[Any]) -> dict[Any, Any]:
         found = {cell: store.load(cell) for cell in cells}
         missing = sum(result is None for result in found.values())
         if missing:
@@ -139,16 +140,20 @@ def speed(
 @app.command(name="list")
 def list_all() -> None:
     """Show the experiments and the methods they compare."""
+    from avalanche_mas.methods import METHODS
     from benchmarks.experiments import EXPERIMENTS
-    from benchmarks.methods import METHODS
 
     experiments = Table("experiment", "what it is", title="Experiments")
     for name, experiment in EXPERIMENTS.items():
         experiments.add_row(name, experiment.DESCRIPTION)
-    methods = Table("method", "what it does", "code", "λ is chosen", title="Methods")
+    methods = Table("method", "what it does", "λ is its", "published", title="Methods")
     for name, method in METHODS.items():
-        chosen = "yes" if method.has_lambda else "has none"
-        methods.add_row(name, method.description, method.source, chosen)
+        published = "\n".join(
+            f"{', '.join(f'{key}={value}' for key, value in found.values.items())}: {found.source}"
+            for found in method.published
+        )
+        description = f"{method.description}\n({method.source})"
+        methods.add_row(name, description, ", ".join(method.strength) or "-", published)
     console.print(experiments, methods)
 
 
@@ -167,24 +172,18 @@ def _find(name: str, context: typer.Context) -> ModuleType:
 
 def _prepare(
     experiment: ModuleType, name: str, out: Path, seeds: int | None, fast: bool
-) -> tuple[Any, Store]:
+) -> tuple[Any, Store[Any]]:
     """Settle the settings, and where the results go: a trial never mixes with the real thing."""
     settings = experiment.FAST if fast else experiment.SETTINGS
     if seeds is not None:
         settings = replace(settings, seeds=tuple(range(seeds)))
-    return settings, Store(out / (f"{name}-fast" if fast else name), asdict(settings))
+    folder = out / (f"{name}-fast" if fast else name)
+    return settings, Store(folder, asdict(settings), experiment.Result)
 
 
-def _show(outcome: Any, store: Store) -> None:
-    from benchmarks.plot import plot_accuracy
-    from benchmarks.report import write_report
-
-    write_report(
-        replace(outcome, remarks=[*outcome.remarks, store.origin()]), store.folder, console
-    )
-    picture = store.folder / f"{store.folder.name}.png"
-    plot_accuracy(outcome, picture)
-    console.print(f"Saved: {store.folder / 'table.md'}, table.csv and {picture.name}")
+def _show(outcome: Any, store: Store[Any]) -> None:
+    files = outcome.write(store.folder, console, store.origin())
+    console.print(f"Saved in {store.folder}: {', '.join(file.name for file in files)}")
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import matplotlib
 import numpy as np
@@ -12,46 +12,72 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from avalanche_mas.evaluation import average_accuracy
-from benchmarks.report import Outcome
+
+if TYPE_CHECKING:
+    from benchmarks.report import Outcome
+
+Styles = Mapping[str, Mapping[str, Any]]
 
 # Okabe and Ito's palette, which colour-blind readers can tell apart, with unlike markers as well.
-_STYLES: dict[str, Mapping[str, Any]] = {
+# A column of panels for each kind of method, with the same lines to compare with in all of them.
+_COMPARE: Styles = {
     "joint": {"color": "#000000", "linestyle": "--"},
     "finetuning": {"color": "#999999", "linewidth": 4},
-    "AvalancheEWC": {"color": "#E69F00", "marker": "s"},
-    "AvalancheSI": {"color": "#000000", "marker": "x", "linestyle": ":"},
-    "AvalancheLwF": {"color": "#56B4E9", "marker": "^"},
-    "AvalancheMAS": {"color": "#CC79A7", "marker": "D"},
     "MAS": {"color": "#0072B2", "marker": "o"},
-    "LocalMAS": {"color": "#009E73", "marker": "v"},
+}
+_COLUMNS: Mapping[str, Styles] = {
+    "importance of weights": {
+        "LocalMAS": {"color": "#009E73", "marker": "v"},
+        "EWC": {"color": "#E69F00", "marker": "s"},
+        "OnlineEWC": {"color": "#D55E00", "marker": "D"},
+        "SI": {"color": "#CC79A7", "marker": "x"},
+    },
+    "distillation, merging": {
+        "LwF": {"color": "#56B4E9", "marker": "^"},
+        "EBLL": {"color": "#009E73", "marker": "P"},
+        "meanIMM": {"color": "#E69F00", "marker": "<"},
+        "modeIMM": {"color": "#D55E00", "marker": ">"},
+    },
+    "Avalanche's own": {
+        "AvalancheMAS": {"color": "#009E73", "marker": "v"},
+        "AvalancheEWC": {"color": "#E69F00", "marker": "s"},
+        "AvalancheSI": {"color": "#000000", "marker": "x", "linestyle": ":"},
+        "AvalancheLwF": {"color": "#56B4E9", "marker": "^"},
+    },
 }
 
 
 def plot_accuracy(outcome: Outcome, path: Path) -> None:
-    """Draw a panel for each benchmark, a line for each method, a band for the seeds' deviation.
+    """Draw a line for each method, with a band for the seeds' deviation.
+
+    A row of panels for each benchmark, a column for each kind of method.
 
     :param outcome: what to draw.
     :param path: where the picture goes.
     """
     benchmarks = list(dict.fromkeys(cell.benchmark for cell in outcome.tests))
+    columns: Mapping[str, Styles] = {"": outcome.styles}
+    if not outcome.styles:
+        columns = {title: {**_COMPARE, **styles} for title, styles in _COLUMNS.items()}
     with matplotlib.rc_context({"font.size": 10, "lines.linewidth": 1.6, "lines.markersize": 5}):
-        figure = Figure(figsize=(5 * len(benchmarks), 4.6), layout="constrained")
-        panels = figure.subplots(1, len(benchmarks), squeeze=False)[0]
-        for panel, benchmark in zip(panels, benchmarks, strict=True):
-            _draw(panel, outcome, benchmark)
-        panels[0].set_ylabel("mean accuracy on the experiences so far (%)")
-        handles, labels = panels[0].get_legend_handles_labels()
-        figure.legend(
-            handles, labels, loc="outside lower center", ncols=2 * len(panels), frameon=False
-        )
+        size = (1.2 + 4.2 * len(columns), 1.2 + 3.6 * len(benchmarks))
+        figure = Figure(figsize=size, layout="constrained")
+        grid = figure.subplots(len(benchmarks), len(columns), squeeze=False, sharey="row")
+        for row, benchmark in zip(grid, benchmarks, strict=True):
+            for panel, (title, styles) in zip(row, columns.items(), strict=True):
+                _draw(panel, outcome, benchmark, styles)
+                panel.set_title(f"{benchmark} digits{f': {title}' if title else ''}")
+            row[0].set_ylabel("mean accuracy on\nthe experiences so far (%)")
+        for panel in grid[-1]:
+            panel.legend(loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=2, frameon=False)
         figure.savefig(path, dpi=150)
 
 
-def _draw(panel: Axes, outcome: Outcome, benchmark: str) -> None:
+def _draw(panel: Axes, outcome: Outcome, benchmark: str, styles: Styles) -> None:
     tests = {cell: run for cell, run in outcome.tests.items() if cell.benchmark == benchmark}
     n_experiences = next(iter(tests)).n_experiences
     steps = np.arange(1, n_experiences + 1)
-    for method, style in {**_STYLES, **outcome.styles}.items():
+    for method, style in styles.items():
         curves = []
         for cell, run in tests.items():
             if cell.label != method:
@@ -66,7 +92,6 @@ def _draw(panel: Axes, outcome: Outcome, benchmark: str) -> None:
         panel.plot(steps, mean, label=method, **style)
         low, high = mean - std, np.minimum(mean + std, 100)
         panel.fill_between(steps, low, high, color=style["color"], alpha=0.1, lw=0)
-    panel.set_title(f"{benchmark} digits")
     panel.set_xlabel("experiences learned")
     panel.set_xticks(steps)
     panel.grid(alpha=0.3)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.cell import Cell, Result
+from benchmarks.plot import plot_accuracy
 from benchmarks.selection import Choice
 
 LEGEND = (
@@ -30,6 +31,19 @@ class Outcome:
     choices: Mapping[tuple[str, str], Choice]  # of λ, by benchmark and row
     remarks: list[str]
     styles: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # of the plot's lines
+
+    def write(self, folder: Path, console: Console, origin: str) -> list[Path]:
+        """Print the tables and remarks, and save them and the plot.
+
+        :param folder: where the files go.
+        :param console: where the tables are printed.
+        :param origin: what made the results.
+        :return: the files.
+        """
+        write_report(replace(self, remarks=[*self.remarks, origin]), folder, console)
+        picture = folder / f"{folder.name}.png"
+        plot_accuracy(self, picture)
+        return [folder / "table.md", folder / "table.csv", picture]
 
 
 def runs_table(outcome: Outcome) -> pd.DataFrame:
@@ -85,7 +99,7 @@ def write_report(outcome: Outcome, folder: Path, console: Console) -> None:
         n = next(c.n_experiences for c in outcome.tests if c.benchmark == benchmark)
         title = f"{benchmark} digits, {n} experiences"
         console.print(_rich_table(summary, title))
-        lines += [f"**{title}**", "", *_markdown_rows(summary), ""]
+        lines += [f"**{title}**", "", *markdown_rows(summary), ""]
     lines += [legend, "", *(f"- {remark}" for remark in outcome.remarks), ""]
     console.print(legend, style="dim")
     for remark in outcome.remarks:
@@ -113,7 +127,8 @@ def _rich_table(frame: pd.DataFrame, title: str) -> Table:
     return table
 
 
-def _markdown_rows(frame: pd.DataFrame) -> list[str]:
+def markdown_rows(frame: pd.DataFrame) -> list[str]:
+    """A table of text, as lines of Markdown."""
     ruler = [":--" if column == "method" else "--:" for column in frame.columns]
     rows = [list(frame.columns), ruler, *frame.values.tolist()]
     return [f"| {' | '.join(row)} |" for row in rows]

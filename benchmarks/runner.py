@@ -9,29 +9,30 @@ import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from types import TracebackType
+from typing import Generic
 
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from benchmarks.cell import Cell, Result
+from benchmarks.cell import CellT, ResultT
 from benchmarks.silence import silence_libraries
 from benchmarks.store import Store
 
-RunCell = Callable[[Cell], Result]
 
-
-class Runner:
+class Runner(Generic[CellT, ResultT]):
     """Turns cells into results; a context manager, since it owns processes. ::
 
-        with Runner(train_cell, store, workers=2) as run:
+        with Runner(run_cell, store, workers=2) as run:
             results = run("choosing λ", cells)
 
-    :param run_cell: trains one cell. It is sent to other processes: a function of a module.
+    :param run_cell: does the work of one cell. Sent to other processes: a function of a module.
     :param store: where results are kept and looked up.
     :param workers: how many processes, one thread each.
     """
 
-    def __init__(self, run_cell: RunCell, store: Store, workers: int) -> None:
+    def __init__(
+        self, run_cell: Callable[[CellT], ResultT], store: Store[ResultT], workers: int
+    ) -> None:
         self._run_cell = run_cell
         self._store = store
         # Spawned, not forked: a fork would inherit the state of torch's threads.
@@ -46,7 +47,7 @@ class Runner:
             TextColumn("{task.fields[last]}", style="dim"),
         )
 
-    def __enter__(self) -> Runner:
+    def __enter__(self) -> Runner[CellT, ResultT]:
         self._progress.start()
         return self
 
@@ -59,7 +60,7 @@ class Runner:
         self._progress.stop()
         self._pool.shutdown(wait=True, cancel_futures=True)
 
-    def __call__(self, title: str, cells: Iterable[Cell]) -> dict[Cell, Result]:
+    def __call__(self, title: str, cells: Iterable[CellT]) -> dict[CellT, ResultT]:
         """Run those of ``cells`` that have no result yet.
 
         :param title: what these cells are for, shown beside the progress bar.
@@ -77,13 +78,13 @@ class Runner:
             for future in as_completed(running):
                 cell = running[future]
                 results[cell] = self._keep(cell, future)
-                self._progress.update(bar, advance=1, last=f"{cell.benchmark} {cell.label}")
+                self._progress.update(bar, advance=1, last=cell.name.rpartition("-")[0])
         except BaseException:
             self._finish({f: cell for f, cell in running.items() if results[cell] is None})
             raise
         return {cell: result for cell, result in results.items() if result is not None}
 
-    def _keep(self, cell: Cell, future: Future[Result]) -> Result:
+    def _keep(self, cell: CellT, future: Future[ResultT]) -> ResultT:
         try:
             result = future.result()
         except Exception as error:
@@ -91,7 +92,7 @@ class Runner:
         self._store.save(cell, result)
         return result
 
-    def _finish(self, running: dict[Future[Result], Cell]) -> None:
+    def _finish(self, running: dict[Future[ResultT], CellT]) -> None:
         """Drop what has not begun; what has begun takes seconds more and is kept too."""
         self._progress.console.print("Stopping: the runs that have begun are finished and kept.")
         for future in running:

@@ -8,7 +8,7 @@ from itertools import chain
 from statistics import fmean
 from typing import TypeVar
 
-from benchmarks.cell import Cell, RunCells
+from benchmarks.cell import Cell, Result, RunCells
 
 Key = TypeVar("Key")
 
@@ -59,7 +59,7 @@ def validation_scores(
     grids: Mapping[Key, Iterable[float]],
     extensions: int,
     make_cells: Callable[[Key, float], Sequence[Cell]],
-    run_cells: RunCells,
+    run_cells: RunCells[Cell, Result],
 ) -> dict[Key, dict[float, float]]:
     """Score every λ of several grids, which widen by decades while their best lies at an edge.
 

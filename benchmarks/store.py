@@ -10,23 +10,27 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic
 
-from benchmarks.cell import Cell, Result
+from benchmarks.cell import AnyCell, ResultT
 
 _log = logging.getLogger(__name__)
 
 
-class Store:
+class Store(Generic[ResultT]):
     """Finished cells on disk.
 
     :param folder: where the files lie; it is made if need be.
     :param settings: the hyper-parameters of the whole experiment, written into every file.
+    :param result_type: the dataclass of the results.
     """
 
-    def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
+    def __init__(
+        self, folder: Path, settings: Mapping[str, Any], result_type: type[ResultT]
+    ) -> None:
         self.folder = folder
         self.settings = settings
+        self.result_type = result_type
         self._origins: dict[str, None] = {}  # an ordered set
 
     def origin(self) -> str:
@@ -34,11 +38,11 @@ class Store:
         mixed = " Results of unlike versions are mixed: delete the folder to start afresh."
         return f"Made with {'; '.join(self._origins)}.{mixed if len(self._origins) > 1 else ''}"
 
-    def path(self, cell: Cell) -> Path:
+    def path(self, cell: AnyCell) -> Path:
         """Where ``cell`` is or will be kept."""
         return self.folder / f"{cell.name}.json"
 
-    def save(self, cell: Cell, result: Result) -> None:
+    def save(self, cell: AnyCell, result: ResultT) -> None:
         """Write a file in one step, so that nobody ever sees half of one."""
         origin = _versions()
         self._origins[origin] = None
@@ -57,7 +61,7 @@ class Store:
             os.fsync(file.fileno())
         draft.replace(path)
 
-    def load(self, cell: Cell) -> Result | None:
+    def load(self, cell: AnyCell) -> ResultT | None:
         """Read a finished cell.
 
         A file that is damaged, or is not about this cell, is moved aside with a warning.
@@ -69,7 +73,7 @@ class Store:
             content = json.loads(path.read_text(encoding="utf-8"))
             if content["cell"] != asdict(cell):
                 raise ValueError("it is about another cell")
-            result = Result(**content["result"])
+            result = self.result_type(**content["result"])
             self._origins[content["versions"]] = None
             return result
         except FileNotFoundError:

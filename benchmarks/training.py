@@ -10,14 +10,14 @@ import numpy as np
 from avalanche.benchmarks import CLExperience, CLScenario
 from avalanche.training.determinism.rng_manager import RNGManager
 from avalanche.training.plugins import EvaluationPlugin, SupervisedPlugin
-from avalanche.training.supervised import JointTraining
 from avalanche.training.templates import SupervisedTemplate
 from torch import nn
 from torch.optim import Optimizer
 
 from avalanche_mas.evaluation import AccuracyMatrix, final_accuracy, forgetting, method_memory
+from avalanche_mas.methods import Method
+from avalanche_mas.strategies import JointTraining
 from benchmarks.cell import Result, Training
-from benchmarks.methods import Method
 
 _EVALUATION_BATCH = 500  # speed only: the model is evaluated sample by sample all the same
 
@@ -43,6 +43,7 @@ def train_and_measure(
     lam: float | None,
     training: Training,
     seed: int,
+    classifier: str | None = None,
 ) -> Result:
     """Train a fresh model on a benchmark's ``train`` stream, then and in between score it.
 
@@ -54,6 +55,7 @@ def train_and_measure(
     :param lam: the method's strength.
     :param training: the hyper-parameters that do not depend on the method.
     :param seed: of all random numbers drawn here.
+    :param classifier: dotted name of the model's last module, for methods that must know it.
     :return: the measurements. With joint training the accuracy matrix has its last row only. A
         network that diverged is trained no further, but scored on all that was to come.
     """
@@ -68,7 +70,7 @@ def train_and_measure(
         train_mb_size=training.batch_size,
         train_epochs=training.epochs,
         eval_mb_size=_EVALUATION_BATCH,
-        plugins=[begin, *method.plugins(lam), end],
+        plugins=[begin, *method.plugins(lam, classifier=classifier), end],
         evaluator=EvaluationPlugin(matrix, loggers=[]),
     )
     experiences = list(benchmark.train_stream)
@@ -84,7 +86,8 @@ def train_and_measure(
             seconds += time.perf_counter() - started
         if diverged:
             matrix.after_training_exp(strategy)  # training did not come to where a row is started
-        strategy.eval(benchmark.streams[stream][: len(experiences) if joint else i + 1])
+        learnt = len(experiences) if joint else i + 1
+        _evaluate(strategy, method, benchmark.streams[stream][:learnt])
     R = matrix.result()
     return Result(
         accuracy=[[None if np.isnan(entry) else float(entry) for entry in row] for row in R],
@@ -107,6 +110,18 @@ def _train(strategy: SupervisedTemplate, step: list[CLExperience]) -> bool:
             return False
         raise
     return True
+
+
+def _evaluate(
+    strategy: SupervisedTemplate, method: Method, experiences: Iterable[CLExperience]
+) -> None:
+    """Let the network answer that the method gives for it; training goes on with its own."""
+    trained = strategy.model
+    strategy.model = method.evaluated(strategy)
+    try:
+        strategy.eval(experiences)
+    finally:
+        strategy.model = trained
 
 
 def _digest(model: nn.Module) -> str:

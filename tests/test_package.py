@@ -28,11 +28,22 @@ HEAVY_PARTS = ("avalanche_mas.benchmarks", "avalanche_mas.evaluation", "avalanch
 MAY_IMPORT = {
     "": {"importance", "penalty", "plugins"},
     "compat": set(),
+    # The mathematics.
     "importance": set(),
-    "penalty": {"importance", "step_size"},
     "step_size": set(),
-    "plugins": {"avalanche", "compat", "importance", "penalty", "step_size"},
+    "blocks": {"importance"},
+    "penalty": {"blocks", "importance", "step_size"},
+    "collapse": {"importance", "penalty"},
+    "fisher": {"importance"},
+    "path_integral": {"importance"},
+    "merging": {"importance"},
+    # Avalanche.
+    "plugins": {"avalanche", "collapse", "compat", "fisher", "importance", "merging"}
+    | {"path_integral", "penalty", "step_size"},
+    "strategies": {"avalanche"},
+    "methods": {"avalanche", "plugins", "strategies"},
     "benchmarks": {"avalanche"},
+    "data": {"benchmarks"},
     "models": {"avalanche"},
     "evaluation": {"avalanche", "importance"},
 }

@@ -16,8 +16,8 @@ from torch import nn
 from torch.optim import SGD
 
 from avalanche_mas.benchmarks import permuted_digits, split_digits
+from avalanche_mas.methods import METHODS
 from benchmarks.cell import Cell, Result, RunCells, Training
-from benchmarks.methods import METHODS
 from benchmarks.remarks import forgets_less, lambda_effect
 from benchmarks.report import Outcome
 from benchmarks.selection import Choice, choose, validation_scores
@@ -65,7 +65,7 @@ FAST = Settings(  # to see that all parts work; its numbers mean nothing
 _BENCHMARKS = {"permuted": permuted_digits, "split": split_digits}
 
 
-def run(settings: Settings, run_cells: RunCells) -> Outcome:
+def run(settings: Settings, run_cells: RunCells[Cell, Result]) -> Outcome:
     """Carry out the experiment: choose every λ, then train and test with it.
 
     :param settings: the hyper-parameters.
@@ -108,16 +108,19 @@ def run_cell(cell: Cell) -> Result:
         cell.lam,
         cell.training,
         cell.seed,
+        classifier="classifier",
     )
 
 
-def _choose_lambdas(settings: Settings, run_cells: RunCells) -> dict[tuple[str, str], Choice]:
+def _choose_lambdas(
+    settings: Settings, run_cells: RunCells[Cell, Result]
+) -> dict[tuple[str, str], Choice]:
     """Choose λ for each (benchmark, method) that has one, on grids that widen if need be."""
     keys = [
         (benchmark, method)
         for benchmark in _BENCHMARKS
         for method, entry in METHODS.items()
-        if entry.has_lambda
+        if entry.plugin
     ]
     scores = validation_scores(
         dict.fromkeys(keys, settings.lambdas),
@@ -128,7 +131,7 @@ def _choose_lambdas(settings: Settings, run_cells: RunCells) -> dict[tuple[str, 
     return {key: choose(of_key) for key, of_key in scores.items()}
 
 
-def _try_control(settings: Settings, run_cells: RunCells) -> list[str]:
+def _try_control(settings: Settings, run_cells: RunCells[Cell, Result]) -> list[str]:
     """Say whether the control method's λ changes the trained weights."""
     trials = [
         [

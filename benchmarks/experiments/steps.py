@@ -10,10 +10,9 @@ from statistics import fmean
 import torch
 from avalanche.models import SimpleMLP
 
-from avalanche_mas import MASPlugin
 from avalanche_mas.benchmarks import permuted_digits
+from avalanche_mas.methods import METHODS
 from benchmarks.cell import Cell, Result, RunCells, Training
-from benchmarks.methods import Method
 from benchmarks.remarks import accuracy_gap, first_experience_kept
 from benchmarks.report import Outcome
 from benchmarks.selection import choose, validation_scores
@@ -22,12 +21,7 @@ from benchmarks.training import train_and_measure
 DESCRIPTION = "MAS on permuted digits by proximal and by gradient steps, for several optimizers"
 
 _STEPS = {
-    step: Method(
-        f"MAS, its penalty by {step} steps",
-        "avalanche_mas.MASPlugin",
-        partial(lambda step, lam: [MASPlugin(lam, step=step)], step),
-    )
-    for step in ("proximal", "gradient")
+    step: replace(METHODS["MAS"], options={"step": step}) for step in ("proximal", "gradient")
 }
 
 
@@ -97,7 +91,7 @@ class OptimizerCell(Cell):
         return f"{self.optimizer}-{self.training.learning_rate:g}-{self.method}"
 
 
-def run(settings: Settings, run_cells: RunCells) -> Outcome:
+def run(settings: Settings, run_cells: RunCells[Cell, Result]) -> Outcome:
     """Carry out the experiment: choose every λ, then train and test with it.
 
     :param settings: the hyper-parameters.

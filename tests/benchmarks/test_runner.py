@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from run_counted import LOG, result, run_counted
 
-from benchmarks.cell import Cell, Training
+from benchmarks.cell import Cell, Result, Training
 from benchmarks.runner import Runner
 from benchmarks.store import Store
 
@@ -32,7 +32,7 @@ def log(tmp_path, monkeypatch):
 
 @pytest.fixture
 def store(tmp_path):
-    return Store(tmp_path / "digits", {"a setting": 1})
+    return Store(tmp_path / "digits", {"a setting": 1}, Result)
 
 
 def test_finished_cells_are_never_run_again(log, store):
@@ -89,10 +89,10 @@ def long_run(tmp_path, log):
             sys.path[:0] = {[str(Path(__file__).parent), str(Path.cwd())]}
             from pathlib import Path
             from run_counted import run_counted
-            from test_runner import Runner, Store, cell
+            from test_runner import Result, Runner, Store, cell
 
             if __name__ == "__main__":
-                store = Store(Path({str(tmp_path / "digits")!r}), {{}})
+                store = Store(Path({str(tmp_path / "digits")!r}), {{}}, Result)
                 with Runner(run_counted, store, workers=2) as run:
                     run("all", [cell("slow", seed) for seed in range(20)])
             """

@@ -52,7 +52,7 @@ def test_a_run_that_diverges_is_scored_as_it_is_and_kept(tmp_path):
     for row in rest:
         assert max(entry for entry in row if entry is not None) < 0.2  # chance
     assert result.forgetting > 0.2
-    store = Store(tmp_path, {})
+    store = Store(tmp_path, {}, Result)
     store.save(SGD, result)
     assert store.load(SGD) == result
     assert not run_cell(replace(SGD, method="proximal")).diverged

@@ -4,7 +4,7 @@ import logging
 import pytest
 from run_counted import result
 
-from benchmarks.cell import Cell, Training
+from benchmarks.cell import Cell, Result, Training
 from benchmarks.store import Store
 
 TRAINING = Training(hidden_units=1, learning_rate=0.1, momentum=0.0, batch_size=1, epochs=1)
@@ -13,7 +13,7 @@ CELL = Cell("permuted", 2, "MAS", 1.0, 0, 0.0, TRAINING)
 
 @pytest.fixture
 def store(tmp_path):
-    return Store(tmp_path / "new" / "digits", {"seeds": [0, 1]})
+    return Store(tmp_path / "new" / "digits", {"seeds": [0, 1]}, Result)
 
 
 def test_what_is_saved_is_loaded(store):

@@ -48,8 +48,10 @@ class Convolution(PerSample):
         if total.device.type != "cpu":
             return super().add(total, magnitude)
         channels, samples = self._block(), _samples(self.x)
-        deltas = [self.delta] if channels == len(total) else self.delta.split(channels, 2)
-        blocks = zip(total.split(channels), self.weight.split(channels), deltas, strict=True)
+        whole = channels == len(total)
+        deltas = [self.delta] if whole else torch.split(self.delta, channels, 2)
+        totals, weights = torch.split(total, channels), torch.split(self.weight, channels)
+        blocks = zip(totals, weights, deltas, strict=True)
         for block, weight, delta in blocks:  # the block stays in cache while all samples add to it
             for of_sample, x in zip(_samples(delta), samples, strict=True):
                 gradient = self._gradient(of_sample, x, weight).to(total.dtype)
