@@ -35,10 +35,15 @@ def named_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
     :param model: any module.
     :return: canonical name → parameter, in the order of ``model.named_parameters()``.
     """
-    return {_canonical(model, name): parameter for name, parameter in model.named_parameters()}
+    return {canonical_name(model, name): parameter for name, parameter in model.named_parameters()}
 
 
-def _canonical(model: nn.Module, name: str) -> str:
+def canonical_name(model: nn.Module, name: str) -> str:
+    """The name that a parameter or buffer has when nothing is wrapped.
+
+    :param model: any module.
+    :param name: its name in ``model.named_parameters()`` or ``model.named_buffers()``.
+    """
     owner: nn.Module | None = model
     kept = []
     for part in name.split("."):

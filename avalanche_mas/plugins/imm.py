@@ -13,7 +13,7 @@ from avalanche_mas.fisher import Likelihood, check_fisher, estimate_fisher
 from avalanche_mas.importance import Importance
 from avalanche_mas.importance.estimate import check_positive
 from avalanche_mas.importance.importance import grow
-from avalanche_mas.importance.names import _canonical, named_parameters, unwrap
+from avalanche_mas.importance.names import canonical_name, named_parameters, unwrap
 from avalanche_mas.importance.per_sample import wide_dtype
 from avalanche_mas.merging import mean_merge, mode_merge
 from avalanche_mas.penalty import QuadraticPenalty
@@ -200,4 +200,4 @@ class IMMPlugin(RegularizationPlugin):
 def _statistics(model: nn.Module) -> dict[str, Tensor]:
     """Buffers of floating-point numbers by canonical name."""
     buffers = model.named_buffers()
-    return {_canonical(model, name): b for name, b in buffers if b.is_floating_point()}
+    return {canonical_name(model, name): b for name, b in buffers if b.is_floating_point()}
