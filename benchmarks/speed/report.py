@@ -33,9 +33,9 @@ LEGENDS = {
         "a copy in the same round."
     ),
     "memory": (
-        "Peak memory above the loaded network, data and code in MB, and over that of a plain forward "
-        "and backward pass. Importance is included. The loop, vmap, Opacus and BackPACK are "
-        "given no more than a few samples, as many as the remarks say."
+        "Peak memory above the loaded network, data and code in MB, and over that of a plain "
+        "forward and backward pass. Importance is included. The loop, vmap, Opacus and BackPACK "
+        "are given no more than a few samples, as many as the remarks say."
     ),
 }
 
