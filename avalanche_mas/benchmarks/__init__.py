@@ -1,5 +1,20 @@
-"""Continual-learning benchmarks, ready for Avalanche's strategies."""
+"""Streams of experiences to learn, made from data on disk or that come with a library."""
 
 from avalanche_mas.benchmarks.digits import permuted_digits, split_digits
+from avalanche_mas.benchmarks.object_recognition import (
+    EIGHT_TASKS,
+    TWO_TASK_SEQUENCES,
+    Preprocessing,
+    object_recognition,
+)
+from avalanche_mas.benchmarks.task_sequence import task_sequence
 
-__all__ = ["permuted_digits", "split_digits"]
+__all__ = [
+    "EIGHT_TASKS",
+    "TWO_TASK_SEQUENCES",
+    "Preprocessing",
+    "object_recognition",
+    "permuted_digits",
+    "split_digits",
+    "task_sequence",
+]

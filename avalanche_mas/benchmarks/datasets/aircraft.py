@@ -1,0 +1,51 @@
+"""FGVC-Aircraft: variants of aircraft, such as Boeing 737-700."""
+
+from __future__ import annotations
+
+from avalanche_mas.benchmarks.datasets.base import ImageDataset, Listing
+from avalanche_mas.benchmarks.datasets.info import DatasetInfo, OfficialFile
+
+SIZES = {"train": 6667, "test": 3333}
+"""Samples of the official lists."""
+
+
+class Aircraft(ImageDataset):
+    """FGVC-Aircraft (Maji, Kannala, Rahtu, Blaschko and Vedaldi, 2013), whole images.
+
+    The classes are the variants; ``train`` is the official list ``trainval``. The layout is that of
+    torchvision's ``FGVCAircraft``. As there, the line about the copyright at the bottom of the
+    images is left in.
+    """
+
+    folder = "fgvc-aircraft-2013b"
+    files = (
+        OfficialFile(
+            name="fgvc-aircraft-2013b.tar.gz",
+            url="https://www.robots.ox.ac.uk/~vgg/data/fgvc-aircraft/archives/"
+            "fgvc-aircraft-2013b.tar.gz",
+            folder=".",
+            gives="fgvc-aircraft-2013b",
+            sha256="d5f68b1b81d6d7831eb9d5c5517074176b5dfbce6bcb43dc14ed1c66a87b8d75",
+            size=2_770_575_360,
+        ),
+    )
+
+    def _listing(self) -> Listing:
+        classes = self.official.lines("data/variants.txt")
+        position = {name: target for target, name in enumerate(classes)}
+        part = "trainval" if self.split == "train" else "test"
+        name = f"data/images_variant_{part}.txt"
+        images, targets = [], []
+        for line in self.official.lines(name):
+            number, _, variant = line.partition(" ")  # the names of variants have spaces too
+            if variant not in position:
+                raise self.official.corrupt(
+                    self.official.path / name,
+                    f"has the line {line!r}, but variants.txt has no variant {variant!r}",
+                )
+            images.append(f"data/images/{number}.jpg")
+            targets.append(position[variant])
+        return Listing(classes, images, targets)
+
+
+INFO = DatasetInfo("aircraft", "FGVC-Aircraft", Aircraft, SIZES, n_classes=100)

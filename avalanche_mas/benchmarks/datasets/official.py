@@ -1,0 +1,159 @@
+"""Reads official files; whatever is wrong with one, the error names it and where to get it."""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+from PIL import Image
+
+from avalanche_mas.benchmarks.datasets.info import OfficialFile
+
+
+class OfficialFolder:
+    """The folder of one dataset, with its contents as in the official archives.
+
+    :param root: the ROOT that holds one folder for each dataset.
+    :param folder: the dataset's folder under ROOT.
+    :param files: the official files that its contents come from.
+    :raises FileNotFoundError: if the folder, or what one of the files gives, is not there.
+    """
+
+    def __init__(self, root: str | Path, folder: str, files: tuple[OfficialFile, ...]) -> None:
+        self.root, self.files = Path(root), files
+        self.path = self.root / folder
+        absent = [file for file in files if not (self.root / file.gives).exists()]
+        if absent:
+            problem = "does not exist" if not self.path.is_dir() else "is not complete"
+            raise FileNotFoundError(
+                f"{self.path} {problem}. Missing: {', '.join(file.gives for file in absent)} "
+                f"under {self.root}. Get\n{self._sources(absent)}"
+            )
+
+    def remedy(self, path: Path) -> str:
+        """Where a file of this folder comes from, in words.
+
+        :param path: a file in the folder, or the folder itself.
+        """
+        sources = [file for file in self.files if self._has(file, path)]
+        return f"It comes from\n{self._sources(sources or self.files)}"
+
+    def lines(self, name: str) -> list[str]:
+        """The lines of a text file that are not empty, without their line ends.
+
+        :param name: its path in the dataset's folder.
+        :raises FileNotFoundError: if it is not there.
+        :raises ValueError: if it is not text, or empty.
+        """
+        path = self.path / name
+        try:
+            text = self._bytes(path).decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise self.corrupt(path, f"is not a text file ({error})") from error
+        found = [line.strip() for line in text.splitlines() if line.strip()]
+        if not found:
+            raise self.corrupt(path, "is empty")
+        return found
+
+    def mat(self, name: str, variable: str) -> Any:
+        """A variable of a MATLAB file, with dimensions of size one removed.
+
+        :param name: the file's path in the dataset's folder.
+        :param variable: the variable's name.
+        :return: an array of at least one dimension.
+        :raises FileNotFoundError: if the file is not there.
+        :raises ValueError: if it cannot be read, or has no such variable.
+        """
+        from scipy.io import loadmat
+
+        path = self.path / name
+        self.must_exist(path)
+        try:
+            found = loadmat(path, squeeze_me=True, variable_names=[variable])
+        except Exception as error:  # scipy has no common one: OSError, TypeError, zlib.error, ...
+            raise self.corrupt(path, f"cannot be read as a MATLAB file ({error})") from error
+        if variable not in found:
+            raise self.corrupt(path, f"has no variable {variable!r}")
+        return np.atleast_1d(found[variable])
+
+    def xml(self, name: str) -> ElementTree.Element:
+        """The root of an XML file.
+
+        :param name: its path in the dataset's folder.
+        :raises FileNotFoundError: if it is not there.
+        :raises ValueError: if it is not XML.
+        """
+        path = self.path / name
+        try:
+            return ElementTree.fromstring(self._bytes(path))
+        except ElementTree.ParseError as error:
+            raise self.corrupt(path, f"is not valid XML ({error})") from error
+
+    def must_hold(self, images: Iterable[str]) -> None:
+        """Checks by directory listings, without opening a file, that all images are there.
+
+        :param images: their paths in the dataset's folder.
+        :raises FileNotFoundError: naming the first that is not there, and how many are not.
+        """
+        wanted = defaultdict(set)
+        for image in images:
+            folder, _, name = image.rpartition("/")
+            wanted[folder].add(name)
+        absent = []
+        for folder, names in wanted.items():
+            place = self.path / folder
+            there = set(os.listdir(place)) if place.is_dir() else set()
+            absent += [place / name for name in sorted(names - there)]
+        if absent:
+            total = sum(len(names) for names in wanted.values())
+            raise FileNotFoundError(
+                f"{absent[0]} is listed, but is not there; of {total} listed images "
+                f"{len(absent)} are missing. {self.remedy(absent[0])}"
+            )
+
+    def image(self, name: str) -> Image.Image:
+        """Reads an image in full, as RGB.
+
+        :param name: its path in the dataset's folder.
+        :raises FileNotFoundError: if it is not there.
+        :raises ValueError: if it cannot be read: truncated, or not an image.
+        """
+        path = self.path / name
+        self.must_exist(path)
+        try:
+            with Image.open(path) as image:
+                return image.convert("RGB")
+        except Exception as error:  # PIL raises OSError, SyntaxError, ValueError, struct.error, ...
+            raise self.corrupt(path, f"cannot be read as an image ({error})") from error
+
+    def must_exist(self, path: Path) -> None:
+        """Checks that a file is there.
+
+        :raises FileNotFoundError: if it is not, with the place to get it from.
+        """
+        if not path.is_file():
+            raise FileNotFoundError(f"{path} is not there. {self.remedy(path)}")
+
+    def corrupt(self, path: Path, what: str) -> ValueError:
+        """The error for a file that is there, but wrong.
+
+        :param path: the file.
+        :param what: what is wrong, as the rest of a sentence that begins with the path.
+        """
+        return ValueError(f"{path} {what}: replace it. {self.remedy(path)}")
+
+    def _bytes(self, path: Path) -> bytes:
+        self.must_exist(path)
+        return path.read_bytes()
+
+    def _has(self, file: OfficialFile, path: Path) -> bool:
+        given = self.root / file.gives
+        return path == given or given in path.parents
+
+    def _sources(self, files: Iterable[OfficialFile]) -> str:
+        return "\n".join(f"- {file.where_to_get(str(self.root))}" for file in files)
