@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar, Protocol, TypeVar
 
 
@@ -88,3 +88,4 @@ class Result:
     memory_bytes: int  # what the method keeps beside the model
     weights_sha256: str  # of the final parameters
     diverged: bool = False  # Ω became infinite or NaN; from there on the network was only scored
+    memory_after_each: list[int] = field(default_factory=list)  # bytes, after each experience

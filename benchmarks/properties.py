@@ -10,41 +10,36 @@ from __future__ import annotations
 import copy
 import inspect
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from avalanche.benchmarks import CLExperience, benchmark_from_datasets
+from avalanche.benchmarks import benchmark_from_datasets
 from avalanche.benchmarks.utils import AvalancheDataset
-from avalanche.models import SimpleMLP
 from avalanche.training.determinism.rng_manager import RNGManager
-from avalanche.training.plugins import EvaluationPlugin, SupervisedPlugin
+from avalanche.training.plugins import SupervisedPlugin
 from avalanche.training.templates import SupervisedTemplate
 from torch import Tensor, nn
-from torch.optim import SGD
 from torch.utils.data import TensorDataset
 
 from avalanche_mas.benchmarks import permuted_digits
 from avalanche_mas.evaluation import method_memory
 from avalanche_mas.methods import METHODS, Method
+from benchmarks.trials import (
+    Trial,
+    accuracy,
+    make_network,
+    make_strategy,
+    outputs_for,
+    pretrained_network,
+    regression_tasks,
+    squared_error,
+    tensors,
+)
 
 _PROTECTED = 0.5  # what may be left of the harm that finetuning does
 _GROWN = 1.01  # of memory, by which it counts as constant
-
-
-@dataclass(frozen=True)
-class Trial:
-    """How the networks of the tests are trained."""
-
-    hidden_units: int = 50
-    learning_rate: float = 0.05
-    momentum: float = 0.9
-    batch_size: int = 32
-    epochs: int = 2
-    tasks: tuple[int, int] = (2, 10)  # after which memory is compared
-    strengths: tuple[float, ...] = (1e-1, 1e1, 1e3)
-    embedding: int = 8  # numbers in a target of the regression
 
 
 @dataclass(frozen=True)
@@ -59,7 +54,7 @@ def constant_memory(method: Method, trial: Trial, seed: int) -> Finding:
     """Is as much kept, while and after a task is learnt, with ten tasks as with two?"""
     stream = permuted_digits(max(trial.tasks), seed).train_stream
     held = _Held()
-    strategy = _strategy(method, _network(trial, seed), trial, trial.strengths[0], held)
+    strategy = make_strategy(method, make_network(trial, seed), trial, trial.strengths[0], held)
     strategy.train_epochs = 1
     kept = []
     for experience in stream:
@@ -72,24 +67,24 @@ def constant_memory(method: Method, trial: Trial, seed: int) -> Finding:
 
 def problem_agnostic(method: Method, trial: Trial, seed: int) -> Finding:
     """Does it protect a network that predicts vectors, by squared error?"""
-    a, b = _regression(trial, seed)
-    old = _tensors(a)
+    a, b = regression_tasks(trial, seed)
+    old = tensors(a)
 
     def rise(method: Method, strength: float | None) -> float:
         # for what must know how outputs are distributed
         gaussian = {"likelihood": "gaussian"} if _has(method, "likelihood") else {}
-        strategy = _strategy(
+        strategy = make_strategy(
             method,
-            _network(trial, seed, trial.embedding),
+            make_network(trial, seed, trial.embedding),
             trial,
             strength,
             criterion=nn.MSELoss(),
             **gaussian,
         )
         strategy.train(a)
-        before = _squared_error(method.evaluated(strategy), old)
+        before = squared_error(method.evaluated(strategy), old)
         strategy.train(b)
-        return _squared_error(method.evaluated(strategy), old) - before
+        return squared_error(method.evaluated(strategy), old) - before
 
     return _compare(method, trial, rise, "task A's squared error rises by")
 
@@ -105,7 +100,7 @@ def unlabelled_data(method: Method, trial: Trial, seed: int) -> Finding:
     if method.protects == "outputs":
         return Finding(None, "learns nothing from data of old tasks, labelled or not")
     a, *_ = permuted_digits(2, seed).train_stream
-    return _protects_pretrained(method, trial, seed, _tensors(a)[0])
+    return _protects_pretrained(method, trial, seed, tensors(a)[0])
 
 
 def adaptive(method: Method, trial: Trial, seed: int) -> Finding:
@@ -120,10 +115,10 @@ def adaptive(method: Method, trial: Trial, seed: int) -> Finding:
         return Finding(False, "learns nothing from data of old tasks")
     benchmark = permuted_digits(3, seed)
     *both, b = benchmark.train_stream
-    pretrained = _pretrained(both, trial, seed)
-    used = [_tensors(experience)[0] for experience in both]
-    tests = [_tensors(experience)[0] for experience in benchmark.test_stream[:2]]
-    before = [_outputs(pretrained, x) for x in tests]
+    pretrained = pretrained_network(both, trial, seed)
+    used = [tensors(experience)[0] for experience in both]
+    tests = [tensors(experience)[0] for experience in benchmark.test_stream[:2]]
+    before = [outputs_for(pretrained, x) for x in tests]
     gains = []
     for strength in trial.strengths:
         change = torch.empty(2, 2)  # deployed on, looked at
@@ -134,7 +129,7 @@ def adaptive(method: Method, trial: Trial, seed: int) -> Finding:
             except Exception as error:  # whatever it is, it is the answer
                 return Finding(False, _name(error))
             for j, (x, old) in enumerate(zip(tests, before, strict=True)):
-                change[i, j] = (_outputs(method.evaluated(strategy), x) - old).square().mean()
+                change[i, j] = (outputs_for(method.evaluated(strategy), x) - old).square().mean()
         gains.append(float((change[0, 1] + change[1, 0]) / change.trace()))
     gain = max(gains)
     return Finding(
@@ -166,12 +161,12 @@ class _Held(SupervisedPlugin):  # type: ignore[misc]
 def _protects_pretrained(method: Method, trial: Trial, seed: int, data: Any) -> Finding:
     benchmark = permuted_digits(2, seed)
     a, b = benchmark.train_stream
-    pretrained, test = _pretrained([a], trial, seed), _tensors(benchmark.test_stream[0])
+    pretrained, test = pretrained_network([a], trial, seed), tensors(benchmark.test_stream[0])
 
     def loss(method: Method, strength: float | None) -> float:
         strategy = _told(method, pretrained, trial, seed, strength, data)
         strategy.train(b)
-        return _accuracy(pretrained, test) - _accuracy(method.evaluated(strategy), test)
+        return accuracy(pretrained, test) - accuracy(method.evaluated(strategy), test)
 
     return _compare(method, trial, loss, "points of accuracy on task A that are lost:", 100)
 
@@ -189,7 +184,7 @@ def _told(
     By the plugin's ``prime``, or else as an experience of these data that takes no epoch.
     """
     RNGManager.set_random_seeds(seed)
-    strategy = _strategy(method, copy.deepcopy(pretrained), trial, strength)
+    strategy = make_strategy(method, copy.deepcopy(pretrained), trial, strength)
     primed = [plugin for plugin in strategy.plugins if hasattr(plugin, "prime")]
     if primed:
         primed[0].prime(strategy.model, data)
@@ -221,80 +216,6 @@ def _compare(
     numbers = f"{what} {unit * least:.2g} at best, {unit * finetuning:.2g} by finetuning"
     same = ", the same at every strength" if set(harms) == {finetuning} else ""
     return Finding(least < _PROTECTED * finetuning, numbers + same)
-
-
-def _strategy(
-    method: Method,
-    model: nn.Module,
-    trial: Trial,
-    strength: float | None,
-    *others: SupervisedPlugin,
-    criterion: nn.Module | None = None,
-    **options: Any,
-) -> SupervisedTemplate:
-    plugins = method.plugins(strength, classifier="classifier", **options)
-    return method.strategy(
-        model=model,
-        optimizer=SGD(model.parameters(), lr=trial.learning_rate, momentum=trial.momentum),
-        criterion=criterion or nn.CrossEntropyLoss(),
-        train_mb_size=trial.batch_size,
-        train_epochs=trial.epochs,
-        plugins=[*plugins, *others],
-        evaluator=EvaluationPlugin(loggers=[]),
-    )
-
-
-def _network(trial: Trial, seed: int, outputs: int = 10) -> nn.Module:
-    RNGManager.set_random_seeds(seed)
-    model: nn.Module = SimpleMLP(
-        outputs, input_size=64, hidden_size=trial.hidden_units, drop_rate=0.0
-    )
-    return model
-
-
-def _pretrained(experiences: Sequence[CLExperience], trial: Trial, seed: int) -> nn.Module:
-    """A network that has learnt these experiences together, and nobody was watching."""
-    model = _network(trial, seed)
-    joint = METHODS["joint"]
-    _strategy(joint, model, trial, None).train(experiences)
-    return model
-
-
-def _regression(trial: Trial, seed: int) -> Sequence[CLExperience]:
-    """Tasks A and B with a vector for each class, drawn once, and no labels of any kind."""
-    generator = torch.Generator().manual_seed(seed)
-    vectors = torch.randn(10, trial.embedding, generator=generator)
-    sets = []
-    for experience in permuted_digits(2, seed).train_stream:
-        x, y = _tensors(experience)
-        sets.append(AvalancheDataset([TensorDataset(x, vectors[y])]))
-    found: Sequence[CLExperience] = benchmark_from_datasets(train=sets, test=sets).train_stream
-    return found
-
-
-def _tensors(experience: CLExperience) -> tuple[Tensor, Tensor]:
-    """All inputs and all targets of an experience."""
-    samples = list(experience.dataset)
-    return (
-        torch.stack([sample[0] for sample in samples]),
-        torch.stack([torch.as_tensor(sample[1]) for sample in samples]),
-    )
-
-
-def _outputs(model: nn.Module, x: Tensor) -> Tensor:
-    with torch.no_grad():
-        output: Tensor = model.eval()(x)
-    return output
-
-
-def _accuracy(model: nn.Module, data: tuple[Tensor, Tensor]) -> float:
-    x, y = data
-    return float((_outputs(model, x).argmax(1) == y).float().mean())
-
-
-def _squared_error(model: nn.Module, data: tuple[Tensor, Tensor]) -> float:
-    x, y = data
-    return float((_outputs(model, x) - y).square().mean())
 
 
 def _has(method: Method, option: str) -> bool:

@@ -12,7 +12,14 @@ from types import TracebackType
 from typing import Generic
 
 import torch
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from benchmarks.cell import CellT, ResultT
 from benchmarks.silence import silence_libraries
@@ -44,7 +51,10 @@ class Runner(Generic[CellT, ResultT]):
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
+            TextColumn("left:"),
+            TimeRemainingColumn(),
             TextColumn("{task.fields[last]}", style="dim"),
+            speed_estimate_period=24 * 3600.0,  # seconds: a single cell may take minutes
         )
 
     def __enter__(self) -> Runner[CellT, ResultT]:

@@ -8,7 +8,7 @@ from itertools import chain
 from statistics import fmean
 from typing import TypeVar
 
-from benchmarks.cell import Cell, Result, RunCells
+from benchmarks.cell import CellT, Result, RunCells
 
 Key = TypeVar("Key")
 
@@ -58,8 +58,8 @@ def widen(scores: Mapping[float, float], ratio: float) -> float | None:
 def validation_scores(
     grids: Mapping[Key, Iterable[float]],
     extensions: int,
-    make_cells: Callable[[Key, float], Sequence[Cell]],
-    run_cells: RunCells[Cell, Result],
+    make_cells: Callable[[Key, float], Sequence[CellT]],
+    run_cells: RunCells[CellT, Result],
 ) -> dict[Key, dict[float, float]]:
     """Score every λ of several grids, which widen by decades while their best lies at an edge.
 

@@ -56,7 +56,8 @@ class Settings:
 SETTINGS = Settings()
 FAST = Settings(  # to see that all parts work; its numbers mean nothing
     training=replace(_TRAINING, epochs=2),
-    permuted_experiences=3,
+    permuted_experiences=2,
+    split_experiences=2,
     seeds=(0,),
     lambdas=(1e-1, 1e1),
     grid_extensions=0,

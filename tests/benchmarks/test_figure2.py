@@ -3,7 +3,8 @@ import pytest
 from avalanche_mas.methods import METHODS
 from benchmarks.experiments import figure2
 from benchmarks.experiments.figure2 import FAST, PAPER, Question, run_cell
-from benchmarks.properties import PROPERTIES, Finding, Trial
+from benchmarks.properties import PROPERTIES, Finding
+from benchmarks.trials import Trial
 
 # What must come out, with the reason's first words; the strengths suit these methods.
 EXPECTED = {

@@ -6,7 +6,7 @@ import functools
 import pytest
 import torch
 from avalanche.benchmarks import benchmark_from_datasets
-from avalanche.benchmarks.utils import AvalancheDataset
+from avalanche.benchmarks.utils import AvalancheDataset, DataAttribute
 from avalanche.checkpointing import maybe_load_checkpoint, save_checkpoint
 from avalanche.training.plugins import EWCPlugin as AvalancheEWC
 from naive_fisher import KINDS, naive_fisher, weighing
@@ -216,6 +216,15 @@ def test_missing_labels_are_reported_before_training():
     with pytest.raises(ValueError, match=r"needs labels.*fisher='expected'"):
         naive(model, plugin).train(split(dtype=torch.float64).train_stream[0])
     assert plugin.importance is None
+
+
+def test_a_task_label_is_no_label():
+    """Unlabelled samples of a task are (x, task)."""
+    task = DataAttribute([0] * 10, "targets_task_labels", use_in_getitem=True)
+    data = AvalancheDataset([TensorDataset(torch.randn(10, 8))], data_attributes=[task])
+    experience = benchmark_from_datasets(train=[data]).train_stream[0]
+    with pytest.raises(ValueError, match=r"needs labels"):
+        naive(mlp(), EWCPlugin(fisher="empirical")).train(experience)
 
 
 @pytest.mark.parametrize("kind", ["expected", "sampled"])

@@ -98,6 +98,18 @@ def test_a_schedule_or_adam_makes_no_difference_to_the_equations(make, stream):
     assert totals.seen[-1] > 0
 
 
+def test_a_step_counts_once():
+    model = nn.Linear(3, 2)
+    path = PathIntegral(model)
+    model(torch.ones(1, 3)).sum().backward()
+    path.before_step()
+    with torch.no_grad():
+        model.weight.sub_(0.5)
+    for _ in range(2):
+        path.after_step()
+    torch.testing.assert_close(path.omega["weight"], torch.full((2, 3), 0.5))
+
+
 class Sometimes(nn.Module):
     """A branch that only every second batch uses."""
 

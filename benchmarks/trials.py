@@ -1,0 +1,114 @@
+"""The small networks and tasks on which the properties of methods are tested."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from avalanche.benchmarks import CLExperience, benchmark_from_datasets
+from avalanche.benchmarks.utils import AvalancheDataset
+from avalanche.models import SimpleMLP
+from avalanche.training.determinism.rng_manager import RNGManager
+from avalanche.training.plugins import EvaluationPlugin, SupervisedPlugin
+from avalanche.training.templates import SupervisedTemplate
+from torch import Tensor, nn
+from torch.optim import SGD
+from torch.utils.data import TensorDataset
+
+from avalanche_mas.benchmarks import permuted_digits
+from avalanche_mas.methods import METHODS, Method
+
+
+@dataclass(frozen=True)
+class Trial:
+    """How the networks of the tests are trained."""
+
+    hidden_units: int = 50
+    learning_rate: float = 0.05
+    momentum: float = 0.9
+    batch_size: int = 32
+    epochs: int = 2
+    tasks: tuple[int, int] = (2, 10)  # after which memory is compared
+    strengths: tuple[float, ...] = (1e-1, 1e1, 1e3)
+    embedding: int = 8  # numbers in a target of the regression
+
+
+def make_strategy(
+    method: Method,
+    model: nn.Module,
+    trial: Trial,
+    strength: float | None,
+    *others: SupervisedPlugin,
+    criterion: nn.Module | None = None,
+    **options: Any,
+) -> SupervisedTemplate:
+    """A strategy that learns with a method, which is told what ends the network."""
+    plugins = method.plugins(strength, classifier="classifier", **options)
+    return method.strategy(
+        model=model,
+        optimizer=SGD(model.parameters(), lr=trial.learning_rate, momentum=trial.momentum),
+        criterion=criterion or nn.CrossEntropyLoss(),
+        train_mb_size=trial.batch_size,
+        train_epochs=trial.epochs,
+        plugins=[*plugins, *others],
+        evaluator=EvaluationPlugin(loggers=[]),
+    )
+
+
+def make_network(trial: Trial, seed: int, outputs: int = 10) -> nn.Module:
+    """An untrained network with one head; seeds all random numbers."""
+    RNGManager.set_random_seeds(seed)
+    model: nn.Module = SimpleMLP(
+        outputs, input_size=64, hidden_size=trial.hidden_units, drop_rate=0.0
+    )
+    return model
+
+
+def pretrained_network(experiences: Sequence[CLExperience], trial: Trial, seed: int) -> nn.Module:
+    """A network that has learnt these experiences together, and nobody was watching."""
+    model = make_network(trial, seed)
+    joint = METHODS["joint"]
+    make_strategy(joint, model, trial, None).train(experiences)
+    return model
+
+
+def regression_tasks(trial: Trial, seed: int) -> Sequence[CLExperience]:
+    """Tasks A and B with a vector for each class, drawn once, and no labels of any kind."""
+    generator = torch.Generator().manual_seed(seed)
+    vectors = torch.randn(10, trial.embedding, generator=generator)
+    sets = []
+    for experience in permuted_digits(2, seed).train_stream:
+        x, y = tensors(experience)
+        sets.append(AvalancheDataset([TensorDataset(x, vectors[y])]))
+    found: Sequence[CLExperience] = benchmark_from_datasets(train=sets, test=sets).train_stream
+    return found
+
+
+def tensors(experience: CLExperience) -> tuple[Tensor, Tensor]:
+    """All inputs and all targets of an experience."""
+    samples = list(experience.dataset)
+    return (
+        torch.stack([sample[0] for sample in samples]),
+        torch.stack([torch.as_tensor(sample[1]) for sample in samples]),
+    )
+
+
+def outputs_for(model: nn.Module, x: Tensor) -> Tensor:
+    """What the network answers, in eval mode."""
+    with torch.no_grad():
+        output: Tensor = model.eval()(x)
+    return output
+
+
+def accuracy(model: nn.Module, data: tuple[Tensor, Tensor]) -> float:
+    """The share of right answers to (inputs, labels)."""
+    x, y = data
+    return float((outputs_for(model, x).argmax(1) == y).float().mean())
+
+
+def squared_error(model: nn.Module, data: tuple[Tensor, Tensor]) -> float:
+    """The mean squared error on (inputs, vectors)."""
+    x, y = data
+    return float((outputs_for(model, x) - y).square().mean())
