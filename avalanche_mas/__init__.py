@@ -5,6 +5,7 @@ Eq. 3 in :mod:`.penalty`, Eq. 4-7 in :mod:`.importance.local`, the methods in :m
 methods by name, with their published hyper-parameters, are in :mod:`.methods`.
 """
 
+from avalanche_mas.fisher import estimate_fisher
 from avalanche_mas.importance import (
     Importance,
     check_model,
@@ -37,6 +38,7 @@ __all__ = [
     "QuadraticPenalty",
     "SIPlugin",
     "check_model",
+    "estimate_fisher",
     "estimate_importance",
     "estimate_local_importance",
 ]

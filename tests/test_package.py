@@ -26,7 +26,7 @@ HEAVY_PARTS = ("avalanche_mas.benchmarks", "avalanche_mas.evaluation", "avalanch
 
 # Who may import whom: Avalanche, and the other parts of the package. Data run one way.
 MAY_IMPORT = {
-    "": {"importance", "penalty", "plugins"},
+    "": {"fisher", "importance", "penalty", "plugins"},
     "compat": set(),
     # The mathematics.
     "importance": set(),

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from avalanche_mas.fisher import Likelihood, check_fisher, estimate_fisher
 from avalanche_mas.importance import Importance
+from avalanche_mas.importance.batches import Forward
 from avalanche_mas.importance.estimate import check_positive
 from avalanche_mas.importance.importance import grow
 from avalanche_mas.importance.names import canonical_name, named_parameters, unwrap
@@ -19,7 +20,7 @@ from avalanche_mas.merging import mean_merge, mode_merge
 from avalanche_mas.penalty import QuadraticPenalty
 from avalanche_mas.plugins.measured import Streams
 from avalanche_mas.plugins.regularization import RegularizationPlugin
-from avalanche_mas.plugins.streams import StreamSamples
+from avalanche_mas.plugins.streams import StreamSamples, evaluated
 
 _BATCH_SIZE = 32
 
@@ -153,30 +154,61 @@ class IMMPlugin(RegularizationPlugin):
         self._trained.update(n for n, p in self._parameters.items() if p.grad is not None)
         super().before_update(strategy, **kwargs)
 
+    def prime(
+        self,
+        model: nn.Module,
+        data: Any,
+        *,
+        forward: Forward | None = None,
+        batch_size: int = 64,
+    ) -> None:
+        """Takes a pretrained network as the solution of a task.
+
+        :param model: the model that the strategy will train; all its trainable parameters count as
+            trained by that task.
+        :param data: the task's samples, for F; as for :func:`~avalanche_mas.estimate_importance`.
+        :param forward: how a batch goes through the model, if not ``model(x)``.
+        :param batch_size: samples per batch where ``data`` is a dataset.
+        """
+        self._model, self._statistics = model, {}
+        self._trained = {n for n, p in named_parameters(model).items() if p.requires_grad}
+        self._measure(model, evaluated(data), forward, self.batch_size or batch_size)
+        self._protect(model, self._near(model))
+
     def importance_of_task(self, strategy: Any) -> Importance:
         """Measures F_t; Ω, that of L2-transfer, is 1 for what tasks have trained, 0 for new units.
 
         A parameter that no task has trained is free.
         """
+        model = strategy.model
+        batch_size = self.batch_size or max(_BATCH_SIZE, strategy.eval_mb_size)
+        batches, forward = self.samples.batches(strategy.experience, model, batch_size)
+        self._measure(model, batches, forward, batch_size)
+        return self._near(model)
+
+    def _measure(
+        self, model: nn.Module, data: Any, forward: Forward | None, batch_size: int
+    ) -> None:
+        if self.fisher is None:
+            return
+        fisher = estimate_fisher(
+            model,
+            data,
+            fisher=self.fisher,
+            likelihood=self.likelihood,
+            forward=forward,
+            batch_size=batch_size,
+            progress=self.verbose,
+        )
+        self.fishers.append({n: fisher[n] for n in fisher if n in self._trained})
+
+    def _near(self, model: nn.Module) -> Importance:
         omega = {}
-        for name, parameter in named_parameters(strategy.model).items():
+        for name, parameter in named_parameters(model).items():
             if name in self._trained:
                 omega[name] = torch.ones_like(parameter, dtype=wide_dtype(parameter))
             elif self.importance is not None and name in self.importance:
                 omega[name] = grow(self.importance[name], parameter.shape, name)
-        if self.fisher is not None:
-            batch_size = self.batch_size or max(_BATCH_SIZE, strategy.eval_mb_size)
-            model, experience = strategy.model, strategy.experience
-            batches, forward = self.samples.batches(experience, model, batch_size)
-            fisher = estimate_fisher(
-                model,
-                batches,
-                fisher=self.fisher,
-                likelihood=self.likelihood,
-                forward=forward,
-                progress=self.verbose,
-            )
-            self.fishers.append({n: fisher[n] for n in fisher if n in self._trained})
         return Importance(omega, samples=0)
 
     def consolidate(self, model: nn.Module, new: Importance) -> tuple[Importance, QuadraticPenalty]:

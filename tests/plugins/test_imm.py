@@ -122,6 +122,27 @@ def test_training_goes_on_from_the_unmerged_model():
     assert same_bits(*runs)
 
 
+def test_a_pretrained_network_counts_as_a_task():
+    """As if the task that it was trained on had been the first."""
+    first, second, _ = split().train_stream
+    model, plugin, primed = mlp(), IMMPlugin(0.5), IMMPlugin(0.5)
+    train(naive(model, plugin), [first])
+    pretrained = copy.deepcopy(model)
+    primed.prime(pretrained, first.dataset)
+    for own, other in zip(
+        (plugin.solutions, plugin.fishers), (primed.solutions, primed.fishers), strict=True
+    ):
+        assert same_bits(own[0], other[0])
+    train(naive(pretrained, primed), [second])
+    assert same_bits(weights(primed.merged("mean", upto=1)), weights(model))
+    for name, merged in weights(primed.merged()).items():
+        assert torch.equal(merged, (weights(model)[name] + weights(pretrained)[name]) / 2)
+    distance = sum((weights(pretrained)[n] - p).norm() for n, p in weights(model).items())
+    free = copy.deepcopy(model)
+    train(naive(free), [second])
+    assert 0 < distance < sum((weights(free)[n] - p).norm() for n, p in weights(model).items())
+
+
 def test_merging_forgets_less_than_training_on():
     benchmark, model, plugin = split(), mlp(), IMMPlugin(0.02)
     strategy = naive(model, plugin, optimizer=optim.SGD(model.parameters(), lr=0.05), epochs=10)
