@@ -1,6 +1,7 @@
 """Streams of experiences to learn, made from data on disk or that come with a library."""
 
 from avalanche_mas.benchmarks.digits import permuted_digits, split_digits
+from avalanche_mas.benchmarks.fact_learning import fact_learning
 from avalanche_mas.benchmarks.object_recognition import (
     EIGHT_TASKS,
     TWO_TASK_SEQUENCES,
@@ -13,6 +14,7 @@ __all__ = [
     "EIGHT_TASKS",
     "TWO_TASK_SEQUENCES",
     "Preprocessing",
+    "fact_learning",
     "object_recognition",
     "permuted_digits",
     "split_digits",

@@ -1,0 +1,210 @@
+"""The PyTorch release of 6DS: pictures, tables of the tasks, and a text file for each embedding.
+
+The release came with *Exploring the Challenges towards Lifelong Fact Learning* (M. Elhoseiny et
+al., ACCV 2018), by the authors of MAS among others, as ``mid_scale.zip``::
+
+    images/{train,test}/6DS_{train,test}_<10 digits>.jpg
+    NLP_feat/...txt                                  900 numbers each
+    splits/4tasks_{random,semantic}/B{1..4}_facts.csv          id, type, S, P, O
+    splits/4tasks_{random,semantic}/B{1..4}_{train,test}.csv   image_links, NLP_links, SPO, id,
+                                                               w_s, w_p, w_o
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from avalanche_mas.benchmarks.facts.fact import Fact
+from avalanche_mas.benchmarks.facts.release import STREAMS, FactImage, Release, find_images
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_SPLITS = {"random-4": "4tasks_random", "semantic-4": "4tasks_semantic"}
+_TASKS = 4
+_FACT_COLUMNS = ("id", "S", "P", "O")
+_IMAGE_COLUMNS = ("image_links", "NLP_links", "id", "w_s", "w_p", "w_o")
+
+
+def read_csv_release(root: str | Path, features: bool = False) -> Release:
+    """Read the tables; the pictures stay on disk.
+
+    :param root: the unpacked folder ``mid_scale``.
+    :param features: read the embeddings in ``NLP_feat`` too.
+    :raises FileNotFoundError: if tables, pictures or embeddings are missing.
+    :raises ValueError: if a table lacks a column or contradicts another, or if an embedding has
+        another length than the others.
+    """
+    root = Path(root)
+    tasks = {
+        name: [_Task(root / "splits" / folder, f"B{task + 1}") for task in range(_TASKS)]
+        for name, folder in _SPLITS.items()
+        if (root / "splits" / folder).is_dir()
+    }
+    if not tasks:
+        raise FileNotFoundError(
+            f"{root / 'splits'} has neither 4tasks_random nor 4tasks_semantic: give the unpacked "
+            "folder mid_scale of the PyTorch release of 6DS, or a folder with train_data.mat and "
+            "test_data.mat, the MATLAB release"
+        )
+    facts = _facts([task for split in tasks.values() for task in split])
+    for split in tasks.values():
+        _require_all(facts, split)
+    number = {identity: position for position, identity in enumerate(facts)}
+    tables = next(iter(tasks.values()))  # every split has all the pictures
+    rows = {name: [row for task in tables for row in task.rows(name, facts)] for name in STREAMS}
+    images = {}
+    for name in STREAMS:
+        paths = find_images([root / "images", root], [row.image for row in rows[name]])
+        images[name] = tuple(
+            FactImage(path, number[row.identity])
+            for path, row in zip(paths, rows[name], strict=True)
+        )
+    links = {row.identity: row.embedding for name in reversed(STREAMS) for row in rows[name]}
+    return Release(
+        root,
+        tuple(facts.values()),
+        images,
+        _embeddings(root, facts, links) if features else None,
+        {
+            name: tuple(tuple(number[identity] for identity in task.facts) for task in split)
+            for name, split in tasks.items()
+        },
+    )
+
+
+class _Row(NamedTuple):
+    """One line of a table of pictures."""
+
+    image: str
+    embedding: str
+    identity: int  # of its fact, in the release
+
+
+class _Task:
+    """The three tables of one task."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self.folder, self.name = folder, name
+        self.facts = dict(self._read_facts())
+
+    def _read_facts(self) -> Iterator[tuple[int, Fact]]:
+        path = self.folder / f"{self.name}_facts.csv"
+        for line, row in _lines(path, _FACT_COLUMNS):
+            units = [None if str(row[u]).strip() in ("", "*") else row[u].strip() for u in "SPO"]
+            try:
+                yield _whole(row["id"]), Fact(units[0] or "", units[1], units[2])
+            except ValueError as error:
+                raise ValueError(f"{path}, line {line}: {error}") from error
+
+    def rows(self, stream: str, facts: dict[int, Fact]) -> Iterator[_Row]:
+        """Read the pictures, and hold them against the facts."""
+        path = self.folder / f"{self.name}_{stream}.csv"
+        for line, row in _lines(path, _IMAGE_COLUMNS):
+            try:
+                identity = _whole(row["id"])
+                masks = tuple(_mask(row[name]) for name in ("w_s", "w_p", "w_o"))
+            except ValueError as error:
+                raise ValueError(f"{path}, line {line}: {error}") from error
+            if identity not in self.facts:
+                raise ValueError(
+                    f"{path}, line {line}: fact {identity} is not in {self.name}_facts.csv"
+                )
+            if masks != facts[identity].masks:
+                raise ValueError(
+                    f"{path}, line {line}: the masks {masks} contradict the fact {facts[identity]}"
+                )
+            if not row["image_links"].strip():
+                raise ValueError(f"{path}, line {line}: no image link")
+            yield _Row(row["image_links"].strip(), row["NLP_links"].strip(), identity)
+
+
+def _lines(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, dict[str, str]]]:
+    """Read a table as text, with the number of each line in the file."""
+    import pandas as pd
+
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing: unpack the release's splits again")
+    try:
+        table: pd.DataFrame = pd.read_csv(path, dtype=str, keep_default_na=False)
+    except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        raise ValueError(f"{path} is not a table: {error}") from error
+    lacking = [name for name in columns if name not in table.columns]
+    if lacking:
+        raise ValueError(
+            f"{path} has no column {', '.join(lacking)}; it has {', '.join(table.columns)}"
+        )
+    # text that only stands for a missing value; "none" and "null" may be words
+    table = table.replace({"nan": "", "NaN": ""})
+    for line, row in enumerate(table[list(columns)].to_dict("records"), start=2):
+        yield line, {str(name): value for name, value in row.items()}
+
+
+def _whole(text: str) -> int:
+    value = float(text)  # a column with a gap anywhere was written with decimals
+    if value != int(value):
+        raise ValueError(f"{text!r} is not a whole number")
+    return int(value)
+
+
+def _mask(text: str) -> int:
+    known = {"0": 0, "0.0": 0, "False": 0, "1": 1, "1.0": 1, "True": 1}
+    if text.strip() not in known:
+        raise ValueError(f"a mask is {text!r}: it must be 0 or 1")
+    return known[text.strip()]
+
+
+def _facts(tasks: list[_Task]) -> dict[int, Fact]:
+    """Join the facts of all tasks, by their number in the release."""
+    facts: dict[int, Fact] = {}
+    for task in tasks:
+        for identity, fact in task.facts.items():
+            if facts.setdefault(identity, fact) != fact:
+                raise ValueError(
+                    f"{task.folder / task.name}_facts.csv: fact {identity} is {fact} here and "
+                    f"{facts[identity]} elsewhere"
+                )
+    return dict(sorted(facts.items()))
+
+
+def _require_all(facts: dict[int, Fact], split: list[_Task]) -> None:
+    """Make sure that each fact is in one task of a split."""
+    there = Counter(identity for task in split for identity in task.facts)
+    for identity, fact in facts.items():
+        if there[identity] != 1:
+            raise ValueError(
+                f"{split[0].folder}: fact {identity}, {fact}, is in {there[identity]} of the tasks "
+                "instead of in one"
+            )
+
+
+def _embeddings(root: Path, facts: dict[int, Fact], links: dict[int, str]) -> NDArray[np.float32]:
+    """Read one file for each fact: all pictures of a fact have the same embedding."""
+    found: list[NDArray[np.float32]] = []
+    for identity, fact in facts.items():
+        if identity not in links:
+            raise ValueError(f"{fact} has no image, so no file with its embedding is known")
+        path = root / "NLP_feat" / links[identity]
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"{path}, the embedding of {fact}, is missing: unpack NLP_feat of the release "
+                "again, or give word vectors"
+            )
+        try:
+            numbers = np.loadtxt(path, dtype=np.float32).ravel()
+        except ValueError as error:
+            raise ValueError(f"{path} is not a list of numbers: {error}") from error
+        expected = len(found[0]) if found else len(numbers)
+        if len(numbers) != expected or len(numbers) % 3 or not len(numbers):
+            raise ValueError(
+                f"{path} has {len(numbers)} numbers: an embedding is three vectors of the same "
+                f"length{f', here of {expected // 3}' if found else ''}, one for each unit"
+            )
+        found.append(numbers)
+    return np.stack(found)

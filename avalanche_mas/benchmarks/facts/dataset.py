@@ -1,0 +1,76 @@
+"""Pictures of facts as samples ``(x, y)``: what the loss needs is all in y, and nothing else is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from avalanche.benchmarks.utils import AvalancheDataset, DataAttribute, make_avalanche_dataset
+from avalanche.benchmarks.utils.transform_groups import TransformGroups
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from avalanche_mas.benchmarks.facts.fact import Fact
+from avalanche_mas.benchmarks.facts.release import FactImage
+
+Transform = Callable[[Any], Any]
+
+
+def fact_targets(facts: Sequence[Fact], embeddings: NDArray[np.floating[Any]]) -> Tensor:
+    """Lay out what a picture of each fact is to be mapped to, in one tensor.
+
+    Avalanche moves the second field of a batch to the device and hands it to the criterion, and can
+    do neither with a tuple: embedding and masks are one vector.
+
+    :param facts: facts.
+    :param embeddings: (number of facts, 3d): the blocks of subject, predicate and object.
+    :return: (number of facts, 3d + 3), float32: the embedding, then w_s, w_p, w_o.
+    """
+    masks = torch.tensor([fact.masks for fact in facts], dtype=torch.float32)
+    return torch.cat([torch.from_numpy(np.asarray(embeddings, np.float32)), masks], dim=1)
+
+
+class FactDataset(Dataset[tuple[Any, Tensor]]):
+    """Pictures, read when they are asked for, with the target of their fact.
+
+    :param images: pictures and the numbers of their facts.
+    :param targets: (number of facts, 3d + 3), of :func:`fact_targets`.
+    """
+
+    def __init__(self, images: Sequence[FactImage], targets: Tensor) -> None:
+        self.images = tuple(images)
+        self._targets = targets
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> tuple[Any, Tensor]:
+        path, fact = self.images[index]
+        try:
+            with Image.open(path) as image:
+                return image.convert("RGB"), self._targets[fact]
+        except UnidentifiedImageError as error:
+            raise ValueError(f"{path} is not a picture: copy it from the release again") from error
+
+
+def avalanche_dataset(
+    images: Sequence[FactImage], targets: Tensor, train: Transform | None, test: Transform | None
+) -> AvalancheDataset[Any]:
+    """Wrap pictures for Avalanche.
+
+    :param images: pictures and the numbers of their facts.
+    :param targets: (number of facts, 3d + 3).
+    :param train: of a PIL image, for the ``train`` group.
+    :param test: of a PIL image, for the ``eval`` group.
+    :return: a dataset of samples ``(x, y)``, with an attribute ``fact_numbers``: the number of the
+        fact of each picture.
+    """
+    return make_avalanche_dataset(
+        FactDataset(images, targets),
+        data_attributes=[DataAttribute([image.fact for image in images], "fact_numbers")],
+        transform_groups=TransformGroups({"train": (train, None), "eval": (test, None)}),
+    )
