@@ -87,7 +87,7 @@ def test_the_shorter_side_is_scaled(width, height):
 @pytest.mark.parametrize(
     ("flip", "flipped"),
     [(True, set(DATASETS)), (False, set()), ((), set()), (["birds", "cars"], {"birds", "cars"})],
-    ids=str,
+    ids=["all", "none", "empty", "some"],
 )
 def test_flips(flip, flipped):
     """The authors mirror everything, letters and digits too; it can be turned off for some."""
