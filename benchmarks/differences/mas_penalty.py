@@ -1,0 +1,166 @@
+"""What Avalanche's MASPlugin does otherwise than the paper's Eq. 3: the penalty."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from avalanche.training.plugins import MASPlugin as AvalancheMAS
+from avalanche.training.utils import ParamData
+from torch import Tensor, nn
+
+from avalanche_mas import MASPlugin, estimate_importance
+from avalanche_mas.benchmarks import permuted_digits, split_digits
+from avalanche_mas.evaluation import method_memory
+from benchmarks.cell import Training
+from benchmarks.differences.parts import (
+    MultiHead,
+    SingleHead,
+    Watch,
+    head,
+    in_order,
+    learn,
+    omega,
+    relative,
+    weights,
+)
+from benchmarks.differences.row import Pair, difference
+from benchmarks.trials import tensors
+
+_DEFECTS = "plugins/test_avalanche_defects.py"
+
+
+def _both(measured: Callable[[Any], float]) -> Pair:
+    """The same with each plugin's class."""
+    return Pair(measured(AvalancheMAS), measured(MASPlugin))
+
+
+@difference(
+    "MAS",
+    "change in the first experience, ΣΩΔθ², with Ω known beforehand and λ = 1e6, over finetuning's",
+    f"{_DEFECTS}::test_the_first_experience_is_never_protected",
+)
+def first_experience_is_free(training: Training, seed: int) -> Pair:
+    """A pretrained network, whose importance is known, is trained as if nothing was known."""
+    old, new = permuted_digits(2, seed).train_stream
+    pretrained = SingleHead(training, seed)
+    learn(pretrained, training, [old])
+    known, before = estimate_importance(pretrained, tensors(old)[0]), weights(pretrained)
+
+    def change(*plugins: Any) -> float:
+        model = copy.deepcopy(pretrained)
+        learn(model, training, [new], *plugins)
+        return _quadratic(known, weights(model), before)
+
+    theirs = AvalancheMAS(1e6)
+    theirs.importance, theirs.params = (
+        {name: ParamData(name, value.shape, init_tensor=value) for name, value in part.items()}
+        for part in (known, before)
+    )
+    finetuned = change()
+    ours = MASPlugin(1e6, initial=known)
+    return Pair(change(theirs) / finetuned, change(ours) / finetuned)
+
+
+@difference(
+    "MAS",
+    "penalty after the model was wrapped by torch.compile, over the penalty before",
+    f"{_DEFECTS}::test_wrapping_the_model_drops_the_penalty",
+)
+def wrapping_drops_the_penalty(training: Training, seed: int) -> Pair:
+    """Parameters are found by names, which get a prefix: old tasks silently lose all protection."""
+
+    def kept(plugin_type: Any) -> float:
+        found = [
+            _first_penalty(plugin_type(1.0), training, seed, wrap)[0]
+            for wrap in (lambda model: torch.compile(model, backend="eager"), lambda model: model)
+        ]
+        return found[0] / found[1]
+
+    return _both(kept)
+
+
+@difference(
+    "MAS",
+    "penalty over λ/2 ΣΩ(θ−θ*)² (Eq. 3), each with its own Ω",
+    "benchmarks/test_differences.py::test_numbers",
+)
+def penalty_is_doubled(training: Training, seed: int) -> Pair:
+    """Avalanche's has no ½, as the authors' code: its λ has twice the effect of the paper's λ."""
+
+    def ratio(plugin_type: Any) -> float:
+        penalty, equation = _first_penalty(plugin_type(1.0), training, seed, lambda model: model)
+        return penalty / equation
+
+    return _both(ratio)
+
+
+@difference(
+    "MAS",
+    "kept beside a network whose first layer is frozen (KB)",
+    f"{_DEFECTS}::test_frozen_parameters_are_stored",
+)
+def frozen_parameters_are_stored(training: Training, seed: int) -> Pair:
+    """With a frozen backbone nearly all of it is wasted."""
+    (experience,) = permuted_digits(1, seed).train_stream
+
+    def kept(plugin_type: Any) -> float:
+        model = SingleHead(training, seed)
+        model.features.requires_grad_(False)
+        return method_memory(learn(model, training, [experience], plugin_type())) / 1000
+
+    return _both(kept)
+
+
+@difference(
+    "MAS",
+    "an old head, not used any more, moves while weight decay is on, relative (%)",
+    f"{_DEFECTS}::test_old_heads_are_moved_by_weight_decay",
+)
+def weight_decay_moves_old_heads(training: Training, seed: int) -> Pair:
+    """A penalty in the loss gives every weight a gradient, if only of 0.
+
+    So the optimizer decays weights that no data of the new task hold in place.
+    """
+    stream = split_digits(5, seed).train_stream
+
+    def moved(plugin_type: Any) -> float:
+        model = MultiHead(training, seed)
+        after = Watch("after_training_exp", lambda strategy: weights(model)[head(0)])
+        learn(model, training, stream[:2], plugin_type(1e-3), after, weight_decay=0.01)
+        return 100 * relative(after.seen[1], after.seen[0])
+
+    return _both(moved)
+
+
+def _quadratic(importance: Any, after: dict[str, Tensor], before: dict[str, Tensor]) -> float:
+    """ΣΩΔθ²."""
+    ω = omega(importance)
+    return sum(float((ω[n] * (after[n] - before[n]) ** 2).sum()) for n in ω)
+
+
+def _first_penalty(
+    plugin: Any, training: Training, seed: int, wrap: Callable[[nn.Module], Any]
+) -> tuple[float, float]:
+    """What is added to the loss in the second experience's first step, with all weights displaced.
+
+    And Eq. 3's value for it, with λ = 1.
+    """
+    first, second = permuted_digits(2, seed).train_stream
+    model = SingleHead(training, seed)
+    made = learn(model, training, [first], plugin)
+    anchor = weights(model)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1)
+    equation = _quadratic(plugin.importance, weights(model), anchor) / 2
+    made.model = wrap(model)
+    task = Watch("after_forward", lambda s: float(s.criterion().detach()))
+    # Ours comes in before_update.
+    whole = Watch("after_update", lambda s: float(s.loss.detach()))
+    made.plugins += [task, whole]
+    x, y = (part[: training.batch_size] for part in tensors(second))
+    made.train(in_order(x, y))
+    return whole.seen[0] - task.seen[0], equation

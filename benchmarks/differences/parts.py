@@ -1,0 +1,190 @@
+"""Small networks and strategies, on which both sides of a difference are measured alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from avalanche.benchmarks import CLExperience, benchmark_from_datasets
+from avalanche.benchmarks.scenarios.deprecated.generic_benchmark_creation import (
+    create_generic_benchmark_from_tensor_lists,
+)
+from avalanche.benchmarks.utils import AvalancheDataset
+from avalanche.models import MultiHeadClassifier, MultiTaskModule
+from avalanche.training.determinism.rng_manager import RNGManager
+from avalanche.training.plugins import EvaluationPlugin, SupervisedPlugin
+from avalanche.training.supervised import Naive
+from avalanche.training.templates import SupervisedTemplate
+from torch import Tensor, nn
+from torch.optim import SGD
+from torch.utils.data import TensorDataset
+
+from benchmarks.cell import Training
+from benchmarks.trials import tensors
+
+SIDE = 8
+PIXEL_WEIGHTS = "features.1.weight"  # of the networks below, shape (hidden units, pixels)
+
+
+def features(training: Training, *noise: nn.Module) -> nn.Sequential:
+    """One hidden layer of ReLUs, with something in between."""
+    return nn.Sequential(
+        nn.Flatten(), nn.Linear(SIDE * SIDE, training.hidden_units), *noise, nn.ReLU()
+    )
+
+
+def noise(training: Training) -> list[nn.Module]:
+    """What behaves otherwise in train mode."""
+    return [nn.BatchNorm1d(training.hidden_units), nn.Dropout(0.5)]
+
+
+class SingleHead(nn.Module):
+    """A network for ten classes.
+
+    :param training: how wide it is.
+    :param seed: of its weights.
+    :param noise: modules before the ReLU.
+    """
+
+    def __init__(self, training: Training, seed: int, *noise: nn.Module) -> None:
+        super().__init__()
+        RNGManager.set_random_seeds(seed)
+        self.features = features(training, *noise)
+        self.head = nn.Linear(training.hidden_units, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Scores of shape (samples, 10)."""
+        scores: Tensor = self.head(self.features(x))
+        return scores
+
+
+class MultiHead(MultiTaskModule):  # type: ignore[misc]
+    """A network with a head for each task, which Avalanche makes when the task comes.
+
+    :param training: how wide it is.
+    :param seed: of its weights.
+    :param noise: modules before the ReLU.
+    """
+
+    def __init__(self, training: Training, seed: int, *noise: nn.Module) -> None:
+        super().__init__()
+        RNGManager.set_random_seeds(seed)
+        self.features = features(training, *noise)
+        self.heads = MultiHeadClassifier(training.hidden_units)
+
+    def forward(self, x: Tensor, task_labels: Tensor) -> Tensor:
+        """Scores of shape (samples, classes of the largest head)."""
+        scores: Tensor = self.heads(self.features(x), task_labels)
+        return scores
+
+
+def head(task: int) -> str:
+    """The name of the weight of a head of :class:`MultiHead`."""
+    return f"heads.classifiers.{task}.classifier.weight"
+
+
+class Watch(SupervisedPlugin):  # type: ignore[misc]
+    """Calls a function with the strategy at one of Avalanche's callbacks and keeps the answers."""
+
+    def __init__(self, callback: str, function: Callable[[Any], Any]) -> None:
+        super().__init__()
+        self.seen: list[Any] = []
+
+        def record(strategy: SupervisedTemplate, **kwargs: object) -> None:
+            self.seen.append(function(strategy))
+
+        setattr(self, callback, record)
+
+
+def strategy(
+    model: nn.Module,
+    training: Training,
+    *plugins: SupervisedPlugin,
+    kind: type[SupervisedTemplate] = Naive,
+    weight_decay: float = 0.0,
+) -> SupervisedTemplate:
+    """A strategy with SGD, cross-entropy and these plugins."""
+    optimizer = SGD(
+        model.parameters(),
+        lr=training.learning_rate,
+        momentum=training.momentum,
+        weight_decay=weight_decay,
+    )
+    return kind(
+        model=model,
+        optimizer=optimizer,
+        criterion=nn.CrossEntropyLoss(),
+        train_mb_size=training.batch_size,
+        eval_mb_size=training.batch_size,
+        train_epochs=training.epochs,
+        plugins=list(plugins),
+        evaluator=EvaluationPlugin(loggers=[]),
+    )
+
+
+def learn(
+    model: nn.Module,
+    training: Training,
+    experiences: Iterable[CLExperience],
+    *plugins: SupervisedPlugin,
+    **options: Any,
+) -> SupervisedTemplate:
+    """Train on one experience after the other, each from a random state of its own."""
+    made = strategy(model, training, *plugins, **options)
+    for experience in experiences:
+        RNGManager.set_random_seeds(experience.current_experience)
+        made.train(experience)
+    return made
+
+
+def measure(model: nn.Module, training: Training, experience: CLExperience, plugin: Any) -> None:
+    """Let a plugin do at the end of an experience what it does, without any training before."""
+    made = strategy(model, training, plugin)
+    made.train_epochs = 0
+    made.train(experience)
+
+
+def in_order(x: Tensor, y: Tensor) -> CLExperience:
+    """One experience of these samples in this order."""
+    data = AvalancheDataset([TensorDataset(x, y)])
+    experience: CLExperience = benchmark_from_datasets(train=[data]).train_stream[0]
+    return experience
+
+
+def as_tasks(parts: Sequence[tuple[Tensor, Tensor]]) -> Sequence[CLExperience]:
+    """An experience with a task label of its own for each pair of images and labels."""
+    made = create_generic_benchmark_from_tensor_lists(
+        parts, parts, task_labels=list(range(len(parts)))
+    )
+    stream: Sequence[CLExperience] = made.train_stream
+    return stream
+
+
+def sorted_by_class(experience: CLExperience) -> CLExperience:
+    """The order in which Avalanche's ``nc_benchmark`` hands samples out."""
+    x, y = tensors(experience)
+    order = y.argsort(stable=True)
+    return in_order(x[order], y[order])
+
+
+def omega(importance: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Ω or F by parameter, of Avalanche's plugins or ours."""
+    return {
+        name: (value if isinstance(value, Tensor) else value.data).clone()
+        for name, value in importance.items()
+    }
+
+
+def total(importance: Mapping[str, Any]) -> float:
+    """The sum over all parameters."""
+    return sum(float(value.sum()) for value in omega(importance).values())
+
+
+def weights(model: nn.Module) -> dict[str, Tensor]:
+    """A copy of every parameter, by name."""
+    return {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+
+
+def relative(after: Tensor, before: Tensor) -> float:
+    """‖after − before‖ over ‖before‖."""
+    return float((after - before).norm() / before.norm())
