@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import inspect
 import os
 import signal
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import FrameType, ModuleType
@@ -32,10 +34,33 @@ Seeds = Annotated[
         min=1, max=100, help="How many seeds are reported.", show_default="as the experiment says"
     ),
 ]
-Workers = Annotated[int, typer.Option(min=1, help="How many processes work, one core each.")]
+Workers = Annotated[
+    int, typer.Option("--workers", "--jobs", min=1, help="How many processes work, one core each.")
+]
 TWO_AT_MOST = min(2, os.cpu_count() or 1)
 Fast = Annotated[
     bool, typer.Option("--fast", help="A tiny version: are all parts working? Own folder.")
+]
+Data = Annotated[
+    Path | None,
+    typer.Option(
+        help="The folder of the official data, with the paper's settings. Own folder.",
+        show_default="a drawn miniature",
+    ),
+]
+Vectors = Annotated[
+    Path | None,
+    typer.Option(
+        help="A file of word vectors, for the facts in --data.",
+        show_default="the embeddings that come with the data",
+    ),
+]
+Model = Annotated[
+    str | None,
+    typer.Option(help="The network, or a file of its weights.", show_default="as fits the data"),
+]
+Epochs = Annotated[
+    int | None, typer.Option(min=1, help="Passes over each task.", show_default="as fits the data")
 ]
 
 
@@ -47,20 +72,28 @@ def run(
     seeds: Seeds = None,
     workers: Workers = TWO_AT_MOST,
     fast: Fast = False,
+    data: Data = None,
+    vectors: Vectors = None,
+    model: Model = None,
+    epochs: Epochs = None,
 ) -> None:
     """Run an experiment, or what is left of it, then print and save its table and plot."""
     experiment = _find(name, context)
-    settings, store = _prepare(experiment, name, out, seeds, fast)
+    options = {"data": data, "vectors": vectors, "model": model, "epochs": epochs}
+    settings, store, folder = _prepare(experiment, name, out, seeds, fast, options)
     from benchmarks.runner import Runner
 
     signal.signal(signal.SIGTERM, _interrupt)
     try:
+        if hasattr(experiment, "prepare"):
+            with _told_of_bad_data():
+                experiment.prepare(settings)
         with Runner(experiment.run_cell, store, workers) as run_cells:
             outcome = experiment.run(settings, run_cells)
     except KeyboardInterrupt:
         console.print(f"Stopped. What is finished is in {store.folder}; the same command goes on.")
         raise typer.Exit(130) from None
-    _show(outcome, store)
+    _show(outcome, store, folder)
 
 
 @app.command()
@@ -70,10 +103,15 @@ def report(
     out: Out = Path("results"),
     seeds: Seeds = None,
     fast: Fast = False,
+    data: Data = None,
+    vectors: Vectors = None,
+    model: Model = None,
+    epochs: Epochs = None,
 ) -> None:
     """Print and save the table and plot of an experiment that was run, without running any."""
     experiment = _find(name, context)
-    settings, store = _prepare(experiment, name, out, seeds, fast)
+    options = {"data": data, "vectors": vectors, "model": model, "epochs": epochs}
+    settings, store, folder = _prepare(experiment, name, out, seeds, fast, options)
 
     def look_up(title: str, cells: Iterable[Any]) -> dict[Any, Any]:
         found = {cell: store.load(cell) for cell in cells}
@@ -86,7 +124,7 @@ def report(
             raise typer.Exit(1)
         return {cell: result for cell, result in found.items() if result is not None}
 
-    _show(experiment.run(settings, look_up), store)
+    _show(experiment.run(settings, look_up), store, folder)
 
 
 @app.command()
@@ -171,19 +209,47 @@ def _find(name: str, context: typer.Context) -> ModuleType:
 
 
 def _prepare(
-    experiment: ModuleType, name: str, out: Path, seeds: int | None, fast: bool
-) -> tuple[Any, Store[Any]]:
-    """Settle the settings, and where the results go: a trial never mixes with the real thing."""
+    experiment: ModuleType,
+    name: str,
+    out: Path,
+    seeds: int | None,
+    fast: bool,
+    options: Mapping[str, Any],
+) -> tuple[Any, Store[Any], Path]:
+    """Settle the settings, and where cells and results go: a trial never mixes with the real thing.
+
+    :param options: the options that only some experiments have; None for those not given.
+    """
     settings = experiment.FAST if fast else experiment.SETTINGS
     if seeds is not None:
         settings = replace(settings, seeds=tuple(range(seeds)))
-    folder = out / (f"{name}-fast" if fast else name)
-    return settings, Store(folder, asdict(settings), experiment.Result)
+    configure = getattr(experiment, "configure", None)
+    known = inspect.signature(configure).parameters if configure else {}
+    given = {option: value for option, value in options.items() if value is not None}
+    for option in given:
+        if option not in known:
+            raise typer.BadParameter(f"the experiment '{name}' has no option --{option}.")
+    if configure:
+        with _told_of_bad_data():
+            settings = configure(settings, **given)
+    kind = ("-data" if "data" in given else "") + ("-fast" if fast else "")
+    cells = out / f"{getattr(experiment, 'CELLS', name)}{kind}"
+    return settings, Store(cells, asdict(settings), experiment.Result), out / f"{name}{kind}"
 
 
-def _show(outcome: Any, store: Store[Any]) -> None:
-    files = outcome.write(store.folder, console, store.origin())
-    console.print(f"Saved in {store.folder}: {', '.join(file.name for file in files)}")
+@contextmanager
+def _told_of_bad_data() -> Iterator[None]:
+    """Show what is wrong with the user's files, without the way that led to it."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        console.print(str(error), style="red", markup=False, soft_wrap=True)
+        raise typer.Exit(1) from None
+
+
+def _show(outcome: Any, store: Store[Any], folder: Path) -> None:
+    files = outcome.write(folder, console, store.origin())
+    console.print(f"Saved in {folder}: {', '.join(file.name for file in files)}")
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

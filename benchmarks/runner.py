@@ -20,6 +20,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.table import Column
 
 from benchmarks.cell import CellT, ResultT
 from benchmarks.silence import silence_libraries
@@ -48,12 +49,17 @@ class Runner(Generic[CellT, ResultT]):
         )
         self._progress = Progress(
             TextColumn("{task.description:<14}"),
-            BarColumn(),
+            BarColumn(bar_width=20),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
             TextColumn("left:"),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[last]}", style="dim"),
+            TextColumn(
+                "{task.fields[last]}",
+                style="dim",
+                table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis"),
+            ),
+            expand=True,
             speed_estimate_period=24 * 3600.0,  # seconds: a single cell may take minutes
         )
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 from avalanche.benchmarks import CLExperience, CLScenario
@@ -17,9 +18,19 @@ from torch.optim import Optimizer
 from avalanche_mas.evaluation import AccuracyMatrix, final_accuracy, forgetting, method_memory
 from avalanche_mas.methods import Method
 from avalanche_mas.strategies import JointTraining
-from benchmarks.cell import Result, Training
+from benchmarks.cell import Result
 
-_EVALUATION_BATCH = 500  # speed only: the model is evaluated sample by sample all the same
+
+class Length(Protocol):
+    """How long a network is trained on each experience."""
+
+    @property
+    def batch_size(self) -> int:
+        """Samples in a step."""
+
+    @property
+    def epochs(self) -> int:
+        """Passes over the samples."""
 
 
 class _Mark(SupervisedPlugin):  # type: ignore[misc]
@@ -41,9 +52,14 @@ def train_and_measure(
     make_optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
     method: Method,
     lam: float | None,
-    training: Training,
+    training: Length,
     seed: int,
     classifier: str | None = None,
+    options: Mapping[str, Any] | None = None,
+    further_plugins: Sequence[SupervisedPlugin] = (),
+    device: str = "cpu",
+    evaluation_batch: int = 500,
+    loaders: int = 0,
 ) -> Result:
     """Train a fresh model on a benchmark's ``train`` stream, then and in between score it.
 
@@ -53,9 +69,15 @@ def train_and_measure(
     :param make_optimizer: makes the optimizer of the model's parameters.
     :param method: how to learn it.
     :param lam: the method's strength.
-    :param training: the hyper-parameters that do not depend on the method.
+    :param training: how long to train.
     :param seed: of all random numbers drawn here.
     :param classifier: dotted name of the model's last module, for methods that must know it.
+    :param options: further options of the method's plugin.
+    :param further_plugins: those that do not belong to the method, such as a learning rate's.
+    :param device: where to train.
+    :param evaluation_batch: how many samples are evaluated together: for speed and memory only, as
+        each is evaluated by itself.
+    :param loaders: how many processes read the samples; 0: this one does.
     :return: the measurements. With joint training the accuracy matrix has its last row only. A
         network that diverged is trained no further, but scored on all that was to come.
     """
@@ -69,9 +91,15 @@ def train_and_measure(
         criterion=nn.CrossEntropyLoss(),
         train_mb_size=training.batch_size,
         train_epochs=training.epochs,
-        eval_mb_size=_EVALUATION_BATCH,
-        plugins=[begin, *method.plugins(lam, classifier=classifier), end],
+        eval_mb_size=evaluation_batch,
+        plugins=[
+            begin,
+            *method.plugins(lam, classifier=classifier, **(options or {})),
+            end,
+            *further_plugins,
+        ],
         evaluator=EvaluationPlugin(matrix, loggers=[]),
+        device=device,
     )
     experiences = list(benchmark.train_stream)
     joint = issubclass(method.strategy, JointTraining)
@@ -79,15 +107,17 @@ def train_and_measure(
     # for any experience it is evaluated on, and its MASPlugin halves Ω of a head it has met.
     steps = [experiences] if joint else [[experience] for experience in experiences]
     seconds, diverged = 0.0, False
+    memory: list[int] = []
     for i, step in enumerate(steps):
         if not diverged:
             started = time.perf_counter()
-            diverged = not _train(strategy, step)
+            diverged = not train_or_diverge(strategy, step, loaders)
             seconds += time.perf_counter() - started
         if diverged:
             matrix.after_training_exp(strategy)  # training did not come to where a row is started
+        memory.append(method_memory(strategy))
         learnt = len(experiences) if joint else i + 1
-        _evaluate(strategy, method, benchmark.streams[stream][:learnt])
+        _evaluate(strategy, method, benchmark.streams[stream][:learnt], loaders)
     R = matrix.result()
     return Result(
         accuracy=[[None if np.isnan(entry) else float(entry) for entry in row] for row in R],
@@ -95,16 +125,19 @@ def train_and_measure(
         forgetting=None if joint else forgetting(R),
         train_seconds=seconds,
         consolidation_seconds=float(np.sum(np.subtract(end.times, begin.times))),
-        memory_bytes=method_memory(strategy),
-        weights_sha256=_digest(model),
+        memory_bytes=memory[-1],
+        weights_sha256=digest(model),
         diverged=diverged,
+        memory_after_each=memory,
     )
 
 
-def _train(strategy: SupervisedTemplate, step: list[CLExperience]) -> bool:
+def train_or_diverge(
+    strategy: SupervisedTemplate, step: list[CLExperience], loaders: int = 0
+) -> bool:
     """Train, and say whether the importance measured in the end is finite."""
     try:
-        strategy.train(step)
+        strategy.train(step, num_workers=loaders)
     except ValueError as error:
         if "importance" in str(error) and "is not finite" in str(error):
             return False
@@ -113,20 +146,23 @@ def _train(strategy: SupervisedTemplate, step: list[CLExperience]) -> bool:
 
 
 def _evaluate(
-    strategy: SupervisedTemplate, method: Method, experiences: Iterable[CLExperience]
+    strategy: SupervisedTemplate,
+    method: Method,
+    experiences: Iterable[CLExperience],
+    loaders: int,
 ) -> None:
     """Let the network answer that the method gives for it; training goes on with its own."""
     trained = strategy.model
     strategy.model = method.evaluated(strategy)
     try:
-        strategy.eval(experiences)
+        strategy.eval(experiences, num_workers=loaders)
     finally:
         strategy.model = trained
 
 
-def _digest(model: nn.Module) -> str:
+def digest(model: nn.Module) -> str:
     """Hash a model's parameters: equal only if every bit of them is."""
-    digest = hashlib.sha256()
+    found = hashlib.sha256()
     for parameter in model.parameters():
-        digest.update(parameter.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
+        found.update(parameter.detach().cpu().contiguous().numpy().tobytes())
+    return found.hexdigest()

@@ -4,8 +4,41 @@ An experiment is a module with a ``DESCRIPTION`` in one line, ``SETTINGS`` and t
 ones (dataclasses with ``seeds``), ``run_cell(cell)``, which gives a ``Result``, and
 ``run(settings, run_cells)``, which gives an outcome. The outcome has ``write(folder, console,
 origin)``: print and save all there is to see, and return the files.
+
+One that needs data has ``configure(settings, data=..., model=..., epochs=...)`` too, with those of
+the command line's options that it knows, and ``prepare(settings)``, which is called before anything
+is run: make or check the data, with an ``OSError`` or ``ValueError`` for what is wrong. Those that
+share cells name their common folder ``CELLS``.
 """
 
-from benchmarks.experiments import digits, figure2, steps
+from benchmarks.experiments import (
+    adaptation,
+    differences,
+    digits,
+    figure2,
+    figure5,
+    figure6,
+    figure7,
+    l2_vs_vector,
+    steps,
+    table1,
+    table2,
+    table3,
+    table4,
+)
 
-EXPERIMENTS = {"digits": digits, "figure2": figure2, "steps": steps}
+EXPERIMENTS = {
+    "adaptation": adaptation,
+    "differences": differences,
+    "digits": digits,
+    "figure2": figure2,
+    "figure5": figure5,
+    "figure6": figure6,
+    "figure7": figure7,
+    "l2-vs-vector": l2_vs_vector,
+    "steps": steps,
+    "table1": table1,
+    "table2": table2,
+    "table3": table3,
+    "table4": table4,
+}

@@ -1,0 +1,136 @@
+"""The paper's Figure 7: what matters later is a few facts of the first task, those of sports."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from rich.console import Console
+
+from benchmarks.cell import RunCells
+from benchmarks.facts.cell import SUBSET, FactCell, FactResult, Row
+from benchmarks.facts.experiment import FactSettings, configure, prepare, run_rows, tiny
+from benchmarks.facts.report import FactReport, Panel, Paper, end_panel, first_task_remarks
+from benchmarks.facts.training import run_cell
+
+__all__ = ["configure", "prepare", "run", "run_cell"]
+
+DESCRIPTION = "Figure 7: sports facts, as the facts of other clusters are learned; adaptation"
+
+Result = FactResult
+
+_ADAPTED = "MAS, sports only"
+ROWS = (
+    Row("finetuning", "finetuning"),
+    Row("SI", "SI"),
+    Row("MAS", "MAS"),
+    Row(_ADAPTED, "MAS", SUBSET),  # Ω of their training pictures, after every task
+    Row("joint", "joint"),
+)
+# Of the sports facts after the last task; for the first two the text says "close to". It is a
+# picture without numbers otherwise, and those of adapted MAS and of joint training are not given.
+PAPER_END = {"finetuning": 0.20, "SI": 0.20, "MAS": 0.50}
+_STYLES: Mapping[str, Mapping[str, Any]] = {
+    "finetuning": {"color": "#999999", "linewidth": 3},
+    "SI": {"color": "#CC79A7", "marker": "x"},
+    "MAS": {"color": "#0072B2", "marker": "o"},
+    _ADAPTED: {"color": "#D55E00", "marker": "D"},
+    "joint": {"color": "#000000", "linestyle": "--"},
+}
+
+SETTINGS = FactSettings("clusters-4", ROWS)
+FAST = tiny(SETTINGS)
+
+
+@dataclass(frozen=True)
+class Figure7(FactReport):
+    """Tables, and the sports facts' line for each method."""
+
+    def write(self, folder: Path, console: Console, origin: str) -> list[Path]:
+        """Print the tables and remarks, and save them and the figure.
+
+        :param folder: where the files go.
+        :param console: where the tables are printed.
+        :param origin: what made the results.
+        :return: the files.
+        """
+        files = super().write(folder, console, origin)
+        picture = folder / f"{folder.name}.png"
+        _draw(self.panels[0], picture)
+        return [*files, picture]
+
+
+def run(settings: FactSettings, run_cells: RunCells[FactCell, FactResult]) -> Figure7:
+    """Carry out the experiment: choose λ, then train and test with it.
+
+    :param settings: the hyper-parameters.
+    :param run_cells: turns a title and cells into the cells' results.
+    :return: what there is to report.
+    """
+    findings = run_rows(settings, run_cells)
+    title = "Four clusters of facts, after the last; the first has the sports facts"
+    remarks = [*_remarks(findings.tests), *first_task_remarks(findings.tests, "finetuning")]
+    panels = (_subset_panel(findings.tests), end_panel(findings, title, {}))
+    return Figure7(findings, panels, tuple(remarks))
+
+
+def _subset_panel(tests: Mapping[FactCell, FactResult]) -> Panel:
+    n_tasks = max(len(result.subset) for result in tests.values())
+    values: dict[str, list[list[float]]] = {}
+    for cell, result in tests.items():  # joint training has seen all tasks, which is after the last
+        unknown = [float("nan")] * (n_tasks - len(result.subset))
+        values.setdefault(cell.label, []).append([*unknown, *result.subset])
+    before: list[float | None] = [None] * (n_tasks - 1)
+    paper: Paper = {label: [*before, end] for label, end in PAPER_END.items()}
+    columns = tuple(f"after T{i + 1}" for i in range(n_tasks))
+    return Panel("Figure 7: sports facts among their own pictures", columns, values, paper)
+
+
+def _remarks(tests: Mapping[FactCell, FactResult]) -> list[str]:
+    """Compare the adapted network with the other, seed by seed."""
+    ends = {(cell.label, cell.seed): result.subset[-1] for cell, result in tests.items()}
+    gains = {
+        seed: end - ends["MAS", seed] for (label, seed), end in ends.items() if label == _ADAPTED
+    }
+    told = ", ".join(f"{gain:+.3f} (seed {seed})" for seed, gain in gains.items())
+    return [
+        f"Sports facts after the last task, {_ADAPTED} minus MAS: {told}; better on "
+        f"{sum(gain > 0 for gain in gains.values())} of {len(gains)} seeds."
+    ]
+
+
+def _draw(panel: Panel, path: Path) -> None:
+    figure = Figure(figsize=(6.4, 4.4), layout="constrained")
+    axes = figure.subplots()
+    steps = np.arange(1, len(panel.columns) + 1)
+    for label, style in _STYLES.items():
+        runs = np.array(panel.values[label])
+        mean = runs.mean(0)
+        std = runs.std(0, ddof=1) if len(runs) > 1 else np.zeros_like(mean)
+        if np.isnan(mean[0]):  # joint
+            mean, std = np.full_like(mean, mean[-1]), np.full_like(std, std[-1])
+        axes.plot(steps, mean, label=label, **style)
+        axes.fill_between(steps, mean - std, mean + std, color=style["color"], alpha=0.1, lw=0)
+        if label in PAPER_END:
+            told = PAPER_END[label]
+            axes.plot(
+                steps[-1] + 0.15,
+                told,
+                marker="_",
+                markersize=14,
+                color=style["color"],
+                clip_on=False,
+            )
+    axes.plot([], [], "_", markersize=14, color="#000000", label="the paper, after T4")
+    axes.set_xlim(0.9, steps[-1] + 0.3)
+    axes.set_xticks(steps, panel.columns)
+    axes.set_ylim(0, 1)
+    axes.set_ylabel("mean average precision of the sports facts")
+    axes.grid(alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.1))
+    figure.savefig(path, dpi=150)

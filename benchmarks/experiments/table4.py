@@ -1,0 +1,43 @@
+"""The paper's Table 4: facts in four random tasks, and Ω measured on test pictures as well."""
+
+from __future__ import annotations
+
+from benchmarks.cell import RunCells
+from benchmarks.facts.cell import TRAIN_AND_TEST, FactCell, FactResult, Row
+from benchmarks.facts.experiment import FactSettings, configure, prepare, run_rows, tiny
+from benchmarks.facts.report import FactReport, Paper, end_panel, first_task_remarks
+from benchmarks.facts.training import run_cell
+
+__all__ = ["configure", "prepare", "run", "run_cell"]
+
+DESCRIPTION = "Table 4: fact learning in 4 random tasks; Ω on training pictures, or all"
+
+Result = FactResult
+
+ROWS = (
+    Row("finetuning", "finetuning"),
+    Row("SI", "SI"),
+    Row("MAS", "MAS"),
+    Row("MAS, train and test", "MAS", TRAIN_AND_TEST),
+)
+PAPER: Paper = {  # T1 to T4, all
+    "finetuning": (0.19, 0.19, 0.28, 0.71, 0.18),
+    "SI": (0.36, 0.32, 0.38, 0.68, 0.25),
+    "MAS": (0.42, 0.37, 0.41, 0.65, 0.29),
+    "MAS, train and test": (None, None, None, None, 0.30),
+}
+
+SETTINGS = FactSettings("random-4", ROWS)
+FAST = tiny(SETTINGS)
+
+
+def run(settings: FactSettings, run_cells: RunCells[FactCell, FactResult]) -> FactReport:
+    """Carry out the experiment: choose λ, then train and test with it.
+
+    :param settings: the hyper-parameters.
+    :param run_cells: turns a title and cells into the cells' results.
+    :return: what there is to report.
+    """
+    findings = run_rows(settings, run_cells)
+    panel = end_panel(findings, "Table 4: facts in four random tasks, after the last", PAPER)
+    return FactReport(findings, (panel,), tuple(first_task_remarks(findings.tests, "finetuning")))

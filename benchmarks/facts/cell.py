@@ -1,0 +1,81 @@
+"""Cells of fact learning: all that decides how well facts are kept, and what was measured."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from benchmarks.cell import short_digest
+
+SUBSET = "sports"  # the name of the stream of the facts to adapt to, and of Ω measured on them
+TRAIN_AND_TEST = "train and test"
+
+
+@dataclass(frozen=True)
+class FactData:
+    """Where pictures of facts and their embeddings come from."""
+
+    root: str | None = None  # 6DS, in either release; None: the miniature, which is drawn
+    vectors: str | None = None  # a file of word vectors; None: the embeddings of the release
+    most: int = 96  # the miniature's pictures of its most frequent fact
+
+
+@dataclass(frozen=True)
+class FactTraining:
+    """How the network is trained, the same for every method."""
+
+    network: str  # "small"; or "vgg16", pretrained, or a file of its weights: two blocks are held
+    image_size: int  # side in pixels of what the network sees
+    learning_rate: float
+    momentum: float  # SGD's
+    weight_decay: float
+    batch_size: int
+    epochs: int  # passes over the training pictures of a task
+    decay_after: int | None = None  # epochs after which the learning rate is a tenth
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of a table, or a line of a figure: a method, and the data it measures Ω on."""
+
+    label: str
+    method: str  # a name in METHODS
+    measured_on: str = "train"  # or TRAIN_AND_TEST, or SUBSET: only for MAS
+
+
+@dataclass(frozen=True)
+class FactCell:
+    """Everything that a training run depends on. Equal cells give equal numbers."""
+
+    split: str
+    row: Row
+    lam: float | None  # the method's strength λ; None: it has none
+    seed: int  # of the tasks, the weights and the order of the samples
+    validation: float  # share of each fact's training pictures to score on; 0: on the test pictures
+    data: FactData
+    training: FactTraining
+
+    @property
+    def label(self) -> str:
+        """The row of a table that the run belongs to."""
+        return self.row.label
+
+    @property
+    def name(self) -> str:
+        """What a file is called: readable, and unlike for any two unlike cells."""
+        phase = "selection" if self.validation else "test"
+        strength = "" if self.lam is None else f"-{self.lam:g}"
+        row = self.label.replace(", ", " ").replace(" ", "-")
+        return f"{self.split}-{phase}-{row}{strength}-seed{self.seed}-{short_digest(self)}"
+
+
+@dataclass(frozen=True)
+class FactResult:
+    """What a run measured: mean average precisions, in [0, 1]."""
+
+    tasks: list[list[float]]  # M[i][j]: of task j, among its own pictures, after training on i
+    overall: list[float]  # of all facts among all pictures, after each task
+    subset: list[float]  # of the sports facts among their own pictures; empty where not asked for
+    train_seconds: float  # in all, evaluation left out
+    memory_bytes: int  # what the method keeps beside the model
+    weights_sha256: str  # of the final parameters
+    diverged: bool = False  # Ω became infinite or NaN; from there on the network was only scored

@@ -1,0 +1,195 @@
+"""Tables of retrieval, with the paper's numbers below ours, and their differences."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import fmean, stdev
+
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.facts.cell import FactCell, FactResult
+from benchmarks.facts.experiment import Findings
+from benchmarks.report import markdown_rows
+
+LEGEND = (
+    "Mean average precision of finding the pictures of a fact, mean ± standard deviation over the "
+    "seeds ({seeds}). T1, T2, ...: facts of this task search among its own test pictures. All: all "
+    "facts search among all test pictures. Facts with the same embedding count as one, and all "
+    "ranks count. {data}{joint}λ: {rule}"
+)
+_DRAWN = (
+    "The data are a drawn miniature of 6DS and the network is small, so it is the order of the "
+    "methods that can be compared with the paper, not the numbers. "
+)
+_JOINT = "Joint: trained on all tasks at once, an upper bound. "
+_CHOSEN = (
+    "the one of {grid} with the best mean over the tasks on a part of the training pictures, with "
+    "other seeds ({seeds}), and with * if it lies at the grid's edge"
+)
+Paper = Mapping[str, Sequence[float | None]]  # for a row the value of each column, if it is known
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A table: what it is called, and what the paper has in it."""
+
+    title: str
+    columns: tuple[str, ...]
+    values: Mapping[str, list[list[float]]]  # for a row the columns of each seed; NaN: undefined
+    paper: Paper = field(default_factory=dict)
+
+    def frame(self, lambdas: Mapping[str, str]) -> pd.DataFrame:
+        """Three lines for each method at most: what was measured, the paper's, the difference.
+
+        :param lambdas: λ of each row, as text.
+        """
+        lines = []
+        for label, seeds in self.values.items():
+            columns = list(zip(*seeds, strict=True))
+            lines.append([label, lambdas.get(label, "-"), *map(_mean_std, columns)])
+            if label in self.paper:
+                known = self.paper[label]
+                differences = [
+                    "" if value is None else f"{fmean(column) - value:+.2f}"
+                    for column, value in zip(columns, known, strict=True)
+                ]
+                told = ["" if value is None else f"{value:g}" for value in known]
+                lines += [["· paper", "", *told], ["· difference", "", *differences]]
+        return pd.DataFrame(lines, columns=["method", "λ", *self.columns])
+
+
+@dataclass(frozen=True)
+class FactReport:
+    """What there is to see of an experiment."""
+
+    findings: Findings
+    panels: tuple[Panel, ...]
+    remarks: tuple[str, ...]
+
+    def write(self, folder: Path, console: Console, origin: str) -> list[Path]:
+        """Print the tables and remarks, and save them.
+
+        :param folder: where the files go.
+        :param console: where the tables are printed.
+        :param origin: what made the results.
+        :return: the files.
+        """
+        legend = _legend(self.findings)
+        lambdas = _lambdas(self.findings)
+        remarks = [*self.remarks, origin]
+        lines = []
+        for panel in self.panels:
+            frame = panel.frame(lambdas)
+            table = Table(title=panel.title)
+            for column in frame.columns:
+                name = column == "method"
+                table.add_column(column, justify="left" if name else "right", no_wrap=name)
+            for row in frame.itertuples(index=False):
+                table.add_row(*row)
+            console.print(table)
+            lines += [f"**{panel.title}**", "", *markdown_rows(frame), ""]
+        console.print(legend, style="dim")
+        for remark in remarks:
+            console.print(f"• {remark}", markup=False)
+        lines += [legend, "", *(f"- {remark}" for remark in remarks), ""]
+        folder.mkdir(parents=True, exist_ok=True)
+        files = [folder / "table.md", folder / "table.csv"]
+        files[0].write_text("\n".join(lines), encoding="utf-8")
+        runs_table(self.findings.tests).to_csv(files[1], index=False)
+        return files
+
+
+def end_panel(findings: Findings, title: str, paper: Paper) -> Panel:
+    """How well each task is known after the last one, as in Tables 3 and 4 of the paper."""
+    values: dict[str, list[list[float]]] = {}
+    for cell, result in findings.tests.items():
+        values.setdefault(cell.label, []).append([*result.tasks[-1], result.overall[-1]])
+    n_tasks = len(next(iter(findings.tests.values())).tasks[-1])
+    return Panel(title, (*(f"T{i + 1}" for i in range(n_tasks)), "all"), values, paper)
+
+
+def first_task_remarks(tests: Mapping[FactCell, FactResult], other: str) -> list[str]:
+    """Say how much of the first task each row keeps, and on how many seeds more than another row.
+
+    :param tests: the runs.
+    :param other: the label of that row.
+    """
+    ends = {
+        (cell.label, cell.seed): (result.tasks[0][0], result.tasks[-1][0])
+        for cell, result in tests.items()
+        if len(result.tasks) > 1  # joint training has one row only
+    }
+    sentences = []
+    for label in dict.fromkeys(label for label, _ in ends):
+        of_row = {seed: pair for (name, seed), pair in ends.items() if name == label}
+        told = ", ".join(
+            f"{first:.3f} to {last:.3f}, {100 * (last / first - 1):+.0f} % (seed {seed})"
+            for seed, (first, last) in of_row.items()
+        )
+        more = sum(last > ends[other, seed][1] for seed, (_, last) in of_row.items())
+        against = "" if label == other else f"; more than {other} on {more} of {len(of_row)} seeds"
+        sentences.append(f"{label}, first task: {told}{against}.")
+    return sentences
+
+
+def runs_table(tests: Mapping[FactCell, FactResult]) -> pd.DataFrame:
+    """One row for each number that was measured."""
+    rows = []
+    for cell, result in tests.items():
+        steps = range(1, len(result.tasks) + 1)
+        for step, of_tasks, overall in zip(steps, result.tasks, result.overall, strict=True):
+            found = {f"T{i + 1}": value for i, value in enumerate(of_tasks)} | {"all": overall}
+            if result.subset:
+                found["subset"] = result.subset[step - 1]
+            after = "all together" if cell.row.method == "joint" else str(step)
+            rows += [
+                {
+                    "method": cell.label,
+                    "lambda": cell.lam,
+                    "seed": cell.seed,
+                    "after_task": after,
+                    "facts": name,
+                    "mean_average_precision": value,
+                    "train_seconds": result.train_seconds,
+                    "memory_kilobytes": result.memory_bytes / 1000,
+                    "diverged": result.diverged,
+                }
+                for name, value in found.items()
+            ]
+    return pd.DataFrame(rows)
+
+
+def _legend(findings: Findings) -> str:
+    settings = findings.settings
+    used = {row.method for row in settings.rows}
+    rules = [f"{method} {lam:g}, the paper's" for method, lam in settings.given if method in used]
+    if findings.choices.keys() - dict(settings.given):
+        grid = ", ".join(f"{lam:g}" for lam in settings.lambdas)
+        seeds = ", ".join(map(str, settings.selection_seeds))
+        rules.append(_CHOSEN.format(grid=grid, seeds=seeds))
+    return LEGEND.format(
+        seeds=", ".join(map(str, settings.seeds)),
+        data=_DRAWN if settings.data.root is None else "",
+        joint=_JOINT if any(row.method == "joint" for row in settings.rows) else "",
+        rule="; otherwise ".join(rules) + ".",
+    )
+
+
+def _lambdas(findings: Findings) -> dict[str, str]:
+    return {
+        row.label: f"{choice.lam:g}{'*' if choice.at_edge else ''}"
+        for row in findings.settings.rows
+        if (choice := findings.choices.get(row.method)) is not None
+    }
+
+
+def _mean_std(values: Sequence[float]) -> str:
+    """Mean ± standard deviation (of a sample: n − 1); without ± if there is one value."""
+    if any(value != value for value in values):  # NaN: not defined there
+        return "-"
+    mean = f"{fmean(values):.2f}"
+    return f"{mean} ± {stdev(values):.2f}" if len(values) > 1 else mean

@@ -1,0 +1,98 @@
+"""One training run of fact learning, and the retrieval of its facts after each task."""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+from typing import Any
+
+import torch
+from avalanche.benchmarks import CLExperience, CLScenario
+from avalanche.training.determinism.rng_manager import RNGManager
+from avalanche.training.plugins import EvaluationPlugin, LRSchedulerPlugin, SupervisedPlugin
+from avalanche.training.templates import SupervisedTemplate
+from torch.optim import SGD
+from torch.optim.lr_scheduler import StepLR
+
+from avalanche_mas.evaluation import FactRetrievalMAP, method_memory
+from avalanche_mas.methods import METHODS
+from avalanche_mas.models import FactLoss
+from avalanche_mas.strategies import JointTraining
+from benchmarks.facts.cell import SUBSET, TRAIN_AND_TEST, FactCell, FactResult
+from benchmarks.facts.data import fact_streams
+from benchmarks.facts.network import make_network
+from benchmarks.training import digest, train_or_diverge
+
+
+def run_cell(cell: FactCell) -> FactResult:
+    """Train on the tasks of a cell, and after each see how well all facts are found."""
+    benchmark = fact_streams(cell)
+    training, method = cell.training, METHODS[cell.row.method]
+    RNGManager.set_random_seeds(cell.seed)
+    width = len(benchmark.train_stream[0].dataset[0][1]) - 3  # the rest are the masks
+    model = make_network(training.network, width // 3)
+    optimizer = SGD(
+        [p for p in model.parameters() if p.requires_grad],
+        lr=training.learning_rate,
+        momentum=training.momentum,
+        weight_decay=training.weight_decay,
+    )
+    schedule: list[SupervisedPlugin] = []
+    if training.decay_after is not None:
+        schedule = [LRSchedulerPlugin(StepLR(optimizer, training.decay_after, 0.1))]
+    strategy = method.strategy(
+        model=model,
+        optimizer=optimizer,
+        criterion=FactLoss(),
+        train_mb_size=training.batch_size,
+        train_epochs=training.epochs,
+        eval_mb_size=100,
+        device="cuda" if torch.cuda.is_available() and cell.data.root is not None else "cpu",
+        plugins=[*schedule, *method.plugins(cell.lam, **_options(cell, benchmark))],
+        evaluator=EvaluationPlugin(FactRetrievalMAP(), loggers=[]),
+    )
+    tasks = list(benchmark.train_stream)
+    joint = issubclass(method.strategy, JointTraining)
+    result = FactResult([], [], [], 0.0, 0, "")
+    seconds, diverged = 0.0, False
+    for step in [tasks] if joint else [[task] for task in tasks]:
+        if not diverged:
+            started = time.perf_counter()
+            diverged = not train_or_diverge(strategy, step)
+            seconds += time.perf_counter() - started
+        *of_tasks, overall = _retrieval(strategy, benchmark.test_stream)
+        result.tasks.append(of_tasks)
+        result.overall.append(overall)
+        if f"{SUBSET}_test" in benchmark.streams:
+            result.subset.append(_retrieval(strategy, benchmark.streams[f"{SUBSET}_test"])[-1])
+    return FactResult(
+        result.tasks,
+        result.overall,
+        result.subset,
+        train_seconds=seconds,
+        memory_bytes=method_memory(strategy),
+        weights_sha256=digest(model),
+        diverged=diverged,
+    )
+
+
+def _options(cell: FactCell, benchmark: CLScenario) -> dict[str, Any]:
+    """What the method's plugin needs to know of the data that it measures Ω on."""
+    if cell.row.measured_on == SUBSET:
+        return {"streams": partial(_subset, benchmark.streams[f"{SUBSET}_train"][0])}
+    return {"streams": ("train", "test")} if cell.row.measured_on == TRAIN_AND_TEST else {}
+
+
+def _subset(subset: CLExperience, experience: CLExperience) -> Any:
+    """After every task the same pictures."""
+    return subset.dataset
+
+
+def _retrieval(strategy: SupervisedTemplate, stream: Any) -> list[float]:
+    """Mean average precision of each experience, then of the stream as a whole."""
+    found = strategy.eval(stream)
+    # the last values of other streams are there too
+    names = [name for name in found if f"/eval_phase/{stream.name}_stream" in name]
+    of_experiences = sorted(name for name in names if "_mAP_merged_Exp/" in name)
+    (of_stream,) = (name for name in names if "_mAP_merged_Stream/" in name)
+    return [float(found[name]) for name in (*of_experiences, of_stream)]

@@ -1,0 +1,1 @@
+"""What the object recognition experiments share."""

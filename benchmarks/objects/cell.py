@@ -1,0 +1,77 @@
+"""The cells of the object recognition experiments."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from benchmarks.cell import short_digest
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Which miniature the images are of, see :func:`avalanche_mas.benchmarks.miniature`."""
+
+    images_per_class: int = 40
+    size: int = 64
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Training:
+    """How the network is trained, the same for every method."""
+
+    model: str  # "small", "alexnet" with ImageNet's weights, or the path of AlexNet's weights
+    resize: int  # an image's shorter side, in pixels
+    crop: int  # the side of the square cut out of it
+    augmented: bool  # cut out anywhere and mirrored, as the paper; else out of the middle
+    learning_rate: float
+    drop_every: int | None  # epochs after which the learning rate is divided by 10, in each task
+    momentum: float  # SGD's
+    batch_size: int
+    epochs: int  # passes over the training images of a task
+
+
+@dataclass(frozen=True)
+class ObjectCell:
+    """Everything that a training run depends on. Equal cells give equal numbers."""
+
+    sequence: str  # the tasks, joined by "-"
+    method: str
+    lam: float | None  # the method's strength; None: it has none
+    seed: int  # of the weights, the order of the samples and the validation images
+    validation: float  # share of the training images to score on; 0: score on the test images
+    data: str | None  # the folder of the official data; None: the drawn ones
+    drawn: Drawn | None
+    training: Training
+    streams: str = "train"  # of MAS and l-MAS: where Ω is measured
+    output: str = "norm"  # of MAS: which output's sensitivity Ω is
+
+    @property
+    def label(self) -> str:
+        """The row of a table that the run belongs to."""
+        return self.method
+
+    @property
+    def name(self) -> str:
+        """What a file is called: readable, and unlike for any two unlike cells."""
+        phase = "selection" if self.validation else "test"
+        strength = "" if self.lam is None else f"-{self.lam:g}"
+        tasks = self.tasks
+        sequence = self.sequence if len(tasks) < 3 else f"{len(tasks)}tasks"
+        return f"{sequence}-{phase}-{self.label}{strength}-seed{self.seed}-{short_digest(self)}"
+
+    @property
+    def tasks(self) -> list[str]:
+        """The names of the tasks."""
+        return self.sequence.split("-")
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What the method's plugin is told besides its strength."""
+        options: dict[str, Any] = {}
+        if self.streams != "train":
+            options["streams"] = self.streams.split("+")
+        if self.output != "norm":
+            options["output"] = self.output
+        return options
