@@ -13,11 +13,11 @@ from rich.console import Console
 
 from benchmarks.cell import RunCells
 from benchmarks.facts.cell import SUBSET, FactCell, FactResult, Row
-from benchmarks.facts.experiment import FactSettings, configure, prepare, run_rows, tiny
+from benchmarks.facts.experiment import CELLS, FactSettings, configure, prepare, run_rows, tiny
 from benchmarks.facts.report import FactReport, Panel, Paper, end_panel, first_task_remarks
 from benchmarks.facts.training import run_cell
 
-__all__ = ["configure", "prepare", "run", "run_cell"]
+__all__ = ["CELLS", "configure", "prepare", "run_cell"]
 
 DESCRIPTION = "Figure 7: sports facts, as the facts of other clusters are learned; adaptation"
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from benchmarks.cell import RunCells
 from benchmarks.facts.cell import FactCell, FactResult, Row
-from benchmarks.facts.experiment import FactSettings, configure, prepare, run_rows, tiny
+from benchmarks.facts.experiment import CELLS, FactSettings, configure, prepare, run_rows, tiny
 from benchmarks.facts.report import FactReport, Paper, end_panel, first_task_remarks
 from benchmarks.facts.training import run_cell
 
-__all__ = ["configure", "prepare", "run", "run_cell"]
+__all__ = ["CELLS", "configure", "prepare", "run_cell"]
 
 DESCRIPTION = "Table 3: fact learning in 2 random tasks; MAS, l-MAS and SI"
 

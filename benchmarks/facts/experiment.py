@@ -24,6 +24,8 @@ DRAWN = FactTraining("small", 32, 0.01, 0.9, 0.0, 35, 60)
 PAPER = FactTraining("vgg16", 224, 1e-4, 0.9, 5e-4, 35, 300, decay_after=250)
 PAPER_LAMBDA = 5.0  # of MAS
 
+CELLS = "facts"  # the folder of the cells, which experiments share
+
 
 @dataclass(frozen=True)
 class FactSettings:
@@ -37,9 +39,11 @@ class FactSettings:
 
     # For methods that are not given one, λ is chosen by the mean over the tasks of what is kept of
     # them after the last, on a part of the training pictures, and with seeds that are not among
-    # those reported. Rows that differ only in where Ω is measured share it.
+    # those reported. Rows that differ only in where Ω is measured share it, and so do experiments:
+    # the tasks are four random ones, whatever those that are reported.
     given: tuple[tuple[str, float], ...] = ()  # method, λ
     lambdas: tuple[float, ...] = (1e-1, 1e0, 1e1, 1e2)
+    selection_split: str = "random-4"
     selection_seeds: tuple[int, ...] = (100,)
     selection_validation: float = 0.25
 
@@ -101,8 +105,9 @@ def prepare(settings: FactSettings) -> None:
     :raises ValueError: if one is malformed.
     """
     make_network(settings.training.network, dim=1)
-    seeds = (*settings.seeds, *settings.selection_seeds)
-    check(settings.data, settings.split, seeds, settings.training.image_size)
+    size = settings.training.image_size
+    check(settings.data, settings.split, settings.seeds, size)
+    check(settings.data, settings.selection_split, settings.selection_seeds, size)
 
 
 def run_rows(settings: FactSettings, run_cells: RunCells[FactCell, FactResult]) -> Findings:
@@ -132,7 +137,11 @@ def _choose_lambdas(
     }
     judges = {
         (method, lam): [
-            replace(_cell(settings, row, lam, seed), validation=settings.selection_validation)
+            replace(
+                _cell(settings, row, lam, seed),
+                split=settings.selection_split,
+                validation=settings.selection_validation,
+            )
             for seed in settings.selection_seeds
         ]
         for method, row in plain.items()

@@ -27,8 +27,8 @@ _DRAWN = (
 )
 _JOINT = "Joint: trained on all tasks at once, an upper bound. "
 _CHOSEN = (
-    "the one of {grid} with the best mean over the tasks on a part of the training pictures, with "
-    "other seeds ({seeds}), and with * if it lies at the grid's edge"
+    "the one of {grid} with the best mean over four random tasks on a part of the training "
+    "pictures, with other seeds ({seeds}), and with * if it lies at the grid's edge"
 )
 Paper = Mapping[str, Sequence[float | None]]  # for a row the value of each column, if it is known
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 
 import matplotlib
@@ -71,23 +73,27 @@ def draw_lines(
 ) -> None:
     """Draw a line for each method over the tasks, as in the paper's Figure 6.
 
+    Methods whose lines could not be told apart share one.
+
     :param curves: for each method a number after each task.
     :param tasks: the names of the tasks.
     :param label: what the numbers are.
     :param path: where the picture goes.
     """
-    markers = "os^vDPX<>*"
+    together: dict[tuple[float, ...], list[str]] = {}
+    for method, values in curves.items():
+        together.setdefault(tuple(round(value, 2) for value in values), []).append(method)
     with matplotlib.rc_context({"font.size": 11}):
         figure = Figure(figsize=(10, 6), layout="constrained")
         panel = figure.subplots()
-        for i, (method, values) in enumerate(curves.items()):
+        for methods, marker in zip(together.values(), cycle("os^vDPX<>*"), strict=False):
             panel.plot(
                 tasks,
-                values,
-                label=method,
-                color=_STYLES.get(method, {}).get("color"),
-                marker=markers[i % len(markers)],
-                linestyle="--" if "hatch" in _STYLES.get(method, {}) else "-",
+                curves[methods[0]],
+                label="\n".join(wrap(", ".join(methods), 24)),
+                color=_STYLES.get(methods[0], {}).get("color"),
+                marker=marker,
+                linestyle="--" if "hatch" in _STYLES.get(methods[0], {}) else "-",
             )
         panel.set_ylabel(label)
         panel.set_ylim(bottom=0)

@@ -44,20 +44,20 @@ def test_a_trial(tmp_path, experiment):
 
 def test_run_resume_and_report(tmp_path):
     arguments = ["table4", "--fast", "--out", str(tmp_path)]
-    folder = tmp_path / "table4-fast"
+    cells, folder = tmp_path / "facts-fast", tmp_path / "table4-fast"
     refused = CliRunner().invoke(app, ["report", *arguments])
     assert refused.exit_code == 1
     assert "4 of 4 runs of the part 'choosing λ'" in " ".join(refused.output.split())
     command = ["run", *arguments, "--workers", "1"]
     assert CliRunner().invoke(app, command).exit_code == 0
-    files = {file: file.stat().st_mtime_ns for file in folder.glob("*.json")}
+    files = {file: file.stat().st_mtime_ns for file in cells.glob("*.json")}
     assert len(files) == 8
     table = (folder / "table.md").read_text(encoding="utf-8")
     victim = min(files)
     victim.unlink()
     (folder / "table.md").unlink()
     assert CliRunner().invoke(app, command).exit_code == 0
-    again = {file: file.stat().st_mtime_ns for file in folder.glob("*.json")}
+    again = {file: file.stat().st_mtime_ns for file in cells.glob("*.json")}
     assert {file for file, when in again.items() if files[file] != when} == {victim}
     assert CliRunner().invoke(app, ["report", *arguments]).exit_code == 0
     assert (folder / "table.md").read_text(encoding="utf-8") == table
@@ -91,6 +91,7 @@ def test_differences_from_the_paper():
 
 def test_lambda_is_chosen_on_validation_pictures_by_the_mean_over_tasks(tmp_path):
     settings = replace(table4.SETTINGS, lambdas=(1.0, 10.0, 100.0))
+    settings = replace(settings, split="random-2")
     asked = []
 
     def look_up(title, cells):
@@ -106,6 +107,7 @@ def test_lambda_is_chosen_on_validation_pictures_by_the_mean_over_tasks(tmp_path
     }
     judged, tested = asked
     assert {c.validation for c in judged} == {0.25}
+    assert {c.split for c in judged} == {"random-4"}
     assert not {c.seed for c in judged} & {c.seed for c in tested}
     assert {c.lam for c in tested if c.row.method == "MAS"} == {10.0}
     given = replace(settings, given=(("MAS", 5.0), ("LocalMAS", 5.0)))
