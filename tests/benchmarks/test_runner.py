@@ -5,6 +5,7 @@ import sys
 import textwrap
 import time
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -99,7 +100,12 @@ def long_run(tmp_path, log):
         )
     )
     process = subprocess.Popen(
-        [sys.executable, str(script)], stderr=subprocess.PIPE, start_new_session=True, text=True
+        [sys.executable, str(script)],
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        text=True,
+        # Shells let what they start in the background ignore it, and this would be inherited.
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     )
     try:
         _wait(lambda: list((tmp_path / "digits").glob("*.json")) or process.poll() is not None)
