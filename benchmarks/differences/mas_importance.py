@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 from typing import Any
 
 import torch
-from avalanche.training.plugins import MASPlugin as AvalancheMAS
 from torch import Tensor, nn
 
-from avalanche_mas import MASPlugin, estimate_importance
+from avalanche_mas import estimate_importance
 from avalanche_mas.benchmarks import permuted_digits, split_digits
 from benchmarks.cell import Training
 from benchmarks.differences.parts import (
+    MAS_DEFECTS,
     PIXEL_WEIGHTS,
     SIDE,
     MultiHead,
     SingleHead,
     Watch,
+    both_mas,
     head,
     in_order,
     learn,
@@ -33,18 +33,11 @@ from benchmarks.differences.parts import (
 from benchmarks.differences.row import Pair, difference
 from benchmarks.trials import accuracy, tensors
 
-_DEFECTS = "plugins/test_avalanche_defects.py"
-
-
-def _both(measured: Callable[[Any], float]) -> Pair:
-    """The same with each plugin's class."""
-    return Pair(measured(AvalancheMAS), measured(MASPlugin))
-
 
 @difference(
     "MAS",
     "BatchNorm's running mean moves while Ω is measured, relative (%)",
-    f"{_DEFECTS}::test_batchnorm_statistics_move_while_measuring",
+    f"{MAS_DEFECTS}::test_batchnorm_statistics_move_while_measuring",
 )
 def batchnorm_moves(training: Training, seed: int) -> Pair:
     """Measured in train mode, the network is no longer the one that was trained."""
@@ -53,7 +46,7 @@ def batchnorm_moves(training: Training, seed: int) -> Pair:
         before, after, _ = _damage(plugin, training, seed)
         return 100 * relative(_running_mean(after), _running_mean(before))
 
-    return _both(moved)
+    return both_mas(moved)
 
 
 @difference(
@@ -68,13 +61,13 @@ def measuring_costs_accuracy(training: Training, seed: int) -> Pair:
         before, after, test = _damage(plugin, training, seed)
         return 100 * (accuracy(before, test) - accuracy(after, test))
 
-    return _both(lost)
+    return both_mas(lost)
 
 
 @difference(
     "MAS",
     "two measurements of the same network, which has dropout, differ by (% of ΣΩ)",
-    f"{_DEFECTS}::test_dropout_makes_importance_random",
+    f"{MAS_DEFECTS}::test_dropout_makes_importance_random",
 )
 def dropout_draws(training: Training, seed: int) -> Pair:
     """Importance becomes a random number."""
@@ -90,13 +83,13 @@ def dropout_draws(training: Training, seed: int) -> Pair:
         gap = sum(float((runs[0][n] - runs[1][n]).abs().sum()) for n in runs[0])
         return 100 * gap / total(runs[0])
 
-    return _both(differ)
+    return both_mas(differ)
 
 
 @difference(
     "MAS",
     "ΣΩ measured in batches of 32, over the mean of single samples' (Eq. 2)",
-    f"{_DEFECTS}::test_importance_depends_on_the_batch_size",
+    f"{MAS_DEFECTS}::test_importance_depends_on_the_batch_size",
 )
 def batches_shrink_importance(training: Training, seed: int) -> Pair:
     """Gradients of opposite signs cancel in a batch's mean.
@@ -106,13 +99,13 @@ def batches_shrink_importance(training: Training, seed: int) -> Pair:
     (experience,) = permuted_digits(1, seed).train_stream
     model = _trained(training, seed, experience)
     exact = total(estimate_importance(model, tensors(experience)[0], engine="loop"))
-    return _both(lambda t: total(_measured(t(), model, training, experience)) / exact)
+    return both_mas(lambda t: total(_measured(t(), model, training, experience)) / exact)
 
 
 @difference(
     "MAS",
     "ΣΩ of samples sorted by class, over that of the same samples mixed",
-    f"{_DEFECTS}::test_importance_depends_on_the_order",
+    f"{MAS_DEFECTS}::test_importance_depends_on_the_order",
 )
 def order_changes_importance(training: Training, seed: int) -> Pair:
     """Less cancels where a batch is of one class: importance depends on how data are stored."""
@@ -124,13 +117,13 @@ def order_changes_importance(training: Training, seed: int) -> Pair:
         a, b = (total(_measured(plugin_type(), model, training, order)) for order in orders)
         return a / b
 
-    return _both(ratio)
+    return both_mas(ratio)
 
 
 @difference(
     "MAS",
     "Ω of weights that only the first of five tasks uses, after all five over after the first",
-    f"{_DEFECTS}::test_the_importance_of_an_unused_old_head_decays",
+    f"{MAS_DEFECTS}::test_the_importance_of_an_unused_old_head_decays",
 )
 def importance_decays(training: Training, seed: int) -> Pair:
     """The paper adds the tasks' importances up; halved with each task, the first is forgotten."""
@@ -148,13 +141,13 @@ def importance_decays(training: Training, seed: int) -> Pair:
         )
         return float(last / first)
 
-    return _both(left)
+    return both_mas(left)
 
 
 @difference(
     "MAS",
     "Ω of the second task's head if the stream was evaluated first, over the head's own Ω",
-    f"{_DEFECTS}::test_a_new_head_is_halved_by_an_evaluation",
+    f"{MAS_DEFECTS}::test_a_new_head_is_halved_by_an_evaluation",
 )
 def evaluation_halves_a_head(training: Training, seed: int) -> Pair:
     """Looking at a network should not change what it learns next."""
@@ -169,7 +162,7 @@ def evaluation_halves_a_head(training: Training, seed: int) -> Pair:
         seen, own = (omega(p.importance)[head(1)].sum() for p in (plugin, fresh))
         return float(seen / own)
 
-    return _both(ratio)
+    return both_mas(ratio)
 
 
 def _trained(training: Training, seed: int, experience: Any) -> SingleHead:

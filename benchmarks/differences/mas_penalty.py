@@ -16,9 +16,11 @@ from avalanche_mas.benchmarks import permuted_digits, split_digits
 from avalanche_mas.evaluation import method_memory
 from benchmarks.cell import Training
 from benchmarks.differences.parts import (
+    MAS_DEFECTS,
     MultiHead,
     SingleHead,
     Watch,
+    both_mas,
     head,
     in_order,
     learn,
@@ -29,18 +31,11 @@ from benchmarks.differences.parts import (
 from benchmarks.differences.row import Pair, difference
 from benchmarks.trials import tensors
 
-_DEFECTS = "plugins/test_avalanche_defects.py"
-
-
-def _both(measured: Callable[[Any], float]) -> Pair:
-    """The same with each plugin's class."""
-    return Pair(measured(AvalancheMAS), measured(MASPlugin))
-
 
 @difference(
     "MAS",
     "change in the first experience, ΣΩΔθ², with Ω known beforehand and λ = 1e6, over finetuning's",
-    f"{_DEFECTS}::test_the_first_experience_is_never_protected",
+    f"{MAS_DEFECTS}::test_the_first_experience_is_never_protected",
 )
 def first_experience_is_free(training: Training, seed: int) -> Pair:
     """A pretrained network, whose importance is known, is trained as if nothing was known."""
@@ -67,7 +62,7 @@ def first_experience_is_free(training: Training, seed: int) -> Pair:
 @difference(
     "MAS",
     "penalty after the model was wrapped by torch.compile, over the penalty before",
-    f"{_DEFECTS}::test_wrapping_the_model_drops_the_penalty",
+    f"{MAS_DEFECTS}::test_wrapping_the_model_drops_the_penalty",
 )
 def wrapping_drops_the_penalty(training: Training, seed: int) -> Pair:
     """Parameters are found by names, which get a prefix: old tasks silently lose all protection."""
@@ -79,7 +74,7 @@ def wrapping_drops_the_penalty(training: Training, seed: int) -> Pair:
         ]
         return found[0] / found[1]
 
-    return _both(kept)
+    return both_mas(kept)
 
 
 @difference(
@@ -94,13 +89,13 @@ def penalty_is_doubled(training: Training, seed: int) -> Pair:
         penalty, equation = _first_penalty(plugin_type(1.0), training, seed, lambda model: model)
         return penalty / equation
 
-    return _both(ratio)
+    return both_mas(ratio)
 
 
 @difference(
     "MAS",
     "kept beside a network whose first layer is frozen (KB)",
-    f"{_DEFECTS}::test_frozen_parameters_are_stored",
+    f"{MAS_DEFECTS}::test_frozen_parameters_are_stored",
 )
 def frozen_parameters_are_stored(training: Training, seed: int) -> Pair:
     """With a frozen backbone nearly all of it is wasted."""
@@ -111,13 +106,13 @@ def frozen_parameters_are_stored(training: Training, seed: int) -> Pair:
         model.features.requires_grad_(False)
         return method_memory(learn(model, training, [experience], plugin_type())) / 1000
 
-    return _both(kept)
+    return both_mas(kept)
 
 
 @difference(
     "MAS",
     "an old head, not used any more, moves while weight decay is on, relative (%)",
-    f"{_DEFECTS}::test_old_heads_are_moved_by_weight_decay",
+    f"{MAS_DEFECTS}::test_old_heads_are_moved_by_weight_decay",
 )
 def weight_decay_moves_old_heads(training: Training, seed: int) -> Pair:
     """A penalty in the loss gives every weight a gradient, if only of 0.
@@ -132,7 +127,7 @@ def weight_decay_moves_old_heads(training: Training, seed: int) -> Pair:
         learn(model, training, stream[:2], plugin_type(1e-3), after, weight_decay=0.01)
         return 100 * relative(after.seen[1], after.seen[0])
 
-    return _both(moved)
+    return both_mas(moved)
 
 
 def _quadratic(importance: Any, after: dict[str, Tensor], before: dict[str, Tensor]) -> float:

@@ -13,17 +13,26 @@ from avalanche.benchmarks.utils import AvalancheDataset
 from avalanche.models import MultiHeadClassifier, MultiTaskModule
 from avalanche.training.determinism.rng_manager import RNGManager
 from avalanche.training.plugins import EvaluationPlugin, SupervisedPlugin
+from avalanche.training.plugins import MASPlugin as AvalancheMAS
 from avalanche.training.supervised import Naive
 from avalanche.training.templates import SupervisedTemplate
 from torch import Tensor, nn
 from torch.optim import SGD
 from torch.utils.data import TensorDataset
 
+from avalanche_mas import MASPlugin
 from benchmarks.cell import Training
+from benchmarks.differences.row import Pair
 from benchmarks.trials import tensors
 
 SIDE = 8
+MAS_DEFECTS = "plugins/test_avalanche_defects.py"
 PIXEL_WEIGHTS = "features.1.weight"  # of the networks below, shape (hidden units, pixels)
+
+
+def both_mas(measured: Callable[[Any], float]) -> Pair:
+    """The same with each MASPlugin's class."""
+    return Pair(measured(AvalancheMAS), measured(MASPlugin))
 
 
 def features(training: Training, *noise: nn.Module) -> nn.Sequential:

@@ -12,7 +12,7 @@ from scipy.io import loadmat
 from torchvision.datasets import FGVCAircraft, Flowers102, StanfordCars
 
 from avalanche_mas.benchmarks.datasets import DATASETS
-from avalanche_mas.benchmarks.miniature.actions import ACTIONS
+from avalanche_mas.benchmarks.datasets.actions import CLASSES as ACTIONS
 
 
 @pytest.fixture

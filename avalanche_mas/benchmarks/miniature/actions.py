@@ -7,24 +7,10 @@ from xml.etree import ElementTree
 
 import numpy as np
 
+from avalanche_mas.benchmarks.datasets.actions import CLASSES
 from avalanche_mas.benchmarks.miniature.canvas import BROWN, GREEN, GREY, SKY, Box, Canvas
 from avalanche_mas.benchmarks.miniature.people import STANCES, draw_person, draw_under
 from avalanche_mas.benchmarks.miniature.plan import Plan
-
-# In the order of the official development kit.
-ACTIONS = (
-    "other",
-    "jumping",
-    "phoning",
-    "playinginstrument",
-    "reading",
-    "ridingbike",
-    "ridinghorse",
-    "running",
-    "takingphoto",
-    "usingcomputer",
-    "walking",
-)
 
 # Two things that people do at once: the first with their legs, the second with their hands.
 _TWO = (
@@ -107,8 +93,8 @@ def draw(people: list[Person], rng: np.random.Generator, size: int) -> tuple[Can
 def _groups(plan: Plan, split: str) -> list[list[Person]]:
     """Deal out the people of a split to images, one to three to each."""
     people: list[Person] = [
-        (ACTIONS[picture.label],)
-        for picture, _ in plan.shuffled("actions", len(ACTIONS))
+        (CLASSES[picture.label],)
+        for picture, _ in plan.shuffled("actions", len(CLASSES))
         if picture.train == (split == "train")
     ]
     rng = plan.rng("action groups", split == "train")
@@ -137,7 +123,7 @@ def _annotation(name: str, sheet: Canvas, people: list[Person], boxes: list[Box]
         entry = ElementTree.SubElement(root, "object")
         _add(entry, name="person")
         actions = ElementTree.SubElement(entry, "actions")
-        _add(actions, **{action: int(action in person) for action in sorted(ACTIONS)})
+        _add(actions, **{action: int(action in person) for action in sorted(CLASSES)})
         box = ElementTree.SubElement(entry, "bndbox")
         _add(box, xmax=right + 1, xmin=left + 1, ymax=bottom + 1, ymin=top + 1)
         _add(entry, difficult=0, pose="Unspecified")
@@ -157,7 +143,7 @@ def _write_lists(folder: Path, split: str, images: list[tuple[str, list[Person]]
     """Write the list of images, and for each action who does it (1) and who does not (-1)."""
     names = "".join(f"{name}\n" for name, _ in images)
     (folder / f"{split}.txt").write_text(names, encoding="utf-8")
-    for action in ACTIONS:
+    for action in CLASSES:
         lines = [
             f"{name} {at:2d} {1 if action in person else -1:2d}\n"
             for name, people in images
