@@ -8,7 +8,7 @@ import os
 import platform
 from collections.abc import Mapping
 from dataclasses import asdict
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Generic
 
@@ -87,10 +87,8 @@ class Store(Generic[ResultT]):
 
 def _versions() -> str:
     """Name the versions that results may depend on."""
+    import avalanche_mas  # takes seconds, and a source tree has a version though not installed
+
     found = [f"Python {platform.python_version()}"]
-    for package in ("torch", "avalanche-lib", "avalanche-mas"):
-        try:
-            found.append(f"{package} {version(package)}")
-        except PackageNotFoundError:  # a source tree that was not installed
-            found.append(f"{package} not installed")
-    return ", ".join(found)
+    found += [f"{package} {version(package)}" for package in ("torch", "avalanche-lib")]
+    return ", ".join([*found, f"avalanche-mas {avalanche_mas.__version__}"])
