@@ -263,6 +263,16 @@ def test_a_classifier_that_is_not_the_models_end():
     assert same_bits(weights(model), before)
 
 
+def test_a_network_that_has_diverged_is_not_blamed_on_its_classifier():
+    model = mlp()
+    strategy = naive(model, ebll(classifier="2"))
+    first, second, _ = split().train_stream
+    train(strategy, [first])
+    with torch.no_grad():
+        model[0].weight.fill_(float("nan"))
+    train(strategy, [second])
+
+
 def test_the_code_is_smaller_than_the_features():
     with pytest.raises(ValueError, match="code_size is 16, but an undercomplete autoencoder of 16"):
         train(naive(mlp(), ebll(classifier="2", code_size=16)), split().train_stream)
