@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from benchmarks.cell import short_digest
 
@@ -25,8 +26,9 @@ class FactTraining:
 
     network: str  # "small"; or "vgg16", pretrained, or a file of its weights: two blocks are held
     image_size: int  # side in pixels of what the network sees
+    optimizer: Literal["sgd", "adam"]
     learning_rate: float
-    momentum: float  # SGD's
+    momentum: float  # SGD's; Adam goes by its own defaults
     weight_decay: float
     batch_size: int
     epochs: int  # passes over the training pictures of a task

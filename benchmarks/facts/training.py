@@ -11,14 +11,15 @@ from avalanche.benchmarks import CLExperience, CLScenario
 from avalanche.training.determinism.rng_manager import RNGManager
 from avalanche.training.plugins import EvaluationPlugin, LRSchedulerPlugin, SupervisedPlugin
 from avalanche.training.templates import SupervisedTemplate
-from torch.optim import SGD
+from torch import nn
+from torch.optim import SGD, Adam, Optimizer
 from torch.optim.lr_scheduler import StepLR
 
 from avalanche_mas.evaluation import FactRetrievalMAP, method_memory
 from avalanche_mas.methods import METHODS
 from avalanche_mas.models import FactLoss
 from avalanche_mas.strategies import JointTraining
-from benchmarks.facts.cell import SUBSET, TRAIN_AND_TEST, FactCell, FactResult
+from benchmarks.facts.cell import SUBSET, TRAIN_AND_TEST, FactCell, FactResult, FactTraining
 from benchmarks.facts.data import fact_streams
 from benchmarks.facts.network import make_network
 from benchmarks.training import digest, train_or_diverge
@@ -31,12 +32,7 @@ def run_cell(cell: FactCell) -> FactResult:
     RNGManager.set_random_seeds(cell.seed)
     width = len(benchmark.train_stream[0].dataset[0][1]) - 3  # the rest are the masks
     model = make_network(training.network, width // 3)
-    optimizer = SGD(
-        [p for p in model.parameters() if p.requires_grad],
-        lr=training.learning_rate,
-        momentum=training.momentum,
-        weight_decay=training.weight_decay,
-    )
+    optimizer = _optimizer(model, training)
     schedule: list[SupervisedPlugin] = []
     if training.decay_after is not None:
         schedule = [LRSchedulerPlugin(StepLR(optimizer, training.decay_after, 0.1))]
@@ -74,6 +70,15 @@ def run_cell(cell: FactCell) -> FactResult:
         weights_sha256=digest(model),
         diverged=diverged,
     )
+
+
+def _optimizer(model: nn.Module, training: FactTraining) -> Optimizer:
+    """What trains the parameters that are not held."""
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    rate, decay = training.learning_rate, training.weight_decay
+    if training.optimizer == "adam":
+        return Adam(parameters, rate, weight_decay=decay)
+    return SGD(parameters, rate, training.momentum, weight_decay=decay)
 
 
 def _options(cell: FactCell, benchmark: CLScenario) -> dict[str, Any]:

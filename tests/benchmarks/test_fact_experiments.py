@@ -1,5 +1,6 @@
 """Tables 3 and 4 and Figure 7 from start to end, in miniature."""
 
+import signal
 from dataclasses import replace
 
 import pandas as pd
@@ -42,24 +43,37 @@ def test_a_trial(tmp_path, experiment):
     assert set(joint["after_task"]) == {"all together"}
 
 
-def test_run_resume_and_report(tmp_path):
+@pytest.fixture
+def command_line():
+    """Runs a command here, which must not go on catching the signals of whoever runs the tests."""
+    before = signal.getsignal(signal.SIGTERM)
+
+    def invoke(*arguments, exit_code=0):
+        result = CliRunner().invoke(app, arguments)
+        signal.signal(signal.SIGTERM, before)
+        assert result.exit_code == exit_code, f"{result.output}\n{result.exception!r}"
+        return " ".join(result.output.split())
+
+    return invoke
+
+
+def test_run_resume_and_report(tmp_path, command_line):
     arguments = ["table4", "--fast", "--out", str(tmp_path)]
     cells, folder = tmp_path / "facts-fast", tmp_path / "table4-fast"
-    refused = CliRunner().invoke(app, ["report", *arguments])
-    assert refused.exit_code == 1
-    assert "4 of 4 runs of the part 'choosing λ'" in " ".join(refused.output.split())
+    refused = command_line("report", *arguments, exit_code=1)
+    assert "4 of 4 runs of the part 'choosing λ'" in refused
     command = ["run", *arguments, "--workers", "1"]
-    assert CliRunner().invoke(app, command).exit_code == 0
+    command_line(*command)
     files = {file: file.stat().st_mtime_ns for file in cells.glob("*.json")}
     assert len(files) == 8
     table = (folder / "table.md").read_text(encoding="utf-8")
     victim = min(files)
     victim.unlink()
     (folder / "table.md").unlink()
-    assert CliRunner().invoke(app, command).exit_code == 0
+    command_line(*command)
     again = {file: file.stat().st_mtime_ns for file in cells.glob("*.json")}
     assert {file for file, when in again.items() if files[file] != when} == {victim}
-    assert CliRunner().invoke(app, ["report", *arguments]).exit_code == 0
+    command_line("report", *arguments)
     assert (folder / "table.md").read_text(encoding="utf-8") == table
 
 

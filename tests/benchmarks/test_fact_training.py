@@ -63,11 +63,23 @@ def test_training_teaches():
     assert run_cell(longer).tasks[0][0] > 1.5 * first
 
 
+def test_the_optimizer_is_the_one_asked_for():
+    cell = cells(table4)["finetuning"]
+    weights = {}
+    for optimizer in ("sgd", "adam"):
+        for momentum in (0.0, 0.9):
+            training = replace(cell.training, optimizer=optimizer, momentum=momentum)
+            result = run_cell(replace(cell, training=training))
+            weights[optimizer, momentum] = result.weights_sha256
+    assert weights["adam", 0.0] == weights["adam", 0.9]  # it is SGD's
+    assert len(set(weights.values())) == 3
+
+
 def test_data_from_a_folder():
     root, vectors = located(FactData(most=6))
     assert vectors == root / WORD_VECTORS
     cell = cells(table4)["finetuning"]
-    training = replace(cell.training, decay_after=1, weight_decay=1e-3)
+    training = replace(cell.training, optimizer="sgd", decay_after=1, weight_decay=1e-3)
     for words in (None, str(vectors)):
         data = FactData(str(root), words)
         result = run_cell(replace(cell, data=data, training=training))
