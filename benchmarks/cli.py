@@ -83,16 +83,12 @@ def run(
     settings, store, folder = _prepare(experiment, name, out, seeds, fast, options)
     from benchmarks.runner import Runner
 
-    signal.signal(signal.SIGTERM, _interrupt)
-    try:
+    with _stoppable(store.folder):
         if hasattr(experiment, "prepare"):
             with _told_of_bad_data():
                 experiment.prepare(settings)
         with Runner(experiment.run_cell, store, workers) as run_cells:
             outcome = experiment.run(settings, run_cells)
-    except KeyboardInterrupt:
-        console.print(f"Stopped. What is finished is in {store.folder}; the same command goes on.")
-        raise typer.Exit(130) from None
     _show(outcome, store, folder)
 
 
@@ -160,19 +156,16 @@ def speed(
     from benchmarks.speed.rows import Settings
     from benchmarks.speed.suite import run as measure
 
-    signal.signal(signal.SIGTERM, _interrupt)
     settings = Settings(rounds or (2 if quick else 11), threads, "cuda" if gpu else "cpu", quick)
     folder = out or Path(f"results/speed{'-gpu' if gpu else ''}{'-quick' if quick else ''}")
-    try:
-        measure(settings, folder, part or (), models or (), console)
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from error
-    except RuntimeError as error:
-        console.print(str(error), style="red", markup=False)
-        raise typer.Exit(1) from None
-    except KeyboardInterrupt:
-        console.print(f"Stopped. What is finished is in {folder}; the same command goes on.")
-        raise typer.Exit(130) from None
+    with _stoppable(folder):
+        try:
+            measure(settings, folder, part or (), models or (), console)
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from error
+        except RuntimeError as error:
+            console.print(str(error), style="red", markup=False)
+            raise typer.Exit(1) from None
 
 
 @app.command(name="list")
@@ -250,6 +243,19 @@ def _told_of_bad_data() -> Iterator[None]:
 def _show(outcome: Any, store: Store[Any], folder: Path) -> None:
     files = outcome.write(folder, console, store.origin())
     console.print(f"Saved in {folder}: {', '.join(file.name for file in files)}")
+
+
+@contextmanager
+def _stoppable(folder: Path) -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM end the work inside, and say what is kept of it."""
+    before = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        yield
+    except KeyboardInterrupt:
+        console.print(f"Stopped. What is finished is in {folder}; the same command goes on.")
+        raise typer.Exit(130) from None
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
