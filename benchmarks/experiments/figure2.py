@@ -33,7 +33,7 @@ _ROW_OF = {"meanIMM": "IMM", "modeIMM": "IMM"} | {f"Avalanche{name}": name for n
 _WORD = {True: "yes", False: "no", None: "n/a"}
 
 LEGEND = (
-    "Measured, and in brackets what the paper says of the method (-: it does not name it). Seeds "
+    "Measured, and in brackets what the paper says of the method (-: it does not name it). Seeds: "
     "{seeds}. Constant memory: as much is kept with {tasks[1]} tasks as with {tasks[0]}. Problem "
     "agnostic: protects a network that predicts vectors. On pretrained: protects what a network "
     "learnt before the method came, given its data. Unlabelled data: the same without labels. "
