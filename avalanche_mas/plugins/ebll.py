@@ -13,7 +13,7 @@ from avalanche_mas.importance.untouched import untouched
 from avalanche_mas.plugins.autoencoder import train_encoder
 from avalanche_mas.plugins.features import find_classifier, run
 from avalanche_mas.plugins.lwf import LwFPlugin, check_strength
-from avalanche_mas.plugins.streams import StreamSamples
+from avalanche_mas.plugins.streams import StreamSamples, measuring_batch_size
 from avalanche_mas.plugins.task_end import TaskEnd
 
 
@@ -152,7 +152,7 @@ class EBLLPlugin(LwFPlugin):
 
     def _train_encoder(self, strategy: Any) -> nn.Linear:
         model, device = unwrap(strategy.model), strategy.device
-        batch_size = self.batch_size or max(32, strategy.eval_mb_size)
+        batch_size = measuring_batch_size(self.batch_size, strategy)
         with untouched(model):
             samples, _ = self._samples.batches(strategy.experience, model, batch_size)
             with torch.no_grad():

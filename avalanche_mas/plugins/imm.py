@@ -20,9 +20,7 @@ from avalanche_mas.merging import mean_merge, mode_merge
 from avalanche_mas.penalty import QuadraticPenalty
 from avalanche_mas.plugins.measured import Streams
 from avalanche_mas.plugins.regularization import RegularizationPlugin
-from avalanche_mas.plugins.streams import StreamSamples, evaluated
-
-_BATCH_SIZE = 32
+from avalanche_mas.plugins.streams import StreamSamples, evaluated, measuring_batch_size
 
 
 class IMMPlugin(RegularizationPlugin):
@@ -181,7 +179,7 @@ class IMMPlugin(RegularizationPlugin):
         A parameter that no task has trained is free.
         """
         model = strategy.model
-        batch_size = self.batch_size or max(_BATCH_SIZE, strategy.eval_mb_size)
+        batch_size = measuring_batch_size(self.batch_size, strategy)
         batches, forward = self.samples.batches(strategy.experience, model, batch_size)
         self._measure(model, batches, forward, batch_size)
         return self._near(model)

@@ -28,9 +28,9 @@ from avalanche_mas.plugins.recording import (
     take_index,
     with_index,
 )
+from avalanche_mas.plugins.streams import measuring_batch_size
 from avalanche_mas.plugins.warmup import HeadWarmupPlugin
 
-_BATCH_SIZE = 32
 _RECOMPUTE = "Use targets='recomputed', which asks the old model about each mini-batch."
 
 
@@ -160,7 +160,7 @@ class LwFPlugin(SupervisedPlugin):  # type: ignore[misc]
                 strategy.adapted_dataset,
                 lambda x: self._ask(model, x),
                 device=strategy.device,
-                batch_size=self.batch_size or max(_BATCH_SIZE, strategy.eval_mb_size),
+                batch_size=measuring_batch_size(self.batch_size, strategy),
                 num_workers=kwargs.get("num_workers", 0),
                 verbose=self.verbose,
             )

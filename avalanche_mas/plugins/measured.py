@@ -12,9 +12,7 @@ from avalanche_mas.importance import Importance
 from avalanche_mas.importance.batches import Forward
 from avalanche_mas.importance.estimate import check_positive
 from avalanche_mas.plugins.regularization import RegularizationPlugin
-from avalanche_mas.plugins.streams import StreamSamples, evaluated
-
-_BATCH_SIZE = 32  # Avalanche's own default of 1 would be slow for nothing
+from avalanche_mas.plugins.streams import StreamSamples, evaluated, measuring_batch_size
 
 Streams = str | Sequence[str] | Callable[[Any], Any]
 """A stream's name, several names, or a function experience → dataset."""
@@ -100,7 +98,7 @@ class MeasuredPlugin(RegularizationPlugin):
         """Ω of the experience's data in the chosen streams."""
         model, batch_size = (
             strategy.model,
-            self.batch_size or max(_BATCH_SIZE, strategy.eval_mb_size),
+            measuring_batch_size(self.batch_size, strategy),
         )
         batches, forward = self.samples.batches(strategy.experience, model, batch_size)
         return self.measure(model, batches, forward, batch_size)

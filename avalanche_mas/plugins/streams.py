@@ -128,6 +128,14 @@ class Samples(NamedTuple):
     task: int | None  # for a multi-task model
 
 
+def measuring_batch_size(wanted: int | None, strategy: Any) -> int:
+    """Samples per batch where nothing is trained: as wanted, or ``eval_mb_size``, but at least 32.
+
+    Avalanche's own default of 1 would be slow for nothing.
+    """
+    return wanted or max(32, strategy.eval_mb_size)
+
+
 def evaluated(data: Any) -> Any:
     """An Avalanche dataset with its evaluation transforms; anything else as it is."""
     return data.eval() if isinstance(data, AvalancheDataset) else data
