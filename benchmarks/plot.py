@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from avalanche_mas.evaluation import average_accuracy
 
 if TYPE_CHECKING:
-    from benchmarks.report import Outcome
+    from .report import Outcome
 
 Styles = Mapping[str, Mapping[str, Any]]
 

@@ -26,7 +26,8 @@ from torch.utils.data import TensorDataset
 from avalanche_mas.benchmarks import permuted_digits
 from avalanche_mas.evaluation import method_memory
 from avalanche_mas.methods import METHODS, Method
-from benchmarks.trials import (
+
+from .trials import (
     Trial,
     accuracy,
     make_network,

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from math import sqrt
 from statistics import fmean, variance
 
-from benchmarks.cell import Cell, Result
+from .cell import Cell, Result
 
 
 def lambda_effect(results: Mapping[Cell, Result], low: Cell, high: Cell, none: Cell) -> str:

@@ -11,9 +11,9 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.cell import Cell, Result
-from benchmarks.plot import plot_accuracy
-from benchmarks.selection import Choice
+from .cell import Cell, Result
+from .plot import plot_accuracy
+from .selection import Choice
 
 LEGEND = (
     "Mean ± standard deviation over the seeds ({seeds}). Accuracy: mean over the experiences after "

@@ -8,7 +8,7 @@ from itertools import chain
 from statistics import fmean
 from typing import TypeVar
 
-from benchmarks.cell import CellT, Result, RunCells
+from .cell import CellT, ResultT, RunCells
 
 Key = TypeVar("Key")
 
@@ -59,7 +59,8 @@ def validation_scores(
     grids: Mapping[Key, Iterable[float]],
     extensions: int,
     make_cells: Callable[[Key, float], Sequence[CellT]],
-    run_cells: RunCells[CellT, Result],
+    run_cells: RunCells[CellT, ResultT],
+    score: Callable[[ResultT], float],
 ) -> dict[Key, dict[float, float]]:
     """Score every λ of several grids, which widen by decades while their best lies at an edge.
 
@@ -67,7 +68,8 @@ def validation_scores(
     :param extensions: how often a grid is widened at most.
     :param make_cells: names the runs that a λ is judged by.
     :param run_cells: turns a title and cells into the cells' results.
-    :return: for each grid, the mean final accuracy of each λ.
+    :param score: what a run's result is worth, the higher the better.
+    :return: for each grid, the mean score of each λ.
     """
     scores: dict[Key, dict[float, float]] = {key: {} for key in grids}
     untried: dict[Key, Iterable[float]] = dict(grids)
@@ -75,7 +77,7 @@ def validation_scores(
         cells = {(key, lam): make_cells(key, lam) for key in untried for lam in untried[key]}
         results = run_cells(title, chain(*cells.values()))
         for (key, lam), judges in cells.items():
-            scores[key][lam] = fmean(results[cell].final_accuracy for cell in judges)
+            scores[key][lam] = fmean(score(results[cell]) for cell in judges)
         steps = {key: widen(scores[key], _GRID_RATIO) for key in untried}
         untried = {key: (lam,) for key, lam in steps.items() if lam is not None}
         if not untried:

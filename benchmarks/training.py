@@ -18,7 +18,8 @@ from torch.optim import Optimizer
 from avalanche_mas.evaluation import AccuracyMatrix, final_accuracy, forgetting, method_memory
 from avalanche_mas.methods import Method
 from avalanche_mas.strategies import JointTraining
-from benchmarks.cell import Result
+
+from .cell import Result
 
 
 class Length(Protocol):

@@ -1,6 +1,6 @@
 """The differences between Avalanche's classes and this package's, each measured by a function."""
 
-from benchmarks.differences import (
+from . import (
     checkpointing,
     ewc,
     heads,
@@ -10,7 +10,7 @@ from benchmarks.differences import (
     mas_penalty,
     si,
 )
-from benchmarks.differences.row import Difference, Pair
+from .row import Difference, Pair
 
 DIFFERENCES: dict[str, Difference] = {
     name: row

@@ -5,8 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from benchmarks.cell import Training
-from benchmarks.differences.row import Pair, difference
+from ..cell import Training
+from .row import Pair, difference
 
 # Run by itself: in this process the repair has been made when the package was imported.
 _SAVE = """

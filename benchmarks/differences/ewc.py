@@ -14,10 +14,11 @@ from torch import Tensor, nn
 from avalanche_mas.benchmarks import permuted_digits
 from avalanche_mas.evaluation import method_memory
 from avalanche_mas.plugins.ewc import EWCPlugin
-from benchmarks.cell import Training
-from benchmarks.differences.parts import SingleHead, in_order, learn, measure, total
-from benchmarks.differences.row import Pair, difference
-from benchmarks.trials import tensors
+
+from ..cell import Training
+from ..trials import tensors
+from .parts import SingleHead, in_order, learn, measure, total
+from .row import Pair, difference
 
 _TESTS = "plugins/test_ewc.py"
 _MEASURED = 320  # images, since the naive way below goes through them one by one

@@ -9,10 +9,11 @@ from torch import Tensor, nn
 
 from avalanche_mas.benchmarks import permuted_digits
 from avalanche_mas.models import MultiHead as OurMultiHead
-from benchmarks.cell import Training
-from benchmarks.differences.parts import MultiHead, Watch, as_tasks, features, learn
-from benchmarks.differences.row import Pair, difference
-from benchmarks.trials import tensors
+
+from ..cell import Training
+from ..trials import tensors
+from .parts import MultiHead, Watch, as_tasks, features, learn
+from .row import Pair, difference
 
 _CLASSES = (8, 2)  # of the tasks
 

@@ -12,10 +12,11 @@ from avalanche.training.supervised import JointTraining as AvalancheJointTrainin
 from avalanche_mas import MASPlugin
 from avalanche_mas.benchmarks import permuted_digits
 from avalanche_mas.strategies import JointTraining
-from benchmarks.cell import Training
-from benchmarks.differences.parts import MultiHead, Watch, as_tasks, strategy
-from benchmarks.differences.row import Pair, difference
-from benchmarks.trials import tensors
+
+from ..cell import Training
+from ..trials import tensors
+from .parts import MultiHead, Watch, as_tasks, strategy
+from .row import Pair, difference
 
 _TESTS = "plugins/test_joint.py"
 _CLASSES = (2, 8)  # of the tasks

@@ -13,10 +13,11 @@ from torch import Tensor, nn
 
 from avalanche_mas.benchmarks import split_digits
 from avalanche_mas.plugins.lwf import LwFPlugin
-from benchmarks.cell import Training
-from benchmarks.differences.parts import MultiHead, Watch, as_tasks, learn, noise, relative
-from benchmarks.differences.row import Pair, difference
-from benchmarks.trials import tensors
+
+from ..cell import Training
+from ..trials import tensors
+from .parts import MultiHead, Watch, as_tasks, learn, noise, relative
+from .row import Pair, difference
 
 _TESTS = "plugins/test_lwf.py"
 _TEACHER = f"{_TESTS}::test_the_teacher_is_the_old_model_in_eval_mode"

@@ -10,8 +10,10 @@ from torch import Tensor, nn
 
 from avalanche_mas import estimate_importance
 from avalanche_mas.benchmarks import permuted_digits, split_digits
-from benchmarks.cell import Training
-from benchmarks.differences.parts import (
+
+from ..cell import Training
+from ..trials import accuracy, tensors
+from .parts import (
     MAS_DEFECTS,
     PIXEL_WEIGHTS,
     SIDE,
@@ -30,8 +32,7 @@ from benchmarks.differences.parts import (
     strategy,
     total,
 )
-from benchmarks.differences.row import Pair, difference
-from benchmarks.trials import accuracy, tensors
+from .row import Pair, difference
 
 
 @difference(

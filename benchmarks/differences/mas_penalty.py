@@ -14,8 +14,10 @@ from torch import Tensor, nn
 from avalanche_mas import MASPlugin, estimate_importance
 from avalanche_mas.benchmarks import permuted_digits, split_digits
 from avalanche_mas.evaluation import method_memory
-from benchmarks.cell import Training
-from benchmarks.differences.parts import (
+
+from ..cell import Training
+from ..trials import tensors
+from .parts import (
     MAS_DEFECTS,
     MultiHead,
     SingleHead,
@@ -28,8 +30,7 @@ from benchmarks.differences.parts import (
     relative,
     weights,
 )
-from benchmarks.differences.row import Pair, difference
-from benchmarks.trials import tensors
+from .row import Pair, difference
 
 
 @difference(

@@ -21,9 +21,10 @@ from torch.optim import SGD
 from torch.utils.data import TensorDataset
 
 from avalanche_mas import MASPlugin
-from benchmarks.cell import Training
-from benchmarks.differences.row import Pair
-from benchmarks.trials import tensors
+
+from ..cell import Training
+from ..trials import tensors
+from .row import Pair
 
 SIDE = 8
 MAS_DEFECTS = "plugins/test_avalanche_defects.py"

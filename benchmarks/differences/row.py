@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from benchmarks.cell import Training
+from ..cell import Training
 
 
 @dataclass(frozen=True)

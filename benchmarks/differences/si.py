@@ -8,9 +8,10 @@ from avalanche.training.plugins import SynapticIntelligencePlugin
 
 from avalanche_mas.benchmarks import permuted_digits
 from avalanche_mas.plugins.si import SIPlugin
-from benchmarks.cell import Training
-from benchmarks.differences.parts import SingleHead, learn, weights
-from benchmarks.differences.row import Pair, difference
+
+from ..cell import Training
+from .parts import SingleHead, learn, weights
+from .row import Pair, difference
 
 
 @difference(

@@ -11,7 +11,7 @@ is run: make or check the data, with an ``OSError`` or ``ValueError`` for what i
 share cells name their common folder ``CELLS``.
 """
 
-from benchmarks.experiments import (
+from . import (
     adaptation,
     differences,
     digits,

@@ -20,11 +20,12 @@ from torch.utils.data import DataLoader
 
 from avalanche_mas.benchmarks.datasets import DATASETS
 from avalanche_mas.benchmarks.task_sequence import TaskSequence
-from benchmarks import cell as common
-from benchmarks.cell import RunCells
-from benchmarks.objects.cell import ObjectCell
-from benchmarks.objects.images import data_root, load
-from benchmarks.objects.settings import (
+
+from .. import cell as common
+from ..cell import RunCells
+from ..objects.cell import ObjectCell
+from ..objects.images import data_root, load
+from ..objects.settings import (
     EIGHT,
     Settings,
     choose_strengths,
@@ -33,9 +34,9 @@ from benchmarks.objects.settings import (
     reported_cells,
     tiny,
 )
-from benchmarks.objects.tables import Table, final_and_drop, spread, write_tables
-from benchmarks.objects.training import run_cell as run_as_usual
-from benchmarks.objects.training import train
+from ..objects.tables import Table, final_and_drop, spread, write_tables
+from ..objects.training import run_cell as run_as_usual
+from ..objects.training import train
 
 __all__ = ["configure", "prepare"]
 

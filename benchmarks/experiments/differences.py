@@ -10,9 +10,9 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.cell import RunCells, Training, short_digest
-from benchmarks.differences import DIFFERENCES, Pair
-from benchmarks.report import markdown_rows
+from ..cell import RunCells, Training, short_digest
+from ..differences import DIFFERENCES, Pair
+from ..report import markdown_rows
 
 DESCRIPTION = "what Avalanche's own methods do otherwise than ours, measured on both sides"
 

@@ -17,11 +17,12 @@ from torch.optim import SGD
 
 from avalanche_mas.benchmarks import permuted_digits, split_digits
 from avalanche_mas.methods import METHODS
-from benchmarks.cell import Cell, Result, RunCells, Training
-from benchmarks.remarks import forgets_less, lambda_effect
-from benchmarks.report import Outcome
-from benchmarks.selection import Choice, choose, validation_scores
-from benchmarks.training import train_and_measure
+
+from ..cell import Cell, Result, RunCells, Training
+from ..remarks import forgets_less, lambda_effect
+from ..report import Outcome
+from ..selection import Choice, choose, validation_scores
+from ..training import train_and_measure
 
 DESCRIPTION = "permuted digits (one head) and split digits (one head per task)"
 
@@ -128,6 +129,7 @@ def _choose_lambdas(
         settings.grid_extensions,
         lambda key, lam: _selection_cells(settings, *key, lam),
         run_cells,
+        lambda result: result.final_accuracy,
     )
     return {key: choose(of_key) for key, of_key in scores.items()}
 

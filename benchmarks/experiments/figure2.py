@@ -11,10 +11,11 @@ from rich.console import Console
 from rich.table import Table
 
 from avalanche_mas.methods import METHODS
-from benchmarks.cell import RunCells, short_digest
-from benchmarks.properties import PROPERTIES, Finding
-from benchmarks.report import markdown_rows
-from benchmarks.trials import Trial
+
+from ..cell import RunCells, short_digest
+from ..properties import PROPERTIES, Finding
+from ..report import markdown_rows
+from ..trials import Trial
 
 DESCRIPTION = "Figure 2: what each method is able to do, tested; beside what the paper says"
 

@@ -10,10 +10,11 @@ import numpy as np
 from rich.console import Console
 
 from avalanche_mas.methods import METHODS
-from benchmarks.cell import Result, RunCells
-from benchmarks.objects.cell import ObjectCell
-from benchmarks.objects.plots import draw_bars
-from benchmarks.objects.settings import (
+
+from ..cell import Result, RunCells
+from ..objects.cell import ObjectCell
+from ..objects.plots import draw_bars
+from ..objects.settings import (
     EIGHT,
     Settings,
     choose_strengths,
@@ -22,9 +23,9 @@ from benchmarks.objects.settings import (
     reported_cells,
     tiny,
 )
-from benchmarks.objects.tables import Table, final_and_drop, mean_of, spread, write_tables
-from benchmarks.objects.training import run_cell
-from benchmarks.selection import Choice
+from ..objects.tables import Table, final_and_drop, mean_of, spread, write_tables
+from ..objects.training import run_cell
+from ..selection import Choice
 
 __all__ = ["Result", "configure", "prepare", "run_cell"]
 

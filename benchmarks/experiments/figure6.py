@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from avalanche_mas.methods import METHODS
-from benchmarks.cell import Result, RunCells
-from benchmarks.objects.cell import ObjectCell
-from benchmarks.objects.plots import draw_lines
-from benchmarks.objects.settings import (
+
+from ..cell import Result, RunCells
+from ..objects.cell import ObjectCell
+from ..objects.plots import draw_lines
+from ..objects.settings import (
     EIGHT,
     Settings,
     choose_strengths,
@@ -23,8 +24,8 @@ from benchmarks.objects.settings import (
     reported_cells,
     tiny,
 )
-from benchmarks.objects.tables import Table, write_tables
-from benchmarks.objects.training import run_cell
+from ..objects.tables import Table, write_tables
+from ..objects.training import run_cell
 
 __all__ = ["Result", "configure", "prepare", "run_cell"]
 

@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from benchmarks.cell import Result, RunCells
-from benchmarks.objects.cell import ObjectCell
-from benchmarks.objects.pairs import LEGEND, PairsOutcome, numbers
-from benchmarks.objects.settings import (
+from ..cell import Result, RunCells
+from ..objects.cell import ObjectCell
+from ..objects.pairs import LEGEND, PairsOutcome, numbers
+from ..objects.settings import (
     Settings,
     choose_strengths,
     configure,
@@ -18,8 +18,8 @@ from benchmarks.objects.settings import (
     reported_cells,
     tiny,
 )
-from benchmarks.objects.tables import spread
-from benchmarks.objects.training import run_cell
+from ..objects.tables import spread
+from ..objects.training import run_cell
 
 __all__ = ["Result", "configure", "prepare", "run_cell"]
 

@@ -12,11 +12,12 @@ from avalanche.models import SimpleMLP
 
 from avalanche_mas.benchmarks import permuted_digits
 from avalanche_mas.methods import METHODS
-from benchmarks.cell import Cell, Result, RunCells, Training
-from benchmarks.remarks import accuracy_gap, first_experience_kept
-from benchmarks.report import Outcome
-from benchmarks.selection import choose, validation_scores
-from benchmarks.training import train_and_measure
+
+from ..cell import Cell, Result, RunCells, Training
+from ..remarks import accuracy_gap, first_experience_kept
+from ..report import Outcome
+from ..selection import choose, validation_scores
+from ..training import train_and_measure
 
 DESCRIPTION = "MAS on permuted digits by proximal and by gradient steps, for several optimizers"
 
@@ -107,6 +108,7 @@ def run(settings: Settings, run_cells: RunCells[Cell, Result]) -> Outcome:
             for cell in _cells(settings, *row, lam, settings.selection_seeds)
         ],
         run_cells,
+        lambda result: result.final_accuracy,
     )
     choices = {row: choose(of_row) for row, of_row in scores.items()}
     chosen = {row: _cells(settings, *row, choices[row].lam, settings.seeds) for row in rows}

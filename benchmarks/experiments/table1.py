@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from benchmarks.cell import Result, RunCells
-from benchmarks.objects.cell import ObjectCell
-from benchmarks.objects.pairs import LEGEND, PairsOutcome, Paper, arrow, mean_drop, numbers
-from benchmarks.objects.settings import (
+from ..cell import Result, RunCells
+from ..objects.cell import ObjectCell
+from ..objects.pairs import LEGEND, PairsOutcome, Paper, arrow, mean_drop, numbers
+from ..objects.settings import (
     PAIRS,
     Settings,
     choose_strengths,
@@ -18,7 +18,7 @@ from benchmarks.objects.settings import (
     reported_cells,
     tiny,
 )
-from benchmarks.objects.training import run_cell
+from ..objects.training import run_cell
 
 __all__ = ["Result", "configure", "prepare", "run_cell"]
 

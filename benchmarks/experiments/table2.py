@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from benchmarks.cell import Result, RunCells
-from benchmarks.objects.cell import ObjectCell
-from benchmarks.objects.pairs import LEGEND, PairsOutcome, Paper, mean_drop
-from benchmarks.objects.settings import (
+from ..cell import Result, RunCells
+from ..objects.cell import ObjectCell
+from ..objects.pairs import LEGEND, PairsOutcome, Paper, mean_drop
+from ..objects.settings import (
     PAIRS,
     Settings,
     choose_strengths,
@@ -16,7 +16,7 @@ from benchmarks.objects.settings import (
     reported_cells,
     tiny,
 )
-from benchmarks.objects.training import run_cell
+from ..objects.training import run_cell
 
 __all__ = ["Result", "configure", "prepare", "run_cell"]
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from benchmarks.cell import RunCells
-from benchmarks.facts.cell import FactCell, FactResult, Row
-from benchmarks.facts.experiment import CELLS, FactSettings, configure, prepare, run_rows, tiny
-from benchmarks.facts.report import FactReport, Paper, end_panel, first_task_remarks
-from benchmarks.facts.training import run_cell
+from ..cell import RunCells
+from ..facts.cell import FactCell, FactResult, Row
+from ..facts.experiment import CELLS, FactSettings, configure, prepare, run_rows, tiny
+from ..facts.report import FactReport, Paper, end_panel, first_task_remarks
+from ..facts.training import run_cell
 
 __all__ = ["CELLS", "configure", "prepare", "run_cell"]
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Literal
 
-from benchmarks.cell import short_digest
+from ..cell import short_digest
 
 SUBSET = "sports"  # the name of the stream of the facts to adapt to, and of Ω measured on them
 TRAIN_AND_TEST = "train and test"
@@ -81,3 +82,8 @@ class FactResult:
     memory_bytes: int  # what the method keeps beside the model
     weights_sha256: str  # of the final parameters
     diverged: bool = False  # Ω became infinite or NaN; from there on the network was only scored
+
+    @property
+    def kept(self) -> float:
+        """The mean over the tasks of their precision after the last."""
+        return fmean(self.tasks[-1])

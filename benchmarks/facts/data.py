@@ -28,8 +28,9 @@ from avalanche_mas.benchmarks.facts import (
     sports_facts,
 )
 from avalanche_mas.benchmarks.facts.miniature import WORD_VECTORS, fact_miniature
-from benchmarks.cache import cache_folder
-from benchmarks.facts.cell import SUBSET, FactCell, FactData
+
+from ..cache import cache_folder
+from .cell import SUBSET, FactCell, FactData
 
 
 def located(data: FactData) -> tuple[Path, Path | None]:

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 from avalanche_mas.methods import METHODS
-from benchmarks.cell import RunCells
-from benchmarks.facts.cell import FactCell, FactData, FactResult, FactTraining, Row
-from benchmarks.facts.data import check
-from benchmarks.facts.network import make_network
-from benchmarks.selection import Choice, choose
+
+from ..cell import RunCells
+from ..selection import Choice, choose, validation_scores
+from .cell import FactCell, FactData, FactResult, FactTraining, Row
+from .data import check
+from .network import make_network
 
 # Settled by finetuning, which has to forget, and by joint training, which has to learn all splits.
 # With SGD on 32 pixels the sports facts of the clusters are hardly told apart.
@@ -43,6 +43,7 @@ class FactSettings:
     # the tasks are four random ones, whatever those that are reported.
     given: tuple[tuple[str, float], ...] = ()  # method, λ
     lambdas: tuple[float, ...] = (1e-1, 1e0, 1e1, 1e2)
+    extensions: int = 2  # decades added at most, while the best lies at the grid's edge
     selection_split: str = "random-4"
     selection_seeds: tuple[int, ...] = (100,)
     selection_validation: float = 0.25
@@ -65,6 +66,7 @@ def tiny(settings: FactSettings) -> FactSettings:
         training=replace(settings.training, image_size=16, epochs=1),
         seeds=(0,),
         lambdas=(1.0, 10.0),
+        extensions=0,
     )
 
 
@@ -135,25 +137,21 @@ def _choose_lambdas(
         for row in settings.rows
         if METHODS[row.method].plugin and row.method not in choices and row.measured_on == "train"
     }
-    judges = {
-        (method, lam): [
+    scores = validation_scores(
+        dict.fromkeys(plain, settings.lambdas),
+        settings.extensions,
+        lambda method, lam: [
             replace(
-                _cell(settings, row, lam, seed),
+                _cell(settings, plain[method], lam, seed),
                 split=settings.selection_split,
                 validation=settings.selection_validation,
             )
             for seed in settings.selection_seeds
-        ]
-        for method, row in plain.items()
-        for lam in settings.lambdas
-    }
-    results = run_cells("choosing λ", [cell for cells in judges.values() for cell in cells])
-    for method in plain:
-        scores = {
-            lam: fmean(fmean(results[cell].tasks[-1]) for cell in judges[method, lam])
-            for lam in settings.lambdas
-        }
-        choices[method] = choose(scores)
+        ],
+        run_cells,
+        lambda result: result.kept,
+    )
+    choices.update({method: choose(of_method) for method, of_method in scores.items()})
     return choices
 
 

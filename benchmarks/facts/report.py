@@ -11,9 +11,9 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.facts.cell import FactCell, FactResult
-from benchmarks.facts.experiment import Findings
-from benchmarks.report import markdown_rows
+from ..report import markdown_rows
+from .cell import FactCell, FactResult
+from .experiment import Findings
 
 LEGEND = (
     "Mean average precision of finding the pictures of a fact, mean ± standard deviation over the "
@@ -27,8 +27,9 @@ _DRAWN = (
 )
 _JOINT = "Joint: trained on all tasks at once, an upper bound. "
 _CHOSEN = (
-    "the one of {grid} with the best mean over four random tasks on a part of the training "
-    "pictures, with other seeds ({seeds}), and with * if it lies at the grid's edge"
+    "the one of {grid} (extended by decades while the best lies at an edge) with the best mean over "
+    "four random tasks on a part of the training pictures, with other seeds ({seeds}), and with * if "
+    "it lies at the edge of a grid that was not extended further"
 )
 Paper = Mapping[str, Sequence[float | None]]  # for a row the value of each column, if it is known
 

@@ -19,10 +19,11 @@ from avalanche_mas.evaluation import FactRetrievalMAP, method_memory
 from avalanche_mas.methods import METHODS
 from avalanche_mas.models import FactLoss
 from avalanche_mas.strategies import JointTraining
-from benchmarks.facts.cell import SUBSET, TRAIN_AND_TEST, FactCell, FactResult, FactTraining
-from benchmarks.facts.data import fact_streams
-from benchmarks.facts.network import make_network
-from benchmarks.training import digest, train_or_diverge
+
+from ..training import digest, train_or_diverge
+from .cell import SUBSET, TRAIN_AND_TEST, FactCell, FactResult, FactTraining
+from .data import fact_streams
+from .network import make_network
 
 
 def run_cell(cell: FactCell) -> FactResult:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.cell import short_digest
+from ..cell import short_digest
 
 
 @dataclass(frozen=True)

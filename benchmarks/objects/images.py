@@ -13,8 +13,9 @@ from avalanche_mas.benchmarks.datasets import DATASETS
 from avalanche_mas.benchmarks.miniature import miniature
 from avalanche_mas.benchmarks.object_recognition import Preprocessing, object_recognition
 from avalanche_mas.benchmarks.task_sequence import TaskSequence, Transform, task_sequence
-from benchmarks.cache import cache_folder
-from benchmarks.objects.cell import Drawn, ObjectCell, Training
+
+from ..cache import cache_folder
+from .cell import Drawn, ObjectCell, Training
 
 
 def data_root(data: str | None, drawn: Drawn | None) -> Path:

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
-from benchmarks.cell import Result
-from benchmarks.objects.tables import Table, final_and_drop, spread, write_tables
+from ..cell import Result
+from .tables import Table, final_and_drop, spread, write_tables
 
 Paper = Mapping[str, Sequence[tuple[float, float, float]]]
 """Row → for each sequence: first task's accuracy, its drop, second task's accuracy, in %."""

@@ -8,10 +8,11 @@ from pathlib import Path
 
 from avalanche_mas.benchmarks.object_recognition import EIGHT_TASKS, TWO_TASK_SEQUENCES
 from avalanche_mas.methods import METHODS
-from benchmarks.cell import Result, RunCells
-from benchmarks.objects.cell import Drawn, ObjectCell, Training
-from benchmarks.objects.images import check_data
-from benchmarks.selection import Choice, choose, validation_scores
+
+from ..cell import Result, RunCells
+from ..selection import Choice, choose, validation_scores
+from .cell import Drawn, ObjectCell, Training
+from .images import check_data
 
 EIGHT = "-".join(EIGHT_TASKS)
 PAIRS = tuple("-".join(tasks) for tasks in TWO_TASK_SEQUENCES.values())
@@ -173,6 +174,7 @@ def choose_strengths(
         settings.extensions,
         lambda method, lam: [_selection_cell(settings, method, lam)],
         run_cells,
+        lambda result: result.final_accuracy,
     )
     return {method: choose(of_method) for method, of_method in scores.items()}
 

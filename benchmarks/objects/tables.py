@@ -12,8 +12,8 @@ from numpy.typing import ArrayLike, NDArray
 from rich import table
 from rich.console import Console
 
-from benchmarks.cell import Result
-from benchmarks.report import markdown_rows
+from ..cell import Result
+from ..report import markdown_rows
 
 
 @dataclass(frozen=True)

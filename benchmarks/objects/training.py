@@ -15,10 +15,11 @@ from torch.optim import SGD
 from avalanche_mas.benchmarks.task_sequence import TaskSequence
 from avalanche_mas.methods import METHODS
 from avalanche_mas.models import multi_head_alexnet, multi_head_small
-from benchmarks.cell import Result
-from benchmarks.objects.cell import ObjectCell
-from benchmarks.objects.images import load
-from benchmarks.training import train_and_measure
+
+from ..cell import Result
+from ..training import train_and_measure
+from .cell import ObjectCell
+from .images import load
 
 _LOADERS = 4  # that read and augment images from disk; another number draws other augmentations
 

@@ -116,10 +116,11 @@ def test_lambda_is_chosen_on_validation_pictures_by_the_mean_over_tasks(tmp_path
 
     choices = run_rows(settings, look_up).choices
     assert {method: (c.lam, c.at_edge) for method, c in choices.items()} == {
-        "SI": (1.0, True),
+        "SI": (1.0, False),
         "MAS": (10.0, False),
     }
-    judged, tested = asked
+    judged, wider, tested = asked
+    assert {c.lam for c in wider} == {0.1}  # of SI, whose best was at the edge
     assert {c.validation for c in judged} == {0.25}
     assert {c.split for c in judged} == {"random-4"}
     assert not {c.seed for c in judged} & {c.seed for c in tested}
@@ -129,7 +130,7 @@ def test_lambda_is_chosen_on_validation_pictures_by_the_mean_over_tasks(tmp_path
     assert report.findings.choices["MAS"].lam == 5.0
     report.write(tmp_path, CONSOLE, "Made by a test.")
     text = (tmp_path / "table.md").read_text(encoding="utf-8")
-    assert "λ: MAS 5, the paper's; otherwise the one of 1, 10, 100 with" in text
+    assert "λ: MAS 5, the paper's; otherwise the one of 1, 10, 100 (extended" in text
 
 
 def test_figure_7_compares_the_adapted_network():
