@@ -11,6 +11,8 @@ from avalanche_mas.importance import (
     check_model,
     estimate_importance,
     estimate_local_importance,
+    watch_importance,
+    watch_local_importance,
 )
 from avalanche_mas.penalty import QuadraticPenalty
 from avalanche_mas.plugins import (
@@ -41,4 +43,6 @@ __all__ = [
     "estimate_fisher",
     "estimate_importance",
     "estimate_local_importance",
+    "watch_importance",
+    "watch_local_importance",
 ]

@@ -22,6 +22,7 @@ from typing import Any, Literal, NamedTuple, get_args
 import torch
 from torch import Tensor, nn
 
+from avalanche_mas.distributed import Distributed
 from avalanche_mas.importance import Importance, estimate_importance
 from avalanche_mas.importance.batches import (
     Forward,
@@ -45,6 +46,7 @@ def estimate_fisher(
     forward: Forward | None = None,
     batch_size: int = 64,
     seed: int = 0,
+    distributed: Distributed = "split",
     progress: bool = False,
 ) -> Importance:
     """The diagonal Fisher information of a model on data, as an importance.
@@ -62,6 +64,8 @@ def estimate_fisher(
     :param forward: ``forward(model, batch) -> output``, if not ``model(x)``.
     :param batch_size: samples per batch where ``data`` is a dataset or a tensor.
     :param seed: of the draws, which are the module's own: no other generator is touched.
+    :param distributed: where several processes of ``torch.distributed`` run, whose data these are,
+        see :func:`~avalanche_mas.estimate_importance`. Draws are those of one process.
     :param progress: show a progress bar.
     :return: F, with N.
     :raises ValueError: for an unknown option, labels that are missing or of a wrong form, and as
@@ -83,6 +87,7 @@ def estimate_fisher(
             forward=log_likelihood,
             output="squares",
             batch_size=batch_size,
+            distributed=distributed,
             progress=progress,
         )
 

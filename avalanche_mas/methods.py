@@ -15,6 +15,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Any, Literal
 
 from avalanche.training import plugins as avalanche
@@ -61,6 +62,8 @@ class Method:
     :param merge: how the network that is evaluated is merged from the tasks' solutions, if it is.
     :param published: hyper-parameters and their sources.
     :param strategy: the Avalanche strategy that is given the plugin.
+    :param kept_in: where the plugin keeps its strength, if that is not in attributes called as the
+        arguments; dots lead into what the plugin holds.
     """
 
     description: str
@@ -72,6 +75,7 @@ class Method:
     merge: Literal["mean", "mode"] | None = None
     published: tuple[Published, ...] = ()
     strategy: type[SupervisedTemplate] = Naive
+    kept_in: tuple[str, ...] = ()
 
     @property
     def source(self) -> str:
@@ -108,6 +112,22 @@ class Method:
         if classifier is not None and "classifier" in inspect.signature(self.plugin).parameters:
             arguments["classifier"] = classifier
         return [self.plugin(**{**arguments, **self.options, **options})]
+
+    def set_strength(self, strategy: SupervisedTemplate, strength: float) -> None:
+        """Change how strongly old tasks are protected, from the next experience on.
+
+        :param strategy: a strategy with this method's plugin, between two experiences.
+        :param strength: as for :meth:`plugins`; 0 is finetuning.
+        :raises ValueError: if it is out of range, or if the strategy does not have one such plugin.
+        """
+        found = [plugin for plugin in strategy.plugins if type(plugin) is self.plugin]
+        if len(found) != 1:
+            raise ValueError(f"the strategy has {len(found)} plugins of {self.source}, not one")
+        (fresh,) = self.plugins(strength)  # refuses a strength, and has it in its own form
+        for path in self.kept_in or self.strength:
+            owner, _, name = path.rpartition(".")
+            holder = attrgetter(owner)(found[0]) if owner else found[0]
+            setattr(holder, name, attrgetter(path)(fresh))
 
     def evaluated(self, strategy: SupervisedTemplate) -> nn.Module:
         """The network that answers between experiences.
@@ -251,6 +271,7 @@ METHODS: dict[str, Method] = {
         avalanche.LwFPlugin,
         {"alpha": 1.0},
         protects="outputs",
+        kept_in=("lwf.alpha",),
         published=(Published({"alpha": 1.0, "temperature": 2.0}, "Avalanche's defaults."),),
     ),
     "AvalancheMAS": Method(
@@ -258,6 +279,8 @@ METHODS: dict[str, Method] = {
         avalanche.MASPlugin,
         _LAMBDA,
         protects="weights",
+        kept_in=("_lambda",),
         published=(Published({"lambda_reg": 1.0, "alpha": 0.5}, "Avalanche's defaults."),),
     ),
 }
+"""All methods by name: ours, Avalanche's, and the two that they are held against."""

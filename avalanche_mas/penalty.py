@@ -29,6 +29,7 @@ from torch.optim import SGD, Optimizer
 from avalanche_mas.blocks import blocks
 from avalanche_mas.importance.importance import check_growth, grow
 from avalanche_mas.importance.names import named_parameters
+from avalanche_mas.importance.not_finite import check_numbers
 from avalanche_mas.importance.per_sample import wide_dtype
 from avalanche_mas.step_size import check_proximal, step_size
 
@@ -69,8 +70,8 @@ class QuadraticPenalty:
         :func:`~avalanche_mas.collapse.collapse`.
     :param constant: added to Σ Ω (θ−θ*)²: what is left of the sum where several penalties became
         one. It moves no parameter.
-    :raises ValueError: if λ is out of range, if Ω or θ* of a parameter does not fit its shape, or
-        if no name in ``importance`` belongs to the model.
+    :raises ValueError: if λ is out of range, if Ω or θ* of a parameter does not fit its shape, is
+        NaN or infinite, or Ω is negative, or if no name in ``importance`` belongs to the model.
     """
 
     def __init__(
@@ -100,6 +101,7 @@ class QuadraticPenalty:
                 fitted = grow(omega, here.shape, name)
                 if anchor is not None and name in anchor:
                     here = _replaced(here, anchor[name], name)
+                check_numbers(name, here, fitted)
                 self.anchor[name] = here
                 same = fitted.dtype == wide_dtype(here) and fitted.stride() == here.stride()
                 if not same or fitted.device != here.device:
@@ -137,8 +139,20 @@ class QuadraticPenalty:
 
     @torch.no_grad()
     def value(self) -> Tensor:
-        """(λ/2) (Σ Ω (θ−θ*)² + constant) now, as a 0-d tensor without gradient."""
+        """(λ/2) (Σ Ω (θ−θ*)² + constant) now, as a 0-d tensor without gradient.
+
+        :return: a 0-d tensor, in the unit of the loss.
+        """
         return self._value([self._energy(term) for term in self._terms])
+
+    @torch.no_grad()
+    def by_parameter(self) -> dict[str, Tensor]:
+        """(λ/2) Σ Ω (θ−θ*)² of each parameter now, as 0-d tensors; the constant is in none.
+
+        :return: parameter name → 0-d tensor.
+        """
+        terms = zip(self.anchor, self._terms, strict=True)
+        return {name: 0.5 * self.lambda_reg * self._energy(term) for name, term in terms}
 
     @torch.no_grad()
     def add_gradient(self) -> Tensor:

@@ -1,6 +1,6 @@
-"""Entry point of ``python -m benchmarks``."""
+"""Entry point of ``python -m benchmarks``; an installed package has the command avalanche-mas."""
 
-from benchmarks.cli import app
+from .cli import app
 
 if __name__ == "__main__":  # worker processes import this module too
-    app(prog_name="python -m benchmarks")
+    app(prog_name=f"python -m {__package__}")

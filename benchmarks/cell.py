@@ -75,6 +75,12 @@ class Cell:
             f"{self.benchmark}-{phase}-{self.label}{strength}-seed{self.seed}-{short_digest(self)}"
         )
 
+    @property
+    def expected_seconds(self) -> float:
+        """How long it takes on one core, roughly: a pass over all digits takes 0.07 s."""
+        passes = 1 if self.benchmark == "split" else self.n_experiences
+        return 0.07 * passes * self.training.epochs
+
 
 @dataclass(frozen=True)
 class Result:
@@ -89,3 +95,4 @@ class Result:
     weights_sha256: str  # of the final parameters
     diverged: bool = False  # Ω became infinite or NaN; from there on the network was only scored
     memory_after_each: list[int] = field(default_factory=list)  # bytes, after each experience
+    found: list[dict[str, Any]] = field(default_factory=list)  # by the framework, for each

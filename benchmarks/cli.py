@@ -2,66 +2,65 @@
 
 from __future__ import annotations
 
-import difflib
-import inspect
-import os
 import signal
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict, replace
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
-from types import FrameType, ModuleType
+from types import FrameType
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
-from benchmarks.silence import silence_libraries
-from benchmarks.store import Store
+from .chosen import Chosen, choose, console, told, unknown
+from .options import (
+    TWO_AT_MOST,
+    Address,
+    CpusPerCell,
+    Data,
+    DryRun,
+    EngineName,
+    EngineOption,
+    Epochs,
+    Fast,
+    GpusPerCell,
+    Model,
+    Name,
+    Out,
+    Seeds,
+    Select,
+    Vectors,
+    Workers,
+)
+from .silence import silence_libraries
 
 # The experiments are imported where they are needed: Avalanche takes seconds to import.
 
 silence_libraries()
-app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False)
-console = Console()
+app = typer.Typer(add_completion=False)
 
-Name = Annotated[str, typer.Argument(help="An experiment, as `list` shows them.")]
-Out = Annotated[Path, typer.Option(help="Results are kept in a folder in here.")]
-Seeds = Annotated[
-    int | None,
-    typer.Option(
-        min=1, max=100, help="How many seeds are reported.", show_default="as the experiment says"
-    ),
-]
-Workers = Annotated[
-    int, typer.Option("--workers", "--jobs", min=1, help="How many processes work, one core each.")
-]
-TWO_AT_MOST = min(2, os.cpu_count() or 1)
-Fast = Annotated[
-    bool, typer.Option("--fast", help="A tiny version: are all parts working? Own folder.")
-]
-Data = Annotated[
-    Path | None,
-    typer.Option(
-        help="The folder of the official data, with the paper's settings. Own folder.",
-        show_default="a drawn miniature",
-    ),
-]
-Vectors = Annotated[
-    Path | None,
-    typer.Option(
-        help="A file of word vectors, for the facts in --data.",
-        show_default="the embeddings that come with the data",
-    ),
-]
-Model = Annotated[
-    str | None,
-    typer.Option(help="The network, or a file of its weights.", show_default="as fits the data"),
-]
-Epochs = Annotated[
-    int | None, typer.Option(min=1, help="Passes over each task.", show_default="as fits the data")
-]
+WHAT = (
+    "An experiment trains networks on sequences of tasks, with several methods and seeds, and "
+    "makes a table or figure. Each of its runs, a cell, is kept as soon as it is finished: what "
+    "was interrupted goes on where it stopped, and nothing is run twice."
+)
+EXAMPLES = {
+    "list": "which experiments and methods there are",
+    "run digits --dry-run": "what would be run, and how long it may take",
+    "run digits": "run it, or what is left of it",
+    "compare digits MAS EWC": "two methods beside each other, seed by seed",
+}
+
+
+@app.callback(invoke_without_command=True)
+def main(context: typer.Context) -> None:
+    """Compare Memory Aware Synapses with other methods, and keep every result."""
+    if context.invoked_subcommand is None:
+        console.print(context.get_help())
+        examples = Table.grid(padding=(0, 2))
+        for words, meaning in EXAMPLES.items():
+            examples.add_row(f"{context.info_name} {words}", meaning)
+        console.print(f"{WHAT}\n", examples, "\n`run --help` shows all options.", highlight=False)
 
 
 @app.command()
@@ -72,24 +71,37 @@ def run(
     seeds: Seeds = None,
     workers: Workers = TWO_AT_MOST,
     fast: Fast = False,
+    dry_run: DryRun = False,
+    engine: EngineOption = EngineName.LOCAL,
+    address: Address = None,
+    cpus_per_cell: CpusPerCell = None,
+    gpus_per_cell: GpusPerCell = None,
     data: Data = None,
     vectors: Vectors = None,
     model: Model = None,
     epochs: Epochs = None,
+    select: Select = None,
 ) -> None:
     """Run an experiment, or what is left of it, then print and save its table and plot."""
-    experiment = _find(name, context)
     options = {"data": data, "vectors": vectors, "model": model, "epochs": epochs}
-    settings, store, folder = _prepare(experiment, name, out, seeds, fast, options)
-    from benchmarks.runner import Runner
+    options |= {"select": select and select.value}
+    chosen = choose(context, name, out, seeds, fast, options)
+    if dry_run:
+        _plan(chosen, workers)
+        return
+    from .engines import start
+    from .runner import Runner
 
-    with _stoppable(store.folder):
-        if hasattr(experiment, "prepare"):
-            with _told_of_bad_data():
-                experiment.prepare(settings)
-        with Runner(experiment.run_cell, store, workers) as run_cells:
-            outcome = experiment.run(settings, run_cells)
-    _show(outcome, store, folder)
+    with _stoppable(chosen.store.folder):
+        with told():
+            started = start(engine.value, workers, address, cpus_per_cell, gpus_per_cell)
+        with closing(started):
+            if hasattr(chosen.experiment, "prepare"):
+                with told():
+                    chosen.experiment.prepare(chosen.settings)
+            with Runner(chosen.experiment.run_cell, chosen.store, started) as run_cells:
+                outcome = chosen.experiment.run(chosen.settings, run_cells)
+    _show(outcome, chosen)
 
 
 @app.command()
@@ -103,24 +115,55 @@ def report(
     vectors: Vectors = None,
     model: Model = None,
     epochs: Epochs = None,
+    select: Select = None,
 ) -> None:
     """Print and save the table and plot of an experiment that was run, without running any."""
-    experiment = _find(name, context)
     options = {"data": data, "vectors": vectors, "model": model, "epochs": epochs}
-    settings, store, folder = _prepare(experiment, name, out, seeds, fast, options)
+    options |= {"select": select and select.value}
+    chosen = choose(context, name, out, seeds, fast, options)
+    _show(chosen.experiment.run(chosen.settings, chosen.finished), chosen)
 
-    def look_up(title: str, cells: Iterable[Any]) -> dict[Any, Any]:
-        found = {cell: store.load(cell) for cell in cells}
-        missing = sum(result is None for result in found.values())
-        if missing:
-            console.print(
-                f"{missing} of {len(found)} runs of the part '{title}' are not in {store.folder}. "
-                f"Make them with: python -m benchmarks run {name}, and the same options."
-            )
-            raise typer.Exit(1)
-        return {cell: result for cell, result in found.items() if result is not None}
 
-    _show(experiment.run(settings, look_up), store, folder)
+@app.command()
+def compare(
+    context: typer.Context,
+    name: Name,
+    methods: Annotated[
+        list[str],
+        typer.Argument(help="Two methods or more, as the rows of the table are called."),
+    ],
+    out: Out = Path("results"),
+    seeds: Seeds = None,
+    fast: Fast = False,
+    data: Data = None,
+    vectors: Vectors = None,
+    model: Model = None,
+    epochs: Epochs = None,
+    select: Select = None,
+) -> None:
+    """Show how the first method differs from the others, number by number and seed by seed."""
+    from .comparing import Collector, comparisons
+
+    if len(methods) < 2:
+        raise typer.BadParameter(
+            f"only {methods[0]} is given: name the methods to compare it with."
+        )
+    options = {"data": data, "vectors": vectors, "model": model, "epochs": epochs}
+    options |= {"select": select and select.value}
+    chosen = choose(context, name, out, seeds, fast, options)
+    collector = Collector(chosen.finished)
+    chosen.experiment.run(chosen.settings, collector)
+    for method in methods:
+        if method not in collector.labels():
+            raise unknown("method of this experiment", method, collector.labels())
+    with told():
+        for table in comparisons(collector.parts, methods):
+            console.print(table)
+    console.print(
+        "Mean ± standard deviation over the seeds. The difference is taken seed by seed, so what "
+        f"both share drops out of it. Better: on how many seeds {methods[0]} is.",
+        style="dim",
+    )
 
 
 @app.command()
@@ -153,8 +196,8 @@ def speed(
     ] = False,
 ) -> None:
     """Measure what importance and penalty cost, against other ways and against the floor."""
-    from benchmarks.speed.rows import Settings
-    from benchmarks.speed.suite import run as measure
+    from .speed.rows import Settings
+    from .speed.suite import run as measure
 
     settings = Settings(rounds or (2 if quick else 11), threads, "cuda" if gpu else "cpu", quick)
     folder = out or Path(f"results/speed{'-gpu' if gpu else ''}{'-quick' if quick else ''}")
@@ -172,7 +215,8 @@ def speed(
 def list_all() -> None:
     """Show the experiments and the methods they compare."""
     from avalanche_mas.methods import METHODS
-    from benchmarks.experiments import EXPERIMENTS
+
+    from .experiments import EXPERIMENTS
 
     experiments = Table("experiment", "what it is", title="Experiments")
     for name, experiment in EXPERIMENTS.items():
@@ -188,61 +232,36 @@ def list_all() -> None:
     console.print(experiments, methods)
 
 
-def _find(name: str, context: typer.Context) -> ModuleType:
-    """Look an experiment up, or help to find the one that is meant."""
-    from benchmarks.experiments import EXPERIMENTS
+@app.command(
+    add_help_option=False,
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+)
+def data(context: typer.Context) -> None:
+    """Datasets: what is there, what is missing, getting it, checking it, drawing a miniature."""
+    from avalanche_mas.data.cli import app as data_app
 
-    if name in EXPERIMENTS:
-        return EXPERIMENTS[name]
-    console.print(context.get_help())
-    near = difflib.get_close_matches(name, EXPERIMENTS, n=1, cutoff=0.4)
-    hint = f" Did you mean '{near[0]}'?" if near else ""
-    known = ", ".join(EXPERIMENTS)
-    raise typer.BadParameter(f"no experiment is called '{name}'.{hint} There are: {known}.")
+    data_app(context.args, prog_name=context.command_path)
 
 
-def _prepare(
-    experiment: ModuleType,
-    name: str,
-    out: Path,
-    seeds: int | None,
-    fast: bool,
-    options: Mapping[str, Any],
-) -> tuple[Any, Store[Any], Path]:
-    """Settle the settings, and where cells and results go: a trial never mixes with the real thing.
+def _plan(chosen: Chosen, workers: int) -> None:
+    """Show what a run would do."""
+    from .planning import Planner, UnknownResultsError
 
-    :param options: the options that only some experiments have; None for those not given.
-    """
-    settings = experiment.FAST if fast else experiment.SETTINGS
-    if seeds is not None:
-        settings = replace(settings, seeds=tuple(range(seeds)))
-    configure = getattr(experiment, "configure", None)
-    known = inspect.signature(configure).parameters if configure else {}
-    given = {option: value for option, value in options.items() if value is not None}
-    for option in given:
-        if option not in known:
-            raise typer.BadParameter(f"the experiment '{name}' has no option --{option}.")
-    if configure:
-        with _told_of_bad_data():
-            settings = configure(settings, **given)
-    kind = ("-data" if "data" in given else "") + ("-fast" if fast else "")
-    cells = out / f"{getattr(experiment, 'CELLS', name)}{kind}"
-    return settings, Store(cells, asdict(settings), experiment.Result), out / f"{name}{kind}"
-
-
-@contextmanager
-def _told_of_bad_data() -> Iterator[None]:
-    """Show what is wrong with the user's files, without the way that led to it."""
     try:
-        yield
-    except (OSError, ValueError) as error:
-        console.print(str(error), style="red", markup=False, soft_wrap=True)
-        raise typer.Exit(1) from None
+        chosen.experiment.run(chosen.settings, Planner(chosen.store, console, workers))
+    except UnknownResultsError as part:
+        console.print(
+            f"What comes after the part '{part}', if anything, depends on its results, as reported "
+            f"runs depend on the λ that is chosen: run it, then ask again.",
+            markup=False,
+        )
+    else:
+        console.print("All is finished: nothing would be run.")
 
 
-def _show(outcome: Any, store: Store[Any], folder: Path) -> None:
-    files = outcome.write(folder, console, store.origin())
-    console.print(f"Saved in {folder}: {', '.join(file.name for file in files)}")
+def _show(outcome: Any, chosen: Chosen) -> None:
+    files = outcome.write(chosen.folder, console, chosen.store.origin())
+    console.print(f"Saved in {chosen.folder}: {', '.join(file.name for file in files)}")
 
 
 @contextmanager

@@ -2,48 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from avalanche_mas.evaluation import average_accuracy
+from avalanche_mas.evaluation import average_accuracy, plots
 
 if TYPE_CHECKING:
     from .report import Outcome
 
 Styles = Mapping[str, Mapping[str, Any]]
 
-# Okabe and Ito's palette, which colour-blind readers can tell apart, with unlike markers as well.
 # A column of panels for each kind of method, with the same lines to compare with in all of them.
-_COMPARE: Styles = {
-    "joint": {"color": "#000000", "linestyle": "--"},
-    "finetuning": {"color": "#999999", "linewidth": 4},
-    "MAS": {"color": "#0072B2", "marker": "o"},
-}
-_COLUMNS: Mapping[str, Styles] = {
-    "importance of weights": {
-        "LocalMAS": {"color": "#009E73", "marker": "v"},
-        "EWC": {"color": "#E69F00", "marker": "s"},
-        "OnlineEWC": {"color": "#D55E00", "marker": "D"},
-        "SI": {"color": "#CC79A7", "marker": "x"},
-    },
-    "distillation, merging": {
-        "LwF": {"color": "#56B4E9", "marker": "^"},
-        "EBLL": {"color": "#009E73", "marker": "P"},
-        "meanIMM": {"color": "#E69F00", "marker": "<"},
-        "modeIMM": {"color": "#D55E00", "marker": ">"},
-    },
-    "Avalanche's own": {
-        "AvalancheMAS": {"color": "#009E73", "marker": "v"},
-        "AvalancheEWC": {"color": "#E69F00", "marker": "s"},
-        "AvalancheSI": {"color": "#000000", "marker": "x", "linestyle": ":"},
-        "AvalancheLwF": {"color": "#56B4E9", "marker": "^"},
-    },
+_COMPARE = ("joint", "finetuning", "MAS")
+_COLUMNS = {
+    "importance of weights": ("LocalMAS", "EWC", "OnlineEWC", "SI"),
+    "distillation, merging": ("LwF", "EBLL", "meanIMM", "modeIMM"),
+    "Avalanche's own": ("AvalancheMAS", "AvalancheEWC", "AvalancheSI", "AvalancheLwF"),
 }
 
 
@@ -58,10 +37,10 @@ def plot_accuracy(outcome: Outcome, path: Path) -> None:
     benchmarks = list(dict.fromkeys(cell.benchmark for cell in outcome.tests))
     columns: Mapping[str, Styles] = {"": outcome.styles}
     if not outcome.styles:
-        columns = {title: {**_COMPARE, **styles} for title, styles in _COLUMNS.items()}
-    with matplotlib.rc_context({"font.size": 10, "lines.linewidth": 1.6, "lines.markersize": 5}):
+        columns = {title: _styles(methods) for title, methods in _COLUMNS.items()}
+    with plots.style(font_size=10):
         size = (1.2 + 4.2 * len(columns), 1.2 + 3.6 * len(benchmarks))
-        figure = Figure(figsize=size, layout="constrained")
+        figure = Figure(figsize=size)
         grid = figure.subplots(len(benchmarks), len(columns), squeeze=False, sharey="row")
         for row, benchmark in zip(grid, benchmarks, strict=True):
             for panel, (title, styles) in zip(row, columns.items(), strict=True):
@@ -71,6 +50,13 @@ def plot_accuracy(outcome: Outcome, path: Path) -> None:
         for panel in grid[-1]:
             panel.legend(loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=2, frameon=False)
         figure.savefig(path, dpi=150)
+
+
+def _styles(methods: Sequence[str]) -> Styles:
+    """Those of all figures; what is near finetuning still shows on its broad line."""
+    styles = plots.method_styles([*_COMPARE, *methods])
+    broad = {"finetuning": {"linewidth": 4}}
+    return {method: look.line | broad.get(method, {}) for method, look in styles.items()}
 
 
 def _draw(panel: Axes, outcome: Outcome, benchmark: str, styles: Styles) -> None:
@@ -94,5 +80,4 @@ def _draw(panel: Axes, outcome: Outcome, benchmark: str, styles: Styles) -> None
         panel.fill_between(steps, low, high, color=style["color"], alpha=0.1, lw=0)
     panel.set_xlabel("experiences learned")
     panel.set_xticks(steps)
-    panel.grid(alpha=0.3)
-    panel.spines[["top", "right"]].set_visible(False)
+    plots.tidy(panel)

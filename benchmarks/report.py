@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -70,11 +71,10 @@ def summary_table(outcome: Outcome, benchmark: str) -> pd.DataFrame:
     runs = runs[runs["benchmark"] == benchmark]
     rows = []
     for method, of_method in runs.groupby("method", sort=False):
-        choice = outcome.choices.get((benchmark, str(method)))
         rows.append(
             {
                 "method": method,
-                "λ": f"{choice.lam:g}{'*' if choice.at_edge else ''}" if choice else "-",
+                "λ": _strength(outcome, benchmark, str(method)),
                 "final accuracy (%)": _mean_std(of_method["final_accuracy_percent"]),
                 "forgetting (points)": _mean_std(of_method["forgetting_points"]),
                 "seconds": _mean_std(of_method["train_seconds"]),
@@ -98,7 +98,7 @@ def write_report(outcome: Outcome, folder: Path, console: Console) -> None:
         summary = summary_table(outcome, benchmark)
         n = next(c.n_experiences for c in outcome.tests if c.benchmark == benchmark)
         title = f"{benchmark} digits, {n} experiences"
-        console.print(_rich_table(summary, title))
+        print_table(summary, title, console)
         lines += [f"**{title}**", "", *markdown_rows(summary), ""]
     lines += [legend, "", *(f"- {remark}" for remark in outcome.remarks), ""]
     console.print(legend, style="dim")
@@ -109,6 +109,14 @@ def write_report(outcome: Outcome, folder: Path, console: Console) -> None:
     runs_table(outcome).to_csv(folder / "table.csv", index=False)
 
 
+def _strength(outcome: Outcome, benchmark: str, method: str) -> str:
+    """A method's λ, if it has one for all experiences."""
+    if choice := outcome.choices.get((benchmark, method)):
+        return f"{choice.lam:g}{'*' if choice.at_edge else ''}"
+    records = chain(*(run.found for cell, run in outcome.tests.items() if cell.label == method))
+    return "below" if any(record["strength"] is not None for record in records) else "-"
+
+
 def _mean_std(values: pd.Series[float]) -> str:
     """Mean ± standard deviation (of a sample: n − 1); without ± if there is one value."""
     if values.isna().any():
@@ -117,14 +125,15 @@ def _mean_std(values: pd.Series[float]) -> str:
     return f"{mean} ± {values.std():.1f}" if len(values) > 1 else mean
 
 
-def _rich_table(frame: pd.DataFrame, title: str) -> Table:
+def print_table(frame: pd.DataFrame, title: str, console: Console) -> None:
+    """Show a table of text on the screen."""
     table = Table(title=title)
     for column in frame.columns:
         named = column == "method"
         table.add_column(column, justify="left" if named else "right", no_wrap=named)
     for row in frame.itertuples(index=False):
         table.add_row(*row)
-    return table
+    console.print(table)
 
 
 def markdown_rows(frame: pd.DataFrame) -> list[str]:

@@ -1,17 +1,14 @@
-"""Runs cells in worker processes, keeps each as soon as it is finished, never runs one twice."""
+"""Has cells worked on by an engine, keeps each as soon as it is finished, never runs one twice."""
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import signal
-import threading
+import time
+from collections import deque
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from types import TracebackType
-from typing import Generic
+from typing import Generic, TypeAlias
 
-import torch
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -22,31 +19,38 @@ from rich.progress import (
 )
 from rich.table import Column
 
-from benchmarks.cell import CellT, ResultT
-from benchmarks.silence import silence_libraries
-from benchmarks.store import Store
+from .cell import CellT, ResultT
+from .claims import Claims
+from .engines import Engine
+from .store import Store, versions
+
+_LOOK_AGAIN = 1.0  # seconds: have others finished their cells, has the engine more room?
+
+Finished: TypeAlias = tuple[ResultT, float, str]
+"""A result, the seconds that it took, and the versions that made it."""
 
 
 class Runner(Generic[CellT, ResultT]):
-    """Turns cells into results; a context manager, since it owns processes. ::
+    """Turns cells into results; a context manager, since it shows how far it is. ::
 
-        with Runner(run_cell, store, workers=2) as run:
+        with closing(LocalEngine(workers=2)) as engine, Runner(run_cell, store, engine) as run:
             results = run("choosing λ", cells)
+
+    Several runners, on one machine or on many, can share a folder: each takes the cells that are
+    neither finished nor at work, and waits for those that another one works on.
 
     :param run_cell: does the work of one cell. Sent to other processes: a function of a module.
     :param store: where results are kept and looked up.
-    :param workers: how many processes, one thread each.
+    :param engine: does the work.
     """
 
     def __init__(
-        self, run_cell: Callable[[CellT], ResultT], store: Store[ResultT], workers: int
+        self, run_cell: Callable[[CellT], ResultT], store: Store[ResultT], engine: Engine
     ) -> None:
         self._run_cell = run_cell
         self._store = store
-        # Spawned, not forked: a fork would inherit the state of torch's threads.
-        self._pool = ProcessPoolExecutor(
-            workers, multiprocessing.get_context("spawn"), initializer=_start_worker
-        )
+        self._engine = engine
+        self._claims = Claims(store.folder)
         self._progress = Progress(
             TextColumn("{task.description:<14}"),
             BarColumn(bar_width=20),
@@ -74,7 +78,7 @@ class Runner(Generic[CellT, ResultT]):
         trace: TracebackType | None,
     ) -> None:
         self._progress.stop()
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        self._claims.release_all()
 
     def __call__(self, title: str, cells: Iterable[CellT]) -> dict[CellT, ResultT]:
         """Run those of ``cells`` that have no result yet.
@@ -84,51 +88,73 @@ class Runner(Generic[CellT, ResultT]):
         :return: the results of all of them.
         :raises RuntimeError: if a cell fails; it names the cell.
         """
-        results = {cell: self._store.load(cell) for cell in cells}
-        waiting = [cell for cell, result in results.items() if result is None]
-        bar = self._progress.add_task(
-            title, total=len(results), completed=len(results) - len(waiting), last=""
-        )
-        running = {self._pool.submit(self._run_cell, cell): cell for cell in waiting}
+        order = list(dict.fromkeys(cells))
+        results = {cell: found for cell in order if (found := self._store.load(cell)) is not None}
+        waiting = deque(cell for cell in order if cell not in results)
+        bar = self._progress.add_task(title, total=len(order), completed=len(results), last="")
+        running: dict[Future[Finished[ResultT]], CellT] = {}
         try:
-            for future in as_completed(running):
-                cell = running[future]
-                results[cell] = self._keep(cell, future)
-                self._progress.update(bar, advance=1, last=cell.name.rpartition("-")[0])
+            while waiting or running:
+                results |= self._begin(waiting, running)
+                self._progress.update(bar, completed=len(results))
+                if not running:  # all that is left is at work elsewhere
+                    time.sleep(_LOOK_AGAIN if waiting else 0.0)
+                    continue
+                done, _ = wait(running, _LOOK_AGAIN if waiting else None, FIRST_COMPLETED)
+                for future in done:
+                    cell = running[future]
+                    results[cell] = self._keep(cell, future)
+                    del running[future]
+                    last = cell.name.rpartition("-")[0]
+                    self._progress.update(bar, completed=len(results), last=last)
         except BaseException:
-            self._finish({f: cell for f, cell in running.items() if results[cell] is None})
+            self._finish(running)
             raise
-        return {cell: result for cell, result in results.items() if result is not None}
+        return {cell: results[cell] for cell in order}
 
-    def _keep(self, cell: CellT, future: Future[ResultT]) -> ResultT:
+    def _begin(
+        self, waiting: deque[CellT], running: dict[Future[Finished[ResultT]], CellT]
+    ) -> dict[CellT, ResultT]:
+        """Give the engine as many cells as it has room for, of those that nobody works on.
+
+        :return: those that turn out to be finished, by others with the same folder.
+        """
+        finished = {}
+        room = self._engine.slots - len(running)
+        for _ in range(len(waiting)):
+            if room <= 0:
+                break
+            cell = waiting.popleft()
+            if not self._claims.take(cell):
+                waiting.append(cell)
+                continue
+            result = self._store.load(cell)  # another look, now that nobody else can write it
+            if result is None:
+                running[self._engine.submit(_timed, self._run_cell, cell)] = cell
+                room -= 1
+            else:
+                finished[cell] = result
+                self._claims.release(cell)
+        return finished
+
+    def _keep(self, cell: CellT, future: Future[Finished[ResultT]]) -> ResultT:
         try:
-            result = future.result()
+            result, seconds, origin = future.result()
         except Exception as error:
             raise RuntimeError(f"{cell.name} failed: {error}") from error
-        self._store.save(cell, result)
+        self._store.save(cell, result, seconds, origin)
+        self._claims.release(cell)
         return result
 
-    def _finish(self, running: dict[Future[ResultT], CellT]) -> None:
-        """Drop what has not begun; what has begun takes seconds more and is kept too."""
+    def _finish(self, running: dict[Future[Finished[ResultT]], CellT]) -> None:
+        """Wait for what has begun, and keep it too; nothing else was given to the engine."""
         self._progress.console.print("Stopping: the runs that have begun are finished and kept.")
-        for future in running:
-            future.cancel()
         for future, cell in running.items():
-            if not future.cancelled() and future.exception() is None:
-                self._store.save(cell, future.result())
+            if future.exception() is None:
+                self._keep(cell, future)
 
 
-def _start_worker() -> None:
-    """Prepare a process: one thread, silent, and never outliving the one that started it."""
-    torch.set_num_threads(1)
-    # Ctrl-C reaches the whole process group; it is for the parent to decide what then happens.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    silence_libraries()
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
+def _timed(run_cell: Callable[[CellT], ResultT], cell: CellT) -> Finished[ResultT]:
+    started = time.perf_counter()
+    result = run_cell(cell)
+    return result, time.perf_counter() - started, versions()

@@ -6,13 +6,15 @@ import json
 import logging
 import os
 import platform
+import re
 from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Generic
 
-from benchmarks.cell import AnyCell, ResultT
+from .cell import AnyCell, ResultT
 
 _log = logging.getLogger(__name__)
 
@@ -42,13 +44,26 @@ class Store(Generic[ResultT]):
         """Where ``cell`` is or will be kept."""
         return self.folder / f"{cell.name}.json"
 
-    def save(self, cell: AnyCell, result: ResultT) -> None:
-        """Write a file in one step, so that nobody ever sees half of one."""
-        origin = _versions()
+    def save(
+        self,
+        cell: AnyCell,
+        result: ResultT,
+        seconds: float | None = None,
+        origin: str | None = None,
+    ) -> None:
+        """Write a file in one step, so that nobody ever sees half of one.
+
+        :param cell: what was run.
+        :param result: what it gave.
+        :param seconds: how long it took in all.
+        :param origin: the versions that made it; None: those of this process.
+        """
+        origin = origin or versions()
         self._origins[origin] = None
         content = {
             "cell": asdict(cell),
             "result": asdict(result),
+            "seconds": seconds,
             "experiment": self.settings,
             "versions": origin,
         }
@@ -84,11 +99,22 @@ class Store(Generic[ResultT]):
             _log.warning("%s cannot be used (%s): moved to %s", path, error, aside.name)
             return None
 
+    def seconds(self, cell: AnyCell) -> float | None:
+        """How long a finished cell took; None if it is not finished, or nobody knows."""
+        try:
+            content = json.loads(self.path(cell).read_text(encoding="utf-8"))
+            seconds = content.get("seconds") or content["result"].get("train_seconds")
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return None
+        return None if seconds is None else float(seconds)
 
-def _versions() -> str:
+
+def versions() -> str:
     """Name the versions that results may depend on."""
-    import avalanche_mas  # takes seconds, and a source tree has a version though not installed
-
     found = [f"Python {platform.python_version()}"]
     found += [f"{package} {version(package)}" for package in ("torch", "avalanche-lib")]
-    return ", ".join([*found, f"avalanche-mas {avalanche_mas.__version__}"])
+    # Read, not imported, which takes seconds; and a source tree has a version though not installed.
+    spec = find_spec("avalanche_mas")
+    source = Path(spec.origin).read_text(encoding="utf-8") if spec and spec.origin else ""
+    ours = re.search(r'^__version__ = "(.+)"', source, re.MULTILINE)
+    return ", ".join([*found, f"avalanche-mas {ours[1] if ours else 'unknown'}"])

@@ -61,6 +61,7 @@ def train_and_measure(
     device: str = "cpu",
     evaluation_batch: int = 500,
     loaders: int = 0,
+    learn: Callable[[SupervisedTemplate, list[CLExperience]], bool] | None = None,
 ) -> Result:
     """Train a fresh model on a benchmark's ``train`` stream, then and in between score it.
 
@@ -79,13 +80,13 @@ def train_and_measure(
     :param evaluation_batch: how many samples are evaluated together: for speed and memory only, as
         each is evaluated by itself.
     :param loaders: how many processes read the samples; 0: this one does.
+    :param learn: trains on experiences, and says whether that went well; None:
+        :func:`train_or_diverge`. It may put copies in the place of what the strategy holds.
     :return: the measurements. With joint training the accuracy matrix has its last row only. A
         network that diverged is trained no further, but scored on all that was to come.
     """
     RNGManager.set_random_seeds(seed)
     model = make_model()
-    matrix = AccuracyMatrix(stream)
-    begin, end = _Mark(), _Mark()  # around the method's plugins: callbacks run in this order
     strategy = method.strategy(
         model=model,
         optimizer=make_optimizer(model.parameters()),
@@ -94,12 +95,12 @@ def train_and_measure(
         train_epochs=training.epochs,
         eval_mb_size=evaluation_batch,
         plugins=[
-            begin,
+            _Mark(),  # around the method's plugins: callbacks run in this order
             *method.plugins(lam, classifier=classifier, **(options or {})),
-            end,
+            _Mark(),
             *further_plugins,
         ],
-        evaluator=EvaluationPlugin(matrix, loggers=[]),
+        evaluator=EvaluationPlugin(AccuracyMatrix(stream), loggers=[]),
         device=device,
     )
     experiences = list(benchmark.train_stream)
@@ -112,14 +113,17 @@ def train_and_measure(
     for i, step in enumerate(steps):
         if not diverged:
             started = time.perf_counter()
-            diverged = not train_or_diverge(strategy, step, loaders)
+            well = learn(strategy, step) if learn else train_or_diverge(strategy, step, loaders)
             seconds += time.perf_counter() - started
+            diverged = not well
+        (matrix,) = strategy.evaluator.metrics
         if diverged:
             matrix.after_training_exp(strategy)  # training did not come to where a row is started
         memory.append(method_memory(strategy))
         learnt = len(experiences) if joint else i + 1
         _evaluate(strategy, method, benchmark.streams[stream][:learnt], loaders)
     R = matrix.result()
+    begin, end = (plugin for plugin in strategy.plugins if isinstance(plugin, _Mark))
     return Result(
         accuracy=[[None if np.isnan(entry) else float(entry) for entry in row] for row in R],
         final_accuracy=final_accuracy(R),
@@ -127,7 +131,7 @@ def train_and_measure(
         train_seconds=seconds,
         consolidation_seconds=float(np.sum(np.subtract(end.times, begin.times))),
         memory_bytes=memory[-1],
-        weights_sha256=digest(model),
+        weights_sha256=digest(strategy.model),
         diverged=diverged,
         memory_after_each=memory,
     )

@@ -27,25 +27,29 @@ HEAVY_PARTS = ("avalanche_mas.benchmarks", "avalanche_mas.evaluation", "avalanch
 # Who may import whom: Avalanche, and the other parts of the package. Data run one way.
 MAY_IMPORT = {
     "": {"fisher", "importance", "penalty", "plugins"},
-    "compat": set(),
+    "compat": {"avalanche"},
     # The mathematics.
-    "importance": set(),
+    "distributed": set(),
+    "importance": {"distributed"},
     "step_size": set(),
     "blocks": {"importance"},
     "penalty": {"blocks", "importance", "step_size"},
     "collapse": {"importance", "penalty"},
-    "fisher": {"importance"},
+    "fisher": {"distributed", "importance"},
     "path_integral": {"importance"},
     "merging": {"importance"},
     # Avalanche.
-    "plugins": {"avalanche", "collapse", "compat", "fisher", "importance", "merging"}
-    | {"path_integral", "penalty", "step_size"},
-    "strategies": {"avalanche"},
+    "plugins": {"avalanche", "collapse", "compat", "distributed", "fisher", "importance"}
+    | {"merging", "path_integral", "penalty", "step_size"},
+    "checkpoint": {"avalanche", "compat"},
+    "strategies": {"avalanche", "distributed", "importance"},
     "methods": {"avalanche", "plugins", "strategies"},
+    "trial_runs": {"avalanche", "compat"},
+    "hyperparameters": {"avalanche", "trial_runs"},
     "benchmarks": {"avalanche"},
     "data": {"benchmarks"},
     "models": {"avalanche"},
-    "evaluation": {"avalanche", "importance"},
+    "evaluation": {"avalanche", "importance", "penalty", "plugins", "step_size"},
 }
 
 

@@ -26,7 +26,7 @@ class AccuracyMatrix(PluginMetric):  # type: ignore[misc]
         for experience in benchmark.train_stream:
             strategy.train(experience)
             strategy.eval(benchmark.test_stream)
-        print(final_accuracy(matrix.result()), forgetting(matrix.result()))
+        print(final_accuracy(matrix), forgetting(matrix))
 
     :param stream: the name of the stream that is measured; evaluations of others are left out.
     """
@@ -81,17 +81,17 @@ class AccuracyMatrix(PluginMetric):  # type: ignore[misc]
         return f"Accuracy_Matrix_{self.stream}"
 
 
-def final_accuracy(R: ArrayLike) -> float:
+def final_accuracy(R: ArrayLike | AccuracyMatrix) -> float:
     """Mean accuracy over all T experiences when training is over: (1/T) Σ_j R[T−1, j].
 
     :param R: accuracy matrix, (rows, T); only its last row is read.
     :return: a number in [0, 1].
     :raises ValueError: if R is not a matrix, or an entry of its last row is NaN.
     """
-    return _measured_mean(_as_matrix(R)[-1], "the last row")
+    return _measured_mean(as_matrix(R)[-1], "the last row")
 
 
-def average_accuracy(R: ArrayLike) -> NDArray[np.float64]:
+def average_accuracy(R: ArrayLike | AccuracyMatrix) -> NDArray[np.float64]:
     """Mean accuracy over the experiences seen so far: A_i = 1/(i+1) Σ_{j≤i} R[i, j].
 
     :param R: accuracy matrix, (T, T); entries above the diagonal are not read.
@@ -102,7 +102,7 @@ def average_accuracy(R: ArrayLike) -> NDArray[np.float64]:
     return np.array([_measured_mean(row[: i + 1], f"row {i}") for i, row in enumerate(matrix)])
 
 
-def forgetting(R: ArrayLike) -> float:
+def forgetting(R: ArrayLike | AccuracyMatrix) -> float:
     """Mean drop since an experience was learned: 1/(T−1) Σ_{j<T−1} (R[j, j] − R[T−1, j]).
 
     The drop that the MAS paper reports (Aljundi et al., ECCV 2018). The last
@@ -120,15 +120,38 @@ def forgetting(R: ArrayLike) -> float:
     return _measured_mean((np.diag(matrix) - matrix[-1])[:-1], "the diagonal or the last row")
 
 
-def _as_matrix(R: ArrayLike) -> NDArray[np.float64]:
-    matrix = np.asarray(R, dtype=np.float64)
+def new_task_accuracy(R: ArrayLike | AccuracyMatrix) -> float:
+    """Mean accuracy on an experience when it has just been learnt: 1/(T−1) Σ_{j≥1} R[j, j].
+
+    The plasticity that is left: how well experiences are learnt while earlier ones are protected.
+    The first has nothing to protect and does not count.
+
+    :param R: accuracy matrix, (T, T) with T ≥ 2; only its diagonal is read.
+    :return: a number in [0, 1].
+    :raises ValueError: if R is not square, has fewer than two rows, or lacks an entry of its
+        diagonal.
+    """
+    matrix = _as_square(R)
+    if len(matrix) < 2:
+        raise ValueError("new-task accuracy needs at least two experiences, this matrix has 1")
+    return _measured_mean(np.diag(matrix)[1:], "the diagonal")
+
+
+def as_matrix(R: ArrayLike | AccuracyMatrix) -> NDArray[np.float64]:
+    """R as an array.
+
+    :param R: a matrix, or the metric that has measured it.
+    :return: shape (rows, experiences).
+    :raises ValueError: if R is not a matrix, or empty.
+    """
+    matrix = R.result() if isinstance(R, AccuracyMatrix) else np.asarray(R, dtype=np.float64)
     if matrix.ndim != 2 or not matrix.size:
         raise ValueError(f"an accuracy matrix has two dimensions, this has shape {matrix.shape}")
     return matrix
 
 
-def _as_square(R: ArrayLike) -> NDArray[np.float64]:
-    matrix = _as_matrix(R)
+def _as_square(R: ArrayLike | AccuracyMatrix) -> NDArray[np.float64]:
+    matrix = as_matrix(R)
     if matrix.shape[0] != matrix.shape[1]:
         raise ValueError(
             f"this accuracy matrix has shape {matrix.shape}: a row for each of its "

@@ -1,10 +1,12 @@
-"""Which torch functions are activations of a layer, for l-MAS."""
+"""Activations of a layer, for l-MAS: which torch functions they are, and their gradients."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+from avalanche_mas.importance.tracking import Operation, is_inplace
 
 RELU = {functional.relu, functional.relu_, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_}
 ELEMENTWISE = {
@@ -72,3 +74,31 @@ KEEPS_SIGN = {
     "view",
 }
 """Operations that make no negative numbers out of others."""
+
+
+def half_gradient(operation: Operation, z: Tensor) -> Tensor:
+    """½ ∂‖f(z)‖²/∂z = f(z) f′(z), for an elementwise activation f."""
+    function, args, kwargs, *_ = operation
+    inplace = is_inplace(operation) or kwargs.get("inplace") or True in args[1:]
+    own = torch.autograd.graph.saved_tensors_hooks(lambda t: t, lambda t: t)  # not the model's
+    with torch.inference_mode(False), torch.enable_grad(), own:
+        z = z.requires_grad_()
+        y = function(z.clone() if inplace else z, *args[1:], **kwargs)
+        return torch.autograd.grad(y, z, y.detach())[0]
+
+
+def batch_norm_scale(
+    input: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor | None:
+    """γ/σ, by which BatchNorm in eval mode multiplies its input; None in train mode."""
+    if training or running_var is None:
+        return None
+    scale = (running_var + eps).rsqrt()
+    return scale if weight is None else scale * weight.detach()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -70,13 +70,24 @@ def _is_dataset(data: Any) -> bool:
     )
 
 
+def is_map_style(data: Any) -> bool:
+    """Whether ``data`` is a dataset whose samples can be read in any order."""
+    return _is_dataset(data) and not isinstance(data, IterableDataset)
+
+
+def some_of(samples: int, max_samples: int | None) -> Sequence[int]:
+    """Which samples of a map-style dataset are used: all in order, or the fixed random subset."""
+    if max_samples is None or max_samples >= samples:
+        return range(samples)
+    generator = torch.Generator().manual_seed(0)
+    chosen: list[int] = torch.randperm(samples, generator=generator)[:max_samples].tolist()
+    return chosen
+
+
 def _loader(data: Any, batch_size: int, num_workers: int, max_samples: int | None) -> Iterable[Any]:
     collate = getattr(data, "collate_fn", None)
-    sized = not isinstance(data, IterableDataset)
-    if max_samples is not None and sized and max_samples < len(data):
-        generator = torch.Generator().manual_seed(0)
-        chosen = torch.randperm(len(data), generator=generator)[:max_samples]
-        data = Subset(data, chosen.tolist())
+    if max_samples is not None and is_map_style(data) and max_samples < len(data):
+        data = Subset(data, some_of(len(data), max_samples))
     return DataLoader(data, batch_size, num_workers=num_workers, collate_fn=collate)
 
 
@@ -132,11 +143,19 @@ def take(batch: Any, samples: slice | Tensor, size: int) -> Any:
 
 
 def to_device(batch: Any, device: torch.device) -> Any:
-    """The batch with every tensor on ``device``, fit for autograd."""
+    """The batch with every tensor on ``device``, fit for autograd.
+
+    :raises ValueError: for tensors on the meta device.
+    """
 
     def move(leaf: Any) -> Any:
         if not isinstance(leaf, Tensor):
             return leaf
+        if leaf.is_meta and device.type != "meta":
+            raise ValueError(
+                f"a batch holds a tensor of shape {tuple(leaf.shape)} on the meta device, which "
+                "has a shape but no values: give data that are on a CPU or a GPU"
+            )
         moved = leaf.to(device, non_blocking=True)
         return moved.clone() if moved.is_inference() else moved  # made in torch.inference_mode
 

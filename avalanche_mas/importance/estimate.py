@@ -12,13 +12,13 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from avalanche_mas.distributed import Distributed, Team
 from avalanche_mas.importance import reference
 from avalanche_mas.importance.batches import (
     Forward,
     batch_size_of,
     call_model,
     count_batches,
-    iterate_batches,
     model_input,
     to_device,
 )
@@ -27,7 +27,9 @@ from avalanche_mas.importance.importance import Importance
 from avalanche_mas.importance.local import Local
 from avalanche_mas.importance.names import unwrap
 from avalanche_mas.importance.network import Network
+from avalanche_mas.importance.not_finite import check_finite
 from avalanche_mas.importance.planned import PlannedEngine, zeros
+from avalanche_mas.importance.sharing import Share, check_same, check_same_data
 from avalanche_mas.importance.standard_error import StandardError
 from avalanche_mas.importance.untouched import untouched
 
@@ -47,6 +49,7 @@ def estimate_importance(
     num_workers: int = 0,
     max_samples: int | None = None,
     device: torch.device | str | None = None,
+    distributed: Distributed = "split",
     progress: bool = False,
 ) -> Importance:
     r"""Global MAS: how sensitive the network's output is to each parameter.
@@ -82,11 +85,18 @@ def estimate_importance(
         first samples of anything else. The standard error of each layer's mean in the result's
         summary shows whether it was enough.
     :param device: where to compute. Default: where the model is; otherwise on a copy of the model.
-    :param progress: show a progress bar.
+    :param distributed: where several processes of ``torch.distributed`` run, all of them must call
+        this, and each returns Ω of all samples. ``"split"``: all are given the same data, and
+        sample k belongs to process k mod P; of a ``Dataset`` or a tensor each reads its own
+        samples only, of anything else all. ``"own"``: each is given data of its own. ``"off"``:
+        this process measures by itself what it is given. Alone it makes no difference.
+    :param progress: show a progress bar, in the first process.
     :return: Ω on the parameters' devices, in float64 for float64 parameters and in float32 for all
         others, with N. A parameter that no sample uses has Ω = 0.
     :raises ValueError: for an unknown option, a model without trainable parameters, data without
-        samples, or an output or gradient that is not finite.
+        samples, an output or gradient that is not finite, or processes whose data or parameters are
+        not the same.
+    :raises ProcessFailedError: if another process failed.
     :raises TypeError: for data, batches or outputs of a form that cannot be understood.
     """
     check_engine(output, engine)
@@ -106,6 +116,7 @@ def estimate_importance(
         num_workers,
         max_samples,
         device,
+        distributed,
         progress,
     )
 
@@ -119,6 +130,7 @@ def estimate_local_importance(
     num_workers: int = 0,
     max_samples: int | None = None,
     device: torch.device | str | None = None,
+    distributed: Distributed = "split",
     progress: bool = False,
 ) -> Importance:
     r"""Local MAS (l-MAS): Hebbian importance of each layer by itself, from forward passes only.
@@ -134,7 +146,16 @@ def estimate_local_importance(
     linear, convolutional, normalisation and embedding layers get Ω = 0, and a warning names them.
     """
     return _estimate(
-        Local, model, data, forward, batch_size, num_workers, max_samples, device, progress
+        Local,
+        model,
+        data,
+        forward,
+        batch_size,
+        num_workers,
+        max_samples,
+        device,
+        distributed,
+        progress,
     )
 
 
@@ -147,36 +168,52 @@ def _estimate(
     num_workers: int,
     max_samples: int | None,
     device: torch.device | str | None,
+    distributed: Distributed,
     progress: bool,
 ) -> Importance:
     check_positive(batch_size=batch_size, max_samples=max_samples)
     model = unwrap(model)
     home = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
     place = home if device is None else torch.device(device)
-    if place != home and (place.type != home.type or place.index is not None):
-        model = copy.deepcopy(model).to(place)
-    network = Network(model, forward or call_model)
-    parameters = network.trainable()
-    with warnings.catch_warnings(), untouched(model, data):
-        # torch tells users of vmap to ask for faster operations; ours did not choose vmap
-        warnings.filterwarnings("ignore", message="There is a performance drop")
-        total, samples = zeros(parameters), 0
-        error = StandardError(total)
-        measure = make_engine(network, parameters)
-        batches = iterate_batches(data, batch_size, num_workers, max_samples)
-        for batch in tqdm(
-            batches,
-            desc="importance",
-            total=count_batches(data, batch_size, max_samples),
-            disable=not progress,
-            leave=False,
-        ):
-            inputs = to_device(batch if forward is not None else model_input(batch), place)
-            size = batch_size_of(inputs)
-            if size:
-                measure(inputs, total)
-                samples += size
-                error.note(size)
+    team = Team.of(distributed, place)
+    share = Share(team.rank, team.size) if distributed == "split" else Share()
+    with team.reporting():
+        if place != home and (place.type != home.type or place.index is not None):
+            model = copy.deepcopy(model).to(place)
+        network = Network(model, forward or call_model)
+        parameters = network.trainable()
+        with warnings.catch_warnings(), untouched(model, data):
+            # torch tells users of vmap to ask for faster operations; ours did not choose vmap
+            warnings.filterwarnings("ignore", message="There is a performance drop")
+            total, samples = zeros(parameters), 0
+            error = StandardError(total)
+            measure = make_engine(network, parameters)
+            batches = share.batches(data, batch_size, num_workers, max_samples)
+            check_same(team, model, share)
+            shown = tqdm(
+                batches,
+                desc="importance",
+                total=count_batches(data, batch_size * share.size, max_samples),
+                disable=not progress or team.rank > 0,
+                leave=False,
+            )
+            for number, batch in enumerate(shown):
+                inputs = to_device(batch if forward is not None else model_input(batch), place)
+                size = batch_size_of(inputs)
+                if size:
+                    measure(inputs, total)
+                    samples += size
+                    error.note(size)
+                    if not error.finite:
+                        check_finite(total, network, inputs, number)
+        fallbacks = measure.unruled if isinstance(measure, PlannedEngine) else {}
+        if team.size > 1:
+            check_same_data(team, share)
+            everyone = team.meet((samples, error.state(), fallbacks))
+            samples = sum(own for own, _, _ in everyone)
+            error.join([state for _, state, _ in everyone])
+            fallbacks = {name: why for _, _, own in everyone for name, why in own.items()}
+            team.add_up(total.values())
     if not samples:
         raise ValueError(
             "the data gave no samples, so there is no mean to take; an iterator may be exhausted"
@@ -192,7 +229,7 @@ def _estimate(
         {name: omega.to(home) for name, omega in total.items()},
         samples,
         errors=error.of_layers(),
-        fallbacks=measure.unruled if isinstance(measure, PlannedEngine) else {},
+        fallbacks=fallbacks,
     )
 
 

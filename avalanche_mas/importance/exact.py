@@ -41,6 +41,11 @@ class Exact(PlannedEngine):
         self.output = output
         self._slow = reference.VmapOrLoop(network, parameters, output)
 
+    @property
+    def fallback(self) -> Literal["vmap", "loop"]:
+        """How parameters are measured that no rule measures, as far as has been seen."""
+        return "vmap" if self._slow.vmap_works else "loop"
+
     def __call__(self, batch: Any, total: dict[str, Tensor]) -> None:
         """Adds Σ_k of ``batch`` to ``total``, in pieces that bound the memory."""
         if self._plan is None and batch_size_of(batch) == 1:

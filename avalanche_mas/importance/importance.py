@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _FORMAT = "avalanche_mas.Importance"
 _VERSION = 1
+_RECORDED = ("samples", "errors", "fallbacks")
 
 
 class Importance(Mapping[str, Tensor]):
@@ -79,6 +80,7 @@ class Importance(Mapping[str, Tensor]):
         (N_a Ω_a + N_b Ω_b) / (N_a + N_b): what one estimate over both sets would have given.
 
         :param other: Ω of the same parameters, measured on other samples.
+        :return: a new importance, with the samples of both.
         :raises ValueError: if names or shapes differ, or there are no samples at all.
         """
         _check_same_network(self, other)
@@ -103,6 +105,7 @@ class Importance(Mapping[str, Tensor]):
 
         :param other: Ω of the new task; decides the shapes of the result.
         :param decay: weight of the old importance, in [0, 1], or None for the sum.
+        :return: a new importance, with the samples of both.
         :raises ValueError: if ``decay`` is out of range, or a parameter shrank or changed its
             number of dimensions.
         """
@@ -128,7 +131,11 @@ class Importance(Mapping[str, Tensor]):
         return self._combined(total, self.samples + other.samples, other, weights)
 
     def to(self, device: torch.device | str) -> Importance:
-        """The same importance on another device."""
+        """The same importance on another device.
+
+        :param device: where the tensors shall be.
+        :return: a new importance; tensors that are there already are shared.
+        """
         moved = {name: omega.to(device) for name, omega in self.items()}
         return Importance(moved, self.samples, errors=self.errors, fallbacks=self.fallbacks)
 
@@ -141,13 +148,8 @@ class Importance(Mapping[str, Tensor]):
         path = Path(path)
         if not path.parent.is_dir():
             raise FileNotFoundError(f"no folder {path.parent} to save an importance in; create it")
-        metadata = {
-            "format": _FORMAT,
-            "version": str(_VERSION),
-            "samples": json.dumps(self.samples),
-            "errors": json.dumps(self.errors),
-            "fallbacks": json.dumps(self.fallbacks),
-        }
+        metadata = {"format": _FORMAT, "version": str(_VERSION)}
+        metadata |= {key: json.dumps(getattr(self, key)) for key in _RECORDED}
         tensors = {name: omega.contiguous().cpu() for name, omega in self.items()}
         temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
         try:
@@ -155,6 +157,8 @@ class Importance(Mapping[str, Tensor]):
             mode = temporary.stat().st_mode
             save_file(tensors, temporary, metadata)
             temporary.chmod(mode)  # save_file leaves a file that only its owner may read
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())
             os.replace(temporary, path)
         except BaseException:
             temporary.unlink(missing_ok=True)
@@ -166,6 +170,7 @@ class Importance(Mapping[str, Tensor]):
 
         :param path: the file.
         :param device: where the tensors shall be.
+        :return: what was saved, to the bit.
         :raises FileNotFoundError: if there is no such file.
         :raises ValueError: if the file is truncated, is no safetensors file, holds something else
             than an importance, or was written by a later version.

@@ -11,7 +11,7 @@ y_j y_i, Hebb's rule (Eq. 7). The factor 2 of the derivative is dropped everywhe
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -20,16 +20,30 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 from torch.utils._pytree import tree_leaves
+from torch.utils.weak import WeakTensorKeyDictionary
 
-from avalanche_mas.importance.activations import ELEMENTWISE, KEEPS_SIGN, RELU
+from avalanche_mas.importance.activations import (
+    ELEMENTWISE,
+    KEEPS_SIGN,
+    RELU,
+    batch_norm_scale,
+    half_gradient,
+)
 from avalanche_mas.importance.batches import batch_size_of, take
 from avalanche_mas.importance.measuring import Diverged, Measurement, Record
 from avalanche_mas.importance.network import Network
 from avalanche_mas.importance.per_sample import Products
 from avalanche_mas.importance.planned import PlannedEngine, compared, disagreeing, zeros
 from avalanche_mas.importance.planning import Plan
-from avalanche_mas.importance.rules.registry import Call, Gradients, name_of, samples_first
-from avalanche_mas.importance.tracking import Operation, is_inplace
+from avalanche_mas.importance.rules.registry import (
+    Axis,
+    Call,
+    Gradients,
+    name_of,
+    rows_of,
+    samples_first,
+)
+from avalanche_mas.importance.tracking import Operation
 
 
 class Local(PlannedEngine):
@@ -46,33 +60,40 @@ class Local(PlannedEngine):
 
     def __init__(self, network: Network, parameters: dict[str, Tensor]) -> None:
         super().__init__(network, parameters)
-        self._one_by_one = False
+        self.one_by_one = False
+        """Whether samples have to be measured alone."""
         self._seen: set[tuple[object, ...]] = set()
         self._warned: set[str] = set()
 
     def __call__(self, batch: Any, total: dict[str, Tensor]) -> None:
         """Adds the sum over the samples of ``batch`` to ``total``."""
         super().__call__(batch, total)
-        if new := set(self.unruled) - self._warned:
-            warnings.warn(
-                "l-MAS has no layer for these parameters, their importance is zero: "
-                + ", ".join(f"{name} ({self.unruled[name]})" for name in sorted(new)),
-                stacklevel=2,
-            )
-            self._warned |= new
+        self.warn()
+
+    def warn(self) -> None:
+        """Names the parameters without a layer, once."""
+        new = sorted(set(self.unruled) - self._warned)
+        if named := ", ".join(f"{name} ({self.unruled[name]})" for name in new):
+            message = "l-MAS has no layer for these parameters, their importance is zero: "
+            warnings.warn(message + named, stacklevel=3)
+        self._warned.update(new)
+
+    def forget(self) -> None:
+        """From now on, what went as planned before may go otherwise."""
+        self._seen.clear()
 
     def measure(self, plan: Plan, batch: Any, size: int, total: dict[str, Tensor]) -> bool:
         """One forward pass."""
-        if self._one_by_one and size > 1:
+        if self.one_by_one and size > 1:
             return all(
                 self.measure(plan, take(batch, slice(k, k + 1), size), 1, total)
                 for k in range(size)
             )
-        kind = plan.signature, _shapes(batch)
-        # what went as planned once will do so again; until then, an incomplete sum must not count
+        kind = plan.signature, shapes_of(batch)
+        # What went as planned once will do so again; until then, an incomplete sum must not count.
         added = total if kind in self._seen else zeros(self.parameters)
         products = self.products if added is total else Products()
-        measurement = _Forward(self.parameters, plan, size, added, self.record, products)
+        measurement = Hebbian(self.parameters, plan, size, added, self.record, products)
         try:
             with measurement:
                 self.network(batch)
@@ -104,7 +125,7 @@ class Local(PlannedEngine):
             self.measure(plan, take(few, slice(k, k + 1), size), 1, spare)
         self.products.flush()
         differ = disagreeing(together, compared(spare), self.parameters)
-        self._one_by_one |= plan.looks_at_values or bool(differ)
+        self.one_by_one |= plan.looks_at_values or bool(differ)
         return True
 
     def measure_unplanned(self, batch: Any, total: dict[str, Tensor]) -> None:
@@ -115,7 +136,8 @@ class Local(PlannedEngine):
         )
 
 
-def _shapes(batch: Any) -> tuple[object, ...]:
+def shapes_of(batch: Any) -> tuple[object, ...]:
+    """The shape of a sample, and whatever else goes into the model with it."""
     return tuple(
         leaf.shape[1:] if isinstance(leaf, Tensor) else leaf for leaf in tree_leaves(batch)
     )
@@ -130,11 +152,12 @@ class _Layer:
     """A layer whose activation, if it has one, has not been seen yet."""
 
     z: Tensor
-    emit: _Emit  # takes δ at z
+    axis: Axis | None  # where the samples lie in z
+    emit: _Emit  # takes δ at z, of the samples that are measured
 
 
-class _Forward(Measurement):
-    """Gets δ from the activation that directly follows a layer."""
+class Hebbian(Measurement):
+    """Gets δ from the activation that directly follows a layer, for all samples or some rows."""
 
     def __init__(
         self,
@@ -144,12 +167,16 @@ class _Forward(Measurement):
         total: dict[str, Tensor],
         record: Record,
         products: Products,
+        rows: Tensor | None = None,
     ) -> None:
         super().__init__(parameters, plan, size, total, record, products)
+        self.rows = rows
+        self._measured = size if rows is None else len(rows)
         self._simple = set(parameters) - plan.shared
         self._open: dict[int, _Layer] = {}
         self._through: _Emit | None = None
         self._scratch: Tensor | None = None
+        self._nonnegative = WeakTensorKeyDictionary()
 
     def handle(self, operation: Operation) -> Any:
         self._through = self._close(operation)
@@ -157,12 +184,12 @@ class _Forward(Measurement):
 
     def run(self, call: Call, gradients: Gradients) -> Any:
         through, axis = self._through, call.output_axes[0]
-        positive = any(_is_nonnegative(leaf) for leaf in call.args[:1])
+        positive = self._is_nonnegative(call.args[:1])
 
         def emit(delta: Tensor, one_sign: bool) -> None:
             call.check_kept()
             if axis is not None:
-                for parameter, per_sample in gradients(samples_first(delta, axis, self.size)):
+                for parameter, per_sample in gradients(samples_first(delta, axis, self._measured)):
                     name = self.find(parameter)
                     if name is None:
                         continue
@@ -174,9 +201,8 @@ class _Forward(Measurement):
             if through is not None:
                 through(delta, one_sign)
 
-        args, kwargs = self.detach((call.args, call.kwargs))
-        z: Tensor = call.function(*args, **kwargs)
-        self._open[id(z)] = _Layer(z, emit)
+        z: Tensor = self.plainly(call.function, call.args, call.kwargs)
+        self._open[id(z)] = _Layer(z, axis, emit)
         return z
 
     def pass_by(self, operation: Operation) -> Any:
@@ -184,28 +210,29 @@ class _Forward(Measurement):
         if name_of(function) in _PASSIVE:
             return operation.run()
         if not any(id(leaf) in self._open for leaf in leaves):
-            keeps_sign = name_of(function) in KEEPS_SIGN and _is_nonnegative(leaves[0])
+            keeps_sign = name_of(function) in KEEPS_SIGN and self._is_nonnegative(leaves[:1])
             result = operation.run()
-            return _mark_nonnegative(result) if keeps_sign or function in RELU else result
+            return self._mark_nonnegative(result) if keeps_sign or function in RELU else result
         layer = self._open.get(id(leaves[0]))
         if layer is not None and function in RELU:
             del self._open[id(layer.z)]
             y: Tensor = operation.run()
-            layer.emit(y.detach(), True)  # f f′ = f
-            return _mark_nonnegative(y)
+            layer.emit(self._of_measured(y, layer.axis), True)  # f f′ = f
+            return self._mark_nonnegative(y)
         if layer is not None and function in ELEMENTWISE:
             del self._open[id(layer.z)]
-            layer.emit(_half_gradient(operation, layer.z.detach()), False)
+            z = self._of_measured(layer.z, layer.axis)
+            layer.emit(half_gradient(operation, z), False)
             return operation.run()
         through = self._close(operation)
         result = operation.run()
-        if through is not None:  # a BatchNorm without trainable parameters
-            self._open[id(result)] = _Layer(result, through)
+        if layer is not None and through is not None:  # a BatchNorm without trainable parameters
+            self._open[id(result)] = _Layer(result, layer.axis, through)
         return result
 
     def finish(self) -> None:
         for layer in self._open.values():
-            layer.emit(layer.z.detach(), False)
+            layer.emit(self._of_measured(layer.z, layer.axis), False)
         self._open.clear()
         super().finish()
 
@@ -219,14 +246,34 @@ class _Forward(Measurement):
             return None
         through = None
         for layer in [self._open.pop(id(leaf)) for leaf in leaves if id(leaf) in self._open]:
-            scale = _scale(*args, **kwargs) if function is functional.batch_norm else None
+            scale = batch_norm_scale(*args, **kwargs) if function is functional.batch_norm else None
             if scale is None:
-                layer.emit(layer.z.detach(), False)
+                layer.emit(self._of_measured(layer.z, layer.axis), False)
             else:
                 through = partial(
                     self._emit_scaled, layer.emit, scale.view(-1, *(1,) * (layer.z.dim() - 2))
                 )
         return through
+
+    def _of_measured(self, tensor: Tensor, axis: Axis | None) -> Tensor:
+        if self.rows is None or axis is None:
+            return tensor.detach()
+        return rows_of(tensor, axis, self.size, self.rows)
+
+    def _mark_nonnegative(self, tensor: Any) -> Any:
+        """Notes that no entry is negative, for as long as the tensor is not written to."""
+        if isinstance(tensor, Tensor):
+            self._nonnegative[tensor] = None if tensor.is_inference() else tensor._version
+        return tensor
+
+    def _is_nonnegative(self, leaves: Sequence[Any]) -> bool:
+        for tensor in leaves:
+            if isinstance(tensor, Tensor) and tensor in self._nonnegative:
+                if tensor.is_inference():  # Nothing counts how often it was written to, so one has
+                    # to look. Where a sample has one position only, nothing would be gained.
+                    return tensor.dim() > 2 and bool(tensor.min() >= 0)
+                return bool(self._nonnegative[tensor] == tensor._version)
+        return False
 
     def _emit_scaled(self, emit: _Emit, scale: Tensor, delta: Tensor, one_sign: bool) -> None:
         """δ before a BatchNorm, in memory that is used for one after the other."""
@@ -242,41 +289,3 @@ _PASSIVE = {"__get__", "size", "dim", "numel", "stride", "is_contiguous", "is_fl
 _PASSIVE |= {"dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout"}
 """Calls that look at a tensor without computing with it, and dropout, which in eval mode returns
 the very tensor that it is given."""
-
-
-def _mark_nonnegative(tensor: Any) -> Any:
-    """Notes that no entry is negative, for as long as the tensor is not written to."""
-    if isinstance(tensor, Tensor):
-        tensor._nonnegative_version = tensor._version  # type: ignore[attr-defined]
-    return tensor
-
-
-def _is_nonnegative(tensor: Any) -> bool:
-    return getattr(tensor, "_nonnegative_version", -1) == getattr(tensor, "_version", None)
-
-
-def _half_gradient(operation: Operation, z: Tensor) -> Tensor:
-    """½ ∂‖f(z)‖²/∂z = f(z) f′(z), for an elementwise activation f."""
-    function, args, kwargs, *_ = operation
-    inplace = is_inplace(operation) or kwargs.get("inplace") or True in args[1:]
-    z = z.requires_grad_()
-    with torch.autograd.graph.saved_tensors_hooks(lambda t: t, lambda t: t):  # not the model's own
-        y = function(z.clone() if inplace else z, *args[1:], **kwargs)
-        return torch.autograd.grad(y, z, y.detach())[0]
-
-
-def _scale(
-    input: Tensor,
-    running_mean: Tensor | None,
-    running_var: Tensor | None,
-    weight: Tensor | None = None,
-    bias: Tensor | None = None,
-    training: bool = False,
-    momentum: float = 0.1,
-    eps: float = 1e-5,
-) -> Tensor | None:
-    """γ/σ, by which BatchNorm in eval mode multiplies its input; None in train mode."""
-    if training or running_var is None:
-        return None
-    scale = (running_var + eps).rsqrt()
-    return scale if weight is None else scale * weight.detach()

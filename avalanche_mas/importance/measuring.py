@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -63,6 +64,8 @@ class Measurement(Tracker):
 
     magnitude: Magnitude = staticmethod(torch.abs)
     """What is summed over the samples, |g_k| for MAS."""
+    rows: Tensor | None = None
+    """The samples that are measured; None for all."""
 
     def __init__(
         self,
@@ -103,7 +106,7 @@ class Measurement(Tracker):
             if any(overlaps_itself(leaf) for leaf in leaves if self.find(leaf)):
                 raise NoRule("an expanded view of a parameter")
             axes = {id(leaf): axis for leaf, axis in zip(leaves, use.axes, strict=True) if axis}
-            call = Call(function, args, kwargs, self.size, axes, list(use.output_axes))
+            call = Call(function, args, kwargs, self.size, axes, list(use.output_axes), self.rows)
             closed_form = find_rule(function)
             if closed_form is not None:
                 with suppress(NoRule):
@@ -118,8 +121,7 @@ class Measurement(Tracker):
                 self.record.unruled.setdefault(name, f"{name_of(function)}: {reason}")
             if use.derives:
                 return self.add_derived(operation.run(), names)
-            detached_args, detached_kwargs = self.detach((args, kwargs))
-            return function(*detached_args, **detached_kwargs)
+            return self.plainly(function, args, kwargs)
 
     def _note(self, operation: Operation, way: str) -> None:
         for name in self.sources(operation.names):
@@ -139,6 +141,14 @@ class Measurement(Tracker):
             return True
         fits = leaf.dim() > axis.dim and leaf.shape[axis.dim] == self.size * axis.per_sample
         return bool(fits)
+
+    def plainly(
+        self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """The result of a call whose weight gradients nobody asks autograd for."""
+        if not self.live:
+            args, kwargs = self.detach((args, kwargs))
+        return function(*args, **kwargs)
 
     def detach(self, values: Any) -> Any:
         """``values`` with the parameters in it detached."""

@@ -32,13 +32,19 @@ class Network(nn.Module):
     def trainable(self) -> dict[str, Tensor]:
         """The parameters to measure, by name.
 
-        :raises ValueError: if there are none.
+        :raises ValueError: if there are none, or they have no values (on the meta device).
         """
         if not self.parameters_by_name:
             raise ValueError(
                 "the model has no trainable floating-point parameters: there is nothing to "
                 "measure. Importance is measured where requires_grad is True."
             )
+        for name, parameter in self.parameters_by_name.items():
+            if parameter.is_meta:
+                raise ValueError(
+                    f"parameter {name!r} is on the meta device, where it has no values: load the "
+                    "model's weights first"
+                )
         return dict(self.parameters_by_name)
 
     def forward(self, batch: Any) -> list[Tensor]:
@@ -74,19 +80,20 @@ def output_tensors(output: Any, size: int) -> list[Tensor]:
     return tensors
 
 
-def _tensors(output: Any) -> Iterator[Tensor]:
+def _tensors(output: Any, place: str = "") -> Iterator[Tensor]:
     if isinstance(output, Tensor):
         yield output
     elif isinstance(output, Mapping):
-        for value in output.values():
-            yield from _tensors(value)
+        for key, value in output.items():
+            yield from _tensors(value, f"{place}[{key!r}]")
     elif isinstance(output, (tuple, list)):
-        for value in output:
-            yield from _tensors(value)
+        for i, value in enumerate(output):
+            yield from _tensors(value, f"{place}[{i}]")
     elif output is not None:
+        where = f" at output{place}" if place else ""
         raise TypeError(
-            f"the model returned a {type(output).__name__}; expected tensors, or tuples, lists and "
-            "dicts of them. Pass forward= to choose the output to measure."
+            f"the model returned a {type(output).__name__}{where}; expected tensors, or tuples, "
+            "lists and dicts of them. Pass forward= to choose the output to measure."
         )
 
 

@@ -16,7 +16,8 @@ from avalanche_mas.importance.per_sample import Products, wide_dtype
 from avalanche_mas.importance.planning import Plan, make_plan
 from avalanche_mas.importance.rules.registry import overlaps_itself
 
-_CHECKED_SAMPLES = 3
+CHECKED_SAMPLES = 3
+"""A new plan is checked on so many."""
 _COMPARED_ENTRIES = 1 << 16
 
 
@@ -56,6 +57,12 @@ class PlannedEngine(ABC):
             self._add(piece, total)
         self.products.flush()
 
+    def foresee(self, few: Any) -> Plan | None:
+        """A plan for what is to come, checked on a few samples like it; None if there is none."""
+        plan = self._planned(few, batch_size_of(few), zeros(self.parameters))
+        checked = plan is not None and (batch_size_of(few) == 1 or plan.signature in self._checked)
+        return plan if checked else None
+
     @abstractmethod
     def measure(self, plan: Plan, batch: Any, size: int, total: dict[str, Tensor]) -> bool:
         """Adds a batch; False, with ``total`` as it was, if it did not go as planned."""
@@ -86,7 +93,7 @@ class PlannedEngine(ABC):
             self.products.flush()
             fresh = not any(bool(importance.any()) for importance in total.values())
             spare = total if fresh else zeros(self.parameters)
-            if not self.check(plan, take(batch, slice(0, _CHECKED_SAMPLES), size), spare):
+            if not self.check(plan, take(batch, slice(0, CHECKED_SAMPLES), size), spare):
                 plan = None
             elif size > 1:  # one sample shows nothing of how samples lie beside each other
                 self._checked.add(plan.signature)

@@ -169,16 +169,17 @@ class VmapOrLoop:
         self, network: Network, parameters: Mapping[str, Tensor], output: str = "norm"
     ) -> None:
         self.network, self.parameters, self.output = network, parameters, output
-        self._vmap_works = True
+        self.vmap_works = True
+        """Whether vmap has not refused yet."""
 
     def __call__(self, batch: Any, total: dict[str, Tensor]) -> None:
         """Adds Σ_k of ``batch`` to ``total``."""
-        if self._vmap_works:
+        if self.vmap_works:
             added = {name: torch.zeros_like(total[name]) for name in self.parameters}
             try:
                 vmap(self.network, self.parameters, batch, added, self.output)
             except (RuntimeError, ValueError, NotImplementedError):
-                self._vmap_works = False  # and what it already added is dropped
+                self.vmap_works = False  # and what it already added is dropped
             else:
                 for name, importance in added.items():
                     total[name].add_(importance)

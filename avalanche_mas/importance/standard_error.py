@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -38,6 +39,11 @@ class StandardError:
         self._squares = torch.zeros_like(self._before)
         self._samples = self._batches = 0
 
+    @property
+    def finite(self) -> bool:
+        """Whether the sums that were noted last are: one number that is read from the device."""
+        return bool(self._before.isfinite().all())
+
     def note(self, size: int) -> None:
         """To be called after each batch of ``size`` samples. Nothing waits for a GPU."""
         sums = self._sums()
@@ -49,6 +55,43 @@ class StandardError:
         self._squares += deviation.square() / size
         self._samples += size
         self._batches += 1
+
+    def state(self) -> dict[str, Any]:
+        """What has been noted, as plain numbers, for :meth:`join`."""
+        typical = (
+            self._before.new_zeros(len(self._before)) if self._typical is None else self._typical
+        )
+        return {
+            "typical": typical.tolist(),
+            "deviation": self._deviation.tolist(),
+            "squares": self._squares.tolist(),
+            "samples": self._samples,
+            "batches": self._batches,
+        }
+
+    def join(self, states: Sequence[Mapping[str, Any]]) -> None:
+        """Continues with everything that has been noted by several processes together.
+
+        Deviations of batches are from each process's own first batch t; from any other t′ they are
+        S_b − n_b t′ = (S_b − n_b t) + n_b (t − t′).
+
+        :param states: each process's :meth:`state`, this one's among them.
+        """
+        wide: dict[str, Any] = {"dtype": torch.float64, "device": self._before.device}
+        used = [state for state in states if state["batches"]]
+        if not used:
+            return
+        self._typical = torch.tensor(used[0]["typical"], **wide)
+        self._deviation = torch.zeros_like(self._typical)
+        self._squares = torch.zeros_like(self._typical)
+        for state in used:
+            deviation, n = torch.tensor(state["deviation"], **wide), state["samples"]
+            shift = torch.tensor(state["typical"], **wide) - self._typical
+            self._deviation += deviation + n * shift
+            self._squares += torch.tensor(state["squares"], **wide)
+            self._squares += shift * (2 * deviation + n * shift)
+        self._samples = sum(state["samples"] for state in used)
+        self._batches = sum(state["batches"] for state in used)
 
     def of_layers(self) -> dict[str, float]:
         """Layer → standard error of ΣΩ over its parameters; empty for fewer than two batches."""

@@ -1,6 +1,6 @@
 """Regularisation methods as Avalanche plugins."""
 
-from avalanche_mas.compat import repair_checkpointing
+from avalanche_mas.compat import repair_autocast, repair_checkpointing, repair_wandb
 from avalanche_mas.plugins.ebll import EBLLPlugin
 from avalanche_mas.plugins.ewc import EWCPlugin
 from avalanche_mas.plugins.imm import IMMPlugin
@@ -13,6 +13,8 @@ from avalanche_mas.plugins.si import SIPlugin
 from avalanche_mas.plugins.warmup import HeadWarmupPlugin
 
 repair_checkpointing()
+repair_wandb()
+repair_autocast()
 
 __all__ = [
     "EBLLPlugin",

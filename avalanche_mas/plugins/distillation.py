@@ -77,6 +77,22 @@ def with_units(
     return {**units, task: both} if both else dict(units)
 
 
+def checked_units(units: Any) -> Units:
+    """``units`` as they were saved.
+
+    :raises ValueError: unless they are lists of whole numbers by task label or None.
+    """
+    if isinstance(units, dict) and all(
+        (head is None or isinstance(head, int))
+        and isinstance(chosen, list)
+        and chosen
+        and all(isinstance(unit, int) and unit >= 0 for unit in chosen)
+        for head, chosen in units.items()
+    ):
+        return units
+    raise ValueError(f"the state's units are no lists of classes by head: {units!r}")
+
+
 def classes_of(experience: Any) -> list[int] | None:
     """The classes of an experience, or None if nothing tells them."""
     classes = getattr(experience, "classes_in_this_experience", None)

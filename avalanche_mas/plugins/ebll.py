@@ -13,8 +13,8 @@ from avalanche_mas.importance.untouched import untouched
 from avalanche_mas.plugins.autoencoder import train_encoder
 from avalanche_mas.plugins.features import find_classifier, run
 from avalanche_mas.plugins.lwf import LwFPlugin, check_strength
+from avalanche_mas.plugins.state import State, check_keys, tensors
 from avalanche_mas.plugins.streams import StreamSamples, measuring_batch_size
-from avalanche_mas.plugins.task_end import TaskEnd
 
 
 class EBLLPlugin(LwFPlugin):
@@ -96,7 +96,6 @@ class EBLLPlugin(LwFPlugin):
         self.encoders: list[nn.Linear] = []
         """W of each task's autoencoder, in the order of the tasks."""
         self._samples = StreamSamples("train")
-        self._task_ends = TaskEnd()
 
     @property
     def strength(self) -> float:
@@ -130,7 +129,7 @@ class EBLLPlugin(LwFPlugin):
         self._name = find_classifier(model, self.classifier)
         with untouched(model), torch.no_grad():
             samples, _ = self._samples.batches(strategy.experience, model, 2)
-            first = next(samples)
+            first = next(iter(samples))
             output, features = run(model, first.x.to(strategy.device), first.task, self._name)
             assert features is not None
             same = self._classify(model, features, first.task)
@@ -147,8 +146,15 @@ class EBLLPlugin(LwFPlugin):
     def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
         """Also trains the autoencoder of the task that has been learnt."""
         super().after_training_exp(strategy, **kwargs)
-        if self._task_ends(strategy.experience):
+        if not self._task.open:
             self.encoders = [*self.encoders, self._train_encoder(strategy)]
+
+    def _state(self) -> State:
+        return {**super()._state(), "encoders": [w.state_dict() for w in self.encoders]}
+
+    def _attributes(self, state: State, model: nn.Module | None) -> dict[str, Any]:
+        encoders = [_encoder(saved) for saved in state["encoders"]]
+        return {**super()._attributes(state, model), "encoders": encoders}
 
     def _train_encoder(self, strategy: Any) -> nn.Linear:
         model, device = unwrap(strategy.model), strategy.device
@@ -193,3 +199,20 @@ class EBLLPlugin(LwFPlugin):
         classifier = model.get_submodule(self._name)
         output: Tensor = classifier(features) if task is None else classifier(features, task)
         return output
+
+
+def _encoder(state: Any) -> nn.Linear:
+    """The encoder of such a state.
+
+    :raises ValueError: if it is none.
+    """
+    check_keys(state, ("weight", "bias"), "an encoder of the state")
+    weight, bias = (tensors(state, "an encoder of the state")[name] for name in ("weight", "bias"))
+    if weight.dim() != 2 or bias.shape != weight.shape[:1]:
+        raise ValueError(
+            f"an encoder of the state has weights of shape {tuple(weight.shape)} and biases of "
+            f"shape {tuple(bias.shape)}: the state is damaged"
+        )
+    encoder = nn.Linear(weight.shape[1], weight.shape[0], device="meta")
+    encoder.load_state_dict(state, assign=True)
+    return encoder.requires_grad_(False)

@@ -61,7 +61,7 @@ class EWCPlugin(MeasuredPlugin):
         likelihood: Likelihood = "categorical",
         mode: Literal["separate", "online"] = "separate",
         decay: float = 1.0,
-        streams: Streams = "train",
+        streams: Streams | None = "train",
         step: Literal["auto", "proximal", "gradient"] = "auto",
         batch_size: int | None = None,
         num_workers: int = 0,
@@ -91,7 +91,7 @@ class EWCPlugin(MeasuredPlugin):
 
     def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
         """Looks at a sample's labels, so that wrong ones are known before anything is trained."""
-        for y in self.samples.first_labels(strategy.experience):
+        for y in self.samples.first_labels(strategy.experience) if self.samples else ():
             if y is None and self.fisher == "empirical":
                 raise ValueError(NO_LABELS)
             if isinstance(y, Tensor) and y.is_floating_point() and self.likelihood != "gaussian":
@@ -114,9 +114,20 @@ class EWCPlugin(MeasuredPlugin):
             likelihood=self.likelihood,
             forward=forward,
             batch_size=batch_size,
-            seed=self.tasks,
+            seed=self.tasks + (self.pieces << 32),
             progress=self.verbose,
         )
+
+    def _check_deployed(self, model: nn.Module) -> None:
+        if self.fisher == "empirical":
+            raise ValueError(
+                "fisher='empirical' reads labels, which observed samples have not: use "
+                "fisher='expected' or 'sampled', which ask the model"
+            )
+        super()._check_deployed(model)
+
+    def _kind(self) -> str:
+        return f"{type(self).__name__}(mode={self.mode!r})"
 
     def consolidate(self, model: nn.Module, new: Importance) -> tuple[Importance, QuadraticPenalty]:
         """One penalty for all tasks, each around its own θ or all around the latest."""

@@ -20,6 +20,7 @@ from avalanche_mas.merging import mean_merge, mode_merge
 from avalanche_mas.penalty import QuadraticPenalty
 from avalanche_mas.plugins.measured import Streams
 from avalanche_mas.plugins.regularization import RegularizationPlugin
+from avalanche_mas.plugins.state import State, check_fits, tensors
 from avalanche_mas.plugins.streams import StreamSamples, evaluated, measuring_batch_size
 
 
@@ -110,7 +111,7 @@ class IMMPlugin(RegularizationPlugin):
             ones.
         :return: a copy of the model last trained, without wrappers such as
             ``DistributedDataParallel``. It shares no memory with it.
-        :raises RuntimeError: before the first task has ended.
+        :raises RuntimeError: before the first task has ended, or if the model is not known.
         :raises ValueError: for an unknown mode, mode-IMM without Fisher information, ``upto`` out
             of range or wrong ratios.
         """
@@ -118,8 +119,12 @@ class IMMPlugin(RegularizationPlugin):
             raise ValueError(f"mode must be 'mean' or 'mode', got {mode!r}")
         if mode == "mode" and self.fisher is None:
             raise ValueError("mode='mode' needs the Fisher information, but fisher is None")
-        if self._model is None or not self.solutions:
+        if not self.solutions:
             raise RuntimeError("no task has ended yet, so there is nothing to merge: train first")
+        if self._model is None:
+            raise RuntimeError(
+                "the solutions were loaded without their model: pass it to load_state_dict"
+            )
         upto = len(self.solutions) if upto is None else upto
         if not 1 <= upto <= len(self.solutions):
             raise ValueError(f"upto must lie between 1 and {len(self.solutions)} tasks, got {upto}")
@@ -183,6 +188,35 @@ class IMMPlugin(RegularizationPlugin):
         batches, forward = self.samples.batches(strategy.experience, model, batch_size)
         self._measure(model, batches, forward, batch_size)
         return self._near(model)
+
+    def _state(self) -> State:
+        return {**super()._state(), "solutions": self.solutions, "fishers": self.fishers}
+
+    def _attributes(self, state: State, model: nn.Module | None) -> dict[str, Any]:
+        attributes = super()._attributes(state, model)
+        solutions = [
+            tensors(solution, "a solution of the state") for solution in state["solutions"]
+        ]
+        fishers = [
+            tensors(fisher, "Fisher information of the state") for fisher in state["fishers"]
+        ]
+        if len(fishers) != (len(solutions) if self.fisher is not None else 0):
+            raise ValueError(
+                f"the state has {len(solutions)} solutions and Fisher information of {len(fishers)}"
+                f" of them, which does not fit this plugin's fisher={self.fisher!r}"
+            )
+        if model is not None:
+            for known in [*solutions, *fishers]:
+                check_fits({name: tensor.shape for name, tensor in known.items()}, model)
+        return {
+            **attributes,
+            "solutions": solutions,
+            "fishers": fishers,
+            "_model": model,
+            "_parameters": {},
+            "_trained": set(),
+            "_statistics": {},
+        }
 
     def _measure(
         self, model: nn.Module, data: Any, forward: Forward | None, batch_size: int

@@ -8,6 +8,8 @@ from torch import nn
 
 from avalanche_mas.importance import Importance, estimate_local_importance
 from avalanche_mas.importance.batches import Forward
+from avalanche_mas.importance.live import RunningLocal
+from avalanche_mas.importance.watch import Mean, call_again
 from avalanche_mas.plugins.measured import MeasuredPlugin
 
 
@@ -29,3 +31,6 @@ class LocalMASPlugin(MeasuredPlugin):
         return estimate_local_importance(
             model, data, forward=forward, batch_size=batch_size, progress=self.verbose
         )
+
+    def _running(self, model: nn.Module) -> Mean:
+        return RunningLocal(model, call_again)

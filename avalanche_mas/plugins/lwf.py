@@ -8,13 +8,13 @@ from typing import Any, Literal
 
 import torch
 from avalanche.benchmarks import OnlineCLExperience
-from avalanche.training.plugins import SupervisedPlugin
 from torch import Tensor, nn
 
 from avalanche_mas.importance.estimate import check_positive
 from avalanche_mas.importance.names import unwrap
 from avalanche_mas.plugins.distillation import (
     Units,
+    checked_units,
     classes_of,
     distillation_loss,
     scores_of_old_tasks,
@@ -28,13 +28,14 @@ from avalanche_mas.plugins.recording import (
     take_index,
     with_index,
 )
+from avalanche_mas.plugins.state import State, StatefulPlugin
 from avalanche_mas.plugins.streams import measuring_batch_size
 from avalanche_mas.plugins.warmup import HeadWarmupPlugin
 
 _RECOMPUTE = "Use targets='recomputed', which asks the old model about each mini-batch."
 
 
-class LwFPlugin(SupervisedPlugin):  # type: ignore[misc]
+class LwFPlugin(StatefulPlugin):
     r"""On the new task's images, the old tasks' outputs shall stay what they were.
 
     .. math:: L = L_{new} + \alpha \sum_{o} L_{old}(\hat Y_o, Y_o)
@@ -113,7 +114,11 @@ class LwFPlugin(SupervisedPlugin):  # type: ignore[misc]
         return bool(self._old) and self.strength > 0
 
     def needs_features(self, model: nn.Module) -> bool:
-        """Whether the model's output alone does not tell what is compared."""
+        """Whether the model's output alone does not tell what is compared.
+
+        :param model: the model that is trained.
+        :return: True if its shared features are needed too.
+        """
         return is_multi_task(model)
 
     def compared(self, output: Any, features: Tensor | None, model: nn.Module) -> dict[str, Tensor]:
@@ -128,7 +133,12 @@ class LwFPlugin(SupervisedPlugin):  # type: ignore[misc]
         return scores_of_old_tasks(self._old, output, features, classifier)
 
     def old_loss(self, now: dict[str, Tensor], before: dict[str, Tensor]) -> Tensor:
-        """α Σ L_old (Eq. 1) for what :meth:`compared` gave for both models."""
+        """α Σ L_old (Eq. 1) for what :meth:`compared` gave for both models.
+
+        :param now: what is compared, of the model that is trained.
+        :param before: the same of the old model.
+        :return: a 0-d tensor.
+        """
         losses = [distillation_loss(now[n], before[n], self.temperature) for n in now]
         return self.alpha * torch.stack(losses).sum()
 
@@ -149,6 +159,7 @@ class LwFPlugin(SupervisedPlugin):  # type: ignore[misc]
 
     def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
         """Records the old outputs or keeps the old model, and warms up the new head."""
+        self._task.begin()
         model = unwrap(strategy.model)
         self._unnamed = classes_of(strategy.experience) is None
         if self.needs_features(model):
@@ -228,6 +239,7 @@ class LwFPlugin(SupervisedPlugin):  # type: ignore[misc]
     def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
         """The experience's classes are known from now on; its recordings are forgotten."""
         self._recorded, self._index = None, None
+        self._task.ends(strategy.experience)
         if not isinstance(strategy.experience, OnlineCLExperience):
             self._teacher = None
         self.warmup.after_training_exp(strategy, **kwargs)
@@ -238,6 +250,15 @@ class LwFPlugin(SupervisedPlugin):  # type: ignore[misc]
         else:
             used = range(self._width) if classes is None else classes
             self.units = with_units(self.units, None, used)
+
+    def _state(self) -> State:
+        return {"units": self.units, "warmup": self.warmup.state_dict()}
+
+    def _attributes(self, state: State, model: nn.Module | None) -> dict[str, Any]:
+        warmup = HeadWarmupPlugin(self.warmup.epochs)
+        warmup.load_state_dict(state["warmup"], model)
+        idle = dict.fromkeys(("_recorded", "_teacher", "_index", "_tap"))
+        return {"units": checked_units(state["units"]), "_old": {}, "warmup": warmup, **idle}
 
     @property
     def _may_record(self) -> bool:

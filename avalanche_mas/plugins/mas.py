@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from functools import partial
 from typing import Any, Literal
 
 from torch import nn
@@ -10,6 +11,9 @@ from torch import nn
 from avalanche_mas.importance import Importance, estimate_importance
 from avalanche_mas.importance.batches import Forward
 from avalanche_mas.importance.estimate import EngineName, check_engine
+from avalanche_mas.importance.exact import Exact
+from avalanche_mas.importance.running import Running
+from avalanche_mas.importance.watch import Mean, call_again
 from avalanche_mas.plugins.measured import MeasuredPlugin, Streams
 
 
@@ -42,7 +46,7 @@ class MASPlugin(MeasuredPlugin):
         lambda_reg: float = 1.0,
         alpha: float | None = None,
         *,
-        streams: Streams = "train",
+        streams: Streams | None = "train",
         output: Literal["norm", "vector"] = "norm",
         accumulate: Literal["sum", "mean"] | float = "sum",
         step: Literal["auto", "proximal", "gradient"] = "auto",
@@ -86,6 +90,11 @@ class MASPlugin(MeasuredPlugin):
             batch_size=batch_size,
             progress=self.verbose,
         )
+
+    def _running(self, model: nn.Module) -> Mean:
+        if self.engine not in ("auto", "exact"):
+            return super()._running(model)
+        return Running(model, partial(Exact, output=self.output), call_again)
 
 
 def _from_avalanche(lambda_reg: float, alpha: float) -> tuple[float, float]:

@@ -9,20 +9,31 @@ import warnings
 from abc import abstractmethod
 from typing import Any, Literal
 
-from avalanche.training.plugins import SupervisedPlugin
 from torch import Tensor, nn
 
 from avalanche_mas.importance import Importance
+from avalanche_mas.importance.names import named_parameters
 from avalanche_mas.penalty import QuadraticPenalty, check_lambda
-from avalanche_mas.plugins.task_end import TaskEnd
+from avalanche_mas.plugins.scaling import ScaledStep
+from avalanche_mas.plugins.state import (
+    State,
+    StatefulPlugin,
+    importance_state,
+    loaded_importance,
+    loaded_penalty,
+    penalty_state,
+)
 from avalanche_mas.step_size import check_proximal, supports_proximal
 
 
-class RegularizationPlugin(SupervisedPlugin):  # type: ignore[misc]
+class RegularizationPlugin(StatefulPlugin):
     """Penalises changing what earlier experiences found important.
 
     During an experience the loss is L_task + (λ/2) Σ Ω (θ−θ*)². After it, Ω of the new task is
     accumulated, and θ* becomes the present solution.
+
+    Several of these plugins on one strategy add up, as long as one of them at most takes the
+    proximal step. Under a gradient scaler see :mod:`avalanche_mas.plugins.scaling`.
 
     :param lambda_reg: λ of Eq. 3, whose gradient is λΩ(θ−θ*).
     :param accumulate: ``"sum"`` of the tasks' Ω (the paper), their running ``"mean"``, or a decay
@@ -62,12 +73,16 @@ class RegularizationPlugin(SupervisedPlugin):  # type: ignore[misc]
         """The penalty around the last solution θ*; None before the first measurement."""
         self.tasks = 0
         """Measurements accumulated in :attr:`importance`."""
-        self._task_ends = TaskEnd()
         self._value: Tensor | None = None  # of the penalty at the present parameters, if known
+        self._scaled = ScaledStep()
 
     @abstractmethod
     def importance_of_task(self, strategy: Any) -> Importance:
-        """Ω of the experience that has just been learnt, by the method's own equation."""
+        """Ω of the experience that has just been learnt, by the method's own equation.
+
+        :param strategy: the strategy, with its model at the task's solution.
+        :return: Ω of every parameter that shall be protected, of the parameter's shape.
+        """
 
     def consolidate(self, model: nn.Module, new: Importance) -> tuple[Importance, QuadraticPenalty]:
         """How a further task joins those before: here one Ω around one θ*, the latest solution.
@@ -87,16 +102,30 @@ class RegularizationPlugin(SupervisedPlugin):  # type: ignore[misc]
         return total, QuadraticPenalty(model, total, self.lambda_reg)
 
     def before_training(self, strategy: Any, **kwargs: Any) -> None:
-        """Refuses an optimizer for which the requested step is unknown."""
+        """Refuses an optimizer for which the requested step is unknown, and a second such step."""
         if self.step == "proximal":
             check_proximal(strategy.optimizer)
+        penalties = [p for p in strategy.plugins if isinstance(p, RegularizationPlugin)]
+        if sum(p is self for p in penalties) > 1:
+            raise ValueError(f"the same {type(self).__name__} is twice among the plugins")
+        proximal = [type(p).__name__ for p in penalties if p._proximal(strategy)]
+        if len(proximal) > 1:
+            raise ValueError(
+                f"{' and '.join(proximal)} would each take a proximal step, and one after the other"
+                " does not lead to where their sum is stationary. Give step='gradient' to all but "
+                "one; or, for one method on several streams, one plugin with several streams."
+            )
 
     def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
         """Finds the parameters that are protected, which the model may have replaced or grown."""
+        if not any(parameter.requires_grad for parameter in strategy.model.parameters()):
+            raise ValueError("the model has no trainable parameters: there is nothing to protect")
+        self._task.begin()
         self._protect_initially(strategy.model)
         self._value = None
         if self.penalty is None:
             return
+        self.penalty.lambda_reg = self.lambda_reg  # which may have been set since
         self.penalty.bind(strategy.model)
         if (
             not self._proximal(strategy)
@@ -108,6 +137,10 @@ class RegularizationPlugin(SupervisedPlugin):  # type: ignore[misc]
                 "lambda_reg or a smaller learning rate.",
                 stacklevel=2,
             )
+
+    def after_backward(self, strategy: Any, **kwargs: Any) -> None:
+        """Makes scaled gradients true, see :mod:`.scaling`."""
+        self._scaled.unscale(strategy)
 
     def before_update(self, strategy: Any, **kwargs: Any) -> None:
         """Adds the penalty's value to the loss that metrics and loggers see.
@@ -124,18 +157,42 @@ class RegularizationPlugin(SupervisedPlugin):  # type: ignore[misc]
 
     def after_update(self, strategy: Any, **kwargs: Any) -> None:
         """Proximal form: pulls the parameters back towards θ*."""
-        if self.penalty is not None and self._proximal(strategy):
+        skipped = self._scaled.was_skipped(strategy)
+        if self.penalty is not None and self._proximal(strategy) and not skipped:
             self._value = self.penalty.proximal_step(strategy.optimizer)
 
     def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
         """Accumulates Ω of the experience, and moves θ* to the present solution."""
         self._value = None
-        if self._task_ends(strategy.experience):
+        if self._task.ends(strategy.experience):
             self._protect(strategy.model, self.importance_of_task(strategy))
+
+    def _state(self) -> State:
+        return {
+            "tasks": self.tasks,
+            "initial": importance_state(self.initial),
+            "importance": importance_state(self.importance),
+            "penalty": penalty_state(self.penalty),
+        }
+
+    def _attributes(self, state: State, model: nn.Module | None) -> dict[str, Any]:
+        return {
+            "tasks": int(state["tasks"]),
+            "initial": loaded_importance(state["initial"], model),
+            "importance": loaded_importance(state["importance"], model),
+            "penalty": loaded_penalty(state["penalty"], self.lambda_reg, model),
+            "_value": None,
+        }
 
     def _protect_initially(self, model: nn.Module) -> None:
         if self.initial is not None and self.importance is None:
             self._protect(model, self.initial)
+            if unknown := self.initial.keys() - named_parameters(model).keys():
+                warnings.warn(
+                    "initial has an importance of parameters that the model does not have, and "
+                    f"which it cannot protect: {', '.join(sorted(unknown))}",
+                    stacklevel=2,
+                )
             self.initial = None  # it lives on in the sum
 
     def _protect(self, model: nn.Module, new: Importance) -> None:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from torch import nn
+
+from avalanche_mas.distributed import Team
 from avalanche_mas.importance import Importance
 from avalanche_mas.importance.batches import batch_size_of
 from avalanche_mas.path_integral import PathIntegral
 from avalanche_mas.plugins.regularization import RegularizationPlugin
+from avalanche_mas.plugins.state import State
 
 
 class SIPlugin(RegularizationPlugin):
@@ -59,12 +63,13 @@ class SIPlugin(RegularizationPlugin):
 
     def after_backward(self, strategy: Any, **kwargs: Any) -> None:
         """Keeps the task's gradient, before :meth:`before_update` adds the penalty's."""
+        super().after_backward(strategy, **kwargs)
         if self.path is not None:
             self.path.before_step()
 
     def after_training_iteration(self, strategy: Any, **kwargs: Any) -> None:
         """Adds the step to ω, after :meth:`after_update` has pulled the parameters back."""
-        if self.path is not None:
+        if self.path is not None and not self._scaled.was_skipped(strategy):
             self.path.after_step()
             self._seen += batch_size_of(strategy.mbatch)
 
@@ -72,6 +77,10 @@ class SIPlugin(RegularizationPlugin):
         """Ω of the path that has come to its end."""
         if self.path is None:
             raise RuntimeError("no path was followed: SIPlugin must be there before training")
-        importance = self.path.importance(self.xi, self._seen)
+        samples = sum(Team.of("split").meet(self._seen))
+        importance = self.path.importance(self.xi, samples)
         self.path = None
         return importance
+
+    def _attributes(self, state: State, model: nn.Module | None) -> dict[str, Any]:
+        return {**super()._attributes(state, model), "path": None}

@@ -21,6 +21,7 @@ from avalanche_mas.importance.batches import (
     take,
 )
 from avalanche_mas.importance.names import unwrap
+from avalanche_mas.importance.sharing import Share
 from avalanche_mas.importance.untouched import untouched
 
 
@@ -56,10 +57,14 @@ class StreamSamples:
     def check(self, experience: Any) -> None:
         """Looks the streams up, so that a wrong name fails before training.
 
-        :raises ValueError: if a stream, or its experience of this index, does not exist.
+        :raises ValueError: if a stream, or its experience of this index, does not exist, or if
+            there are no samples in any of them.
         """
-        if not callable(self.streams):
-            self.datasets(experience)
+        if not callable(self.streams) and not any(map(len, self.datasets(experience))):
+            raise ValueError(
+                f"there are no samples in the experience of {' and '.join(self.streams)} that "
+                "importance is to be measured on"
+            )
 
     def datasets(self, experience: Any) -> list[Any]:
         """The datasets for an experience, with evaluation transforms where they have any."""
@@ -93,7 +98,7 @@ class StreamSamples:
 
     def batches(
         self, experience: Any, model: nn.Module, batch_size: int
-    ) -> tuple[Iterator[Any], Forward]:
+    ) -> tuple[StreamBatches, Forward]:
         """Batches for an experience, and how they go through ``model``.
 
         A multi-task model gets batches of one task at a time, with the task label as an int: the
@@ -102,22 +107,45 @@ class StreamSamples:
 
         :return: :class:`Samples`, and the ``forward`` for them.
         """
-        multi_task = isinstance(unwrap(model), MultiTaskModule)
+        return StreamBatches(self, experience, model, batch_size), _forward
 
-        def read() -> Iterator[Any]:
-            for dataset in self.datasets(experience):
-                for batch in iterate_batches(
-                    dataset, batch_size, self.num_workers, self.max_samples
-                ):
-                    x, y = model_input(batch), _labels(dataset, batch)
-                    if not multi_task:
-                        yield Samples(x, y, None)
-                    elif _has_tasks(dataset):
-                        yield from _by_task(x, y, batch[-1])
-                    else:
-                        yield Samples(x, y, _task_label(experience))
 
-        return read(), _forward
+class StreamBatches:
+    """Batches of an experience's samples, of which several processes can read a part each.
+
+    :param source: where the samples are found.
+    :param experience: the experience they belong to.
+    :param model: the model they will go through.
+    :param batch_size: samples per batch.
+    """
+
+    def __init__(
+        self, source: StreamSamples, experience: Any, model: nn.Module, batch_size: int
+    ) -> None:
+        self._source, self._experience, self._batch_size = source, experience, batch_size
+        self._multi_task = isinstance(unwrap(model), MultiTaskModule)
+
+    def __iter__(self) -> Iterator[Samples]:
+        return self.own_batches(Share())
+
+    def own_batches(self, share: Share) -> Iterator[Samples]:
+        """The batches of the samples that belong to one process."""
+        source = self._source
+        read = [
+            (data, share.batches(data, self._batch_size, source.num_workers, source.max_samples))
+            for data in source.datasets(self._experience)
+        ]
+        return (samples for data, batches in read for samples in self._samples(data, batches))
+
+    def _samples(self, dataset: Any, batches: Iterator[Any]) -> Iterator[Samples]:
+        for batch in batches:
+            x, y = model_input(batch), _labels(dataset, batch)
+            if not self._multi_task:
+                yield Samples(x, y, None)
+            elif _has_tasks(dataset):
+                yield from _by_task(x, y, batch[-1])
+            else:
+                yield Samples(x, y, _task_label(self._experience))
 
 
 class Samples(NamedTuple):

@@ -13,8 +13,15 @@ class TaskEnd:
 
     def __init__(self) -> None:
         self._parts = 0
+        self.open = False
+        """Whether a task has begun that has not ended."""
 
-    def __call__(self, experience: Any) -> bool:
-        """Whether no further part will come; to be asked once for each part."""
+    def begin(self) -> None:
+        """A part begins."""
+        self.open = True
+
+    def ends(self, experience: Any) -> bool:
+        """Whether no further part will come; to be asked once for each part, at its end."""
         self._parts = 1 if getattr(experience, "is_first_subexp", True) else self._parts + 1
-        return bool(self._parts == getattr(experience, "sub_stream_length", 1))
+        self.open = self._parts != getattr(experience, "sub_stream_length", 1)
+        return not self.open

@@ -11,13 +11,13 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from avalanche.training.plugins import SupervisedPlugin
 from torch import Tensor, nn
 
 from avalanche_mas.importance.names import named_parameters
+from avalanche_mas.plugins.state import State, StatefulPlugin, check_fits
 
 
-class HeadWarmupPlugin(SupervisedPlugin):  # type: ignore[misc]
+class HeadWarmupPlugin(StatefulPlugin):
     """Trains only the new parameters for some epochs before each experience but the first.
 
     New is what no earlier experience has trained or held frozen: heads that the model got for this
@@ -39,6 +39,7 @@ class HeadWarmupPlugin(SupervisedPlugin):  # type: ignore[misc]
 
     def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
         """Warms up, once the model has been adapted to the experience."""
+        self._task.begin()
         if self.known and self.epochs:
             warm_up(strategy, self.epochs, self.new_parameters(strategy.model))
 
@@ -52,9 +53,23 @@ class HeadWarmupPlugin(SupervisedPlugin):  # type: ignore[misc]
             if parameter in self._trained or not parameter.requires_grad:
                 self.known[name] = parameter.shape
         self._trained.clear()
+        self._task.ends(strategy.experience)
+
+    def _state(self) -> State:
+        return {"known": {name: list(shape) for name, shape in self.known.items()}}
+
+    def _attributes(self, state: State, model: nn.Module | None) -> dict[str, Any]:
+        known = {name: torch.Size(shape) for name, shape in state["known"].items()}
+        if model is not None:
+            check_fits(known, model)
+        return {"known": known, "_trained": set()}
 
     def new_parameters(self, model: nn.Module) -> dict[str, torch.Size | None]:
-        """Names of the new parameters; for one that grew, the shape of its old part."""
+        """Names of the new parameters; for one that grew, the shape of its old part.
+
+        :param model: adapted to the present experience.
+        :return: name → that shape, or None for one that is new as a whole.
+        """
         new: dict[str, torch.Size | None] = {}
         for name, parameter in named_parameters(model).items():
             old = self.known.get(name)

@@ -8,7 +8,8 @@ origin)``: print and save all there is to see, and return the files.
 One that needs data has ``configure(settings, data=..., model=..., epochs=...)`` too, with those of
 the command line's options that it knows, and ``prepare(settings)``, which is called before anything
 is run: make or check the data, with an ``OSError`` or ``ValueError`` for what is wrong. Those that
-share cells name their common folder ``CELLS``.
+share cells name their common folder ``CELLS``. Cells may have ``expected_seconds``, a guess for
+those who ask before anything has been run.
 """
 
 from . import (

@@ -12,6 +12,7 @@ from functools import partial
 from itertools import chain
 
 from avalanche.models import SimpleMLP, as_multitask
+from avalanche.training.supervised import Naive
 from torch import nn
 from torch.optim import SGD
 
@@ -19,6 +20,9 @@ from avalanche_mas.benchmarks import permuted_digits, split_digits
 from avalanche_mas.methods import METHODS
 
 from ..cell import Cell, Result, RunCells, Training
+from ..framework import Framework, FrameworkCell, FrameworkOutcome, Learner
+from ..framework import remarks as framework_remarks
+from ..objects.settings import published_strength
 from ..remarks import forgets_less, lambda_effect
 from ..report import Outcome
 from ..selection import Choice, choose, validation_scores
@@ -27,6 +31,7 @@ from ..training import train_and_measure
 DESCRIPTION = "permuted digits (one head) and split digits (one head per task)"
 
 _TRAINING = Training(hidden_units=100, learning_rate=0.05, momentum=0.9, batch_size=32, epochs=5)
+_FRAMEWORK = Framework(learning_rates=(0.1, 0.05, 0.02), strength=1e4, max_trials=21)
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,11 @@ class Settings:
     split_selection_seeds: tuple[int, ...] = (100, 101, 102)  # short runs, scores close together
     selection_validation: float = 0.2
 
+    # Or λ is found for each experience on its own images, with the seeds that are reported, from
+    # the largest λ of the grid above down to its smallest if need be; or it is a published one.
+    select: str = "validation"
+    framework: Framework = _FRAMEWORK
+
     # One run with an enormous λ, to see whether λ does anything at all.
     control_method: str = "AvalancheSI"
     control_lambda: float = 1e8
@@ -63,8 +73,18 @@ FAST = Settings(  # to see that all parts work; its numbers mean nothing
     lambdas=(1e-1, 1e1),
     grid_extensions=0,
     split_selection_seeds=(100,),
+    framework=Framework(learning_rates=(0.05,), strength=1e4, max_trials=2, decay=1e-4),
 )
 _BENCHMARKS = {"permuted": permuted_digits, "split": split_digits}
+
+
+def configure(settings: Settings, select: str | None = None) -> Settings:
+    """Apply the options of the command line.
+
+    :param settings: the experiment's own.
+    :param select: how λ is chosen: ``validation``, ``framework`` or ``published``.
+    """
+    return replace(settings, select=select or settings.select)
 
 
 def run(settings: Settings, run_cells: RunCells[Cell, Result]) -> Outcome:
@@ -74,7 +94,10 @@ def run(settings: Settings, run_cells: RunCells[Cell, Result]) -> Outcome:
     :param run_cells: turns a title and cells into the cells' results.
     :return: what there is to report.
     """
-    choices = _choose_lambdas(settings, run_cells)
+    if settings.select == "framework":
+        return _run_framework(settings, run_cells)
+    choose_lambdas = _published if settings.select == "published" else _choose_lambdas
+    choices = choose_lambdas(settings, run_cells)
     cells = []
     for benchmark in _BENCHMARKS:
         for method in METHODS:
@@ -88,6 +111,7 @@ def run(settings: Settings, run_cells: RunCells[Cell, Result]) -> Outcome:
 
 def run_cell(cell: Cell) -> Result:
     """Train and measure one cell."""
+    framework = cell.framework if isinstance(cell, FrameworkCell) else None
     multi_head = cell.benchmark == "split"
 
     def make_model() -> nn.Module:
@@ -101,17 +125,45 @@ def run_cell(cell: Cell) -> Result:
             model = as_multitask(model, "classifier")
         return model
 
-    return train_and_measure(
-        _BENCHMARKS[cell.benchmark](cell.n_experiences, cell.seed, cell.validation),
+    method, lam = METHODS[cell.method], cell.lam
+    held_out = framework.held_out if framework else cell.validation
+    benchmark = _BENCHMARKS[cell.benchmark](cell.n_experiences, cell.seed, held_out)
+    learner = Learner(method, framework, benchmark.valid_stream) if framework else None
+    if framework and method.plugin:
+        lam = framework.strength
+    result = train_and_measure(
+        benchmark,
         "valid" if cell.validation else "test",
         make_model,
         partial(SGD, lr=cell.training.learning_rate, momentum=cell.training.momentum),
-        METHODS[cell.method],
-        cell.lam,
+        method,
+        lam,
         cell.training,
         cell.seed,
         classifier="classifier",
+        learn=learner,
     )
+    return replace(result, found=learner.found) if learner else result
+
+
+def _run_framework(settings: Settings, run_cells: RunCells[Cell, Result]) -> Outcome:
+    """Train and test with what the framework finds on the way."""
+    cells: list[Cell] = []
+    for benchmark in _BENCHMARKS:
+        for method in METHODS:
+            for seed in settings.seeds:
+                cell = _test_cell(settings, benchmark, method, None, seed)
+                # Joint training learns everything at once: there is nothing to go along.
+                joint = METHODS[method].strategy is not Naive
+                cells.append(
+                    cell if joint else FrameworkCell(**vars(cell), framework=settings.framework)
+                )
+    tests = run_cells("test", cells)
+    said = [
+        *framework_remarks(settings.framework, tests),
+        *forgets_less(tests, "MAS", "finetuning"),
+    ]
+    return FrameworkOutcome(tests, {}, said)
 
 
 def _choose_lambdas(
@@ -132,6 +184,18 @@ def _choose_lambdas(
         lambda result: result.final_accuracy,
     )
     return {key: choose(of_key) for key, of_key in scores.items()}
+
+
+def _published(
+    settings: Settings, run_cells: RunCells[Cell, Result]
+) -> dict[tuple[str, str], Choice]:
+    """Take the strength that somebody published for each method, whatever it was for."""
+    return {
+        (benchmark, method): Choice(published_strength(method), at_edge=False)
+        for benchmark in _BENCHMARKS
+        for method, entry in METHODS.items()
+        if entry.plugin
+    }
 
 
 def _try_control(settings: Settings, run_cells: RunCells[Cell, Result]) -> list[str]:

@@ -14,7 +14,7 @@ from avalanche_mas.methods import METHODS
 
 from ..cell import Result, RunCells
 from ..objects.cell import ObjectCell
-from ..objects.plots import draw_lines
+from ..objects.plots import draw_memory
 from ..objects.settings import (
     EIGHT,
     Settings,
@@ -74,8 +74,8 @@ class Outcome:
             console,
         )
         picture = folder / f"{folder.name}.png"
-        curves = {method: (sizes / 1e6).tolist() for method, sizes in self.memory.items()}
-        draw_lines(curves, self.tasks, "memory beside the network (MB)", picture)
+        sizes = {method: sizes.tolist() for method, sizes in self.memory.items()}
+        draw_memory(sizes, self.tasks, picture)
         return [*files, picture]
 
     def remarks(self) -> list[str]:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from rich.console import Console
+
+from avalanche_mas.evaluation import plots
 
 from ..cell import RunCells
 from ..facts.cell import SUBSET, FactCell, FactResult, Row
@@ -34,13 +36,6 @@ ROWS = (
 # Of the sports facts after the last task; for the first two the text says "close to". It is a
 # picture without numbers otherwise, and those of adapted MAS and of joint training are not given.
 PAPER_END = {"finetuning": 0.20, "SI": 0.20, "MAS": 0.50}
-_STYLES: Mapping[str, Mapping[str, Any]] = {
-    "finetuning": {"color": "#999999", "linewidth": 3},
-    "SI": {"color": "#CC79A7", "marker": "x"},
-    "MAS": {"color": "#0072B2", "marker": "o"},
-    _ADAPTED: {"color": "#D55E00", "marker": "D"},
-    "joint": {"color": "#000000", "linestyle": "--"},
-}
 
 SETTINGS = FactSettings("clusters-4", ROWS)
 FAST = tiny(SETTINGS)
@@ -104,17 +99,22 @@ def _remarks(tests: Mapping[FactCell, FactResult]) -> list[str]:
 
 
 def _draw(panel: Panel, path: Path) -> None:
-    figure = Figure(figsize=(6.4, 4.4), layout="constrained")
-    axes = figure.subplots()
+    with plots.style(font_size=10):
+        figure = Figure(figsize=(6.4, 4.4))
+        _fill(plots.tidy(figure.subplots()), panel)
+        figure.savefig(path, dpi=150)
+
+
+def _fill(axes: Axes, panel: Panel) -> None:
     steps = np.arange(1, len(panel.columns) + 1)
-    for label, style in _STYLES.items():
+    for label, style in plots.method_styles(row.label for row in ROWS).items():
         runs = np.array(panel.values[label])
         mean = runs.mean(0)
         std = runs.std(0, ddof=1) if len(runs) > 1 else np.zeros_like(mean)
         if np.isnan(mean[0]):  # joint
             mean, std = np.full_like(mean, mean[-1]), np.full_like(std, std[-1])
-        axes.plot(steps, mean, label=label, **style)
-        axes.fill_between(steps, mean - std, mean + std, color=style["color"], alpha=0.1, lw=0)
+        axes.plot(steps, mean, label=label, **style.line)
+        axes.fill_between(steps, mean - std, mean + std, color=style.color, alpha=0.1, lw=0)
         if label in PAPER_END:
             told = PAPER_END[label]
             axes.plot(
@@ -122,7 +122,7 @@ def _draw(panel: Panel, path: Path) -> None:
                 told,
                 marker="_",
                 markersize=14,
-                color=style["color"],
+                color=style.color,
                 clip_on=False,
             )
     axes.plot([], [], "_", markersize=14, color="#000000", label="the paper, after T4")
@@ -130,7 +130,4 @@ def _draw(panel: Panel, path: Path) -> None:
     axes.set_xticks(steps, panel.columns)
     axes.set_ylim(0, 1)
     axes.set_ylabel("mean average precision of the sports facts")
-    axes.grid(alpha=0.3)
-    axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.1))
-    figure.savefig(path, dpi=150)

@@ -70,6 +70,13 @@ class FactCell:
         row = self.label.replace(", ", " ").replace(" ", "-")
         return f"{self.split}-{phase}-{row}{strength}-seed{self.seed}-{short_digest(self)}"
 
+    @property
+    def expected_seconds(self) -> float | None:
+        """How long it takes on one core, roughly; None for other networks than the small one."""
+        if self.data.root is not None or self.training.network != "small":
+            return None
+        return 0.005 * self.data.most * self.training.epochs
+
 
 @dataclass(frozen=True)
 class FactResult:

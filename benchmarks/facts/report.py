@@ -27,9 +27,9 @@ _DRAWN = (
 )
 _JOINT = "Joint: trained on all tasks at once, an upper bound. "
 _CHOSEN = (
-    "the one of {grid} (extended by decades while the best lies at an edge) with the best mean over "
-    "four random tasks on a part of the training pictures, with other seeds ({seeds}), and with * if "
-    "it lies at the edge of a grid that was not extended further"
+    "the one of {grid} (extended by decades while the best lies at an edge) with the best mean "
+    "over four random tasks on a part of the training pictures, with other seeds ({seeds}), and "
+    "with * if it lies at the edge of a grid that was not extended further"
 )
 Paper = Mapping[str, Sequence[float | None]]  # for a row the value of each column, if it is known
 

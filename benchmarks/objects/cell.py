@@ -62,6 +62,14 @@ class ObjectCell:
         return f"{sequence}-{phase}-{self.label}{strength}-seed{self.seed}-{short_digest(self)}"
 
     @property
+    def expected_seconds(self) -> float | None:
+        """How long it takes on one core, roughly; None for other networks than the small one."""
+        if self.drawn is None or self.training.model != "small":
+            return None
+        images = self.drawn.images_per_class * len(self.tasks)
+        return 0.0035 * images * self.training.epochs * (self.training.crop / 48) ** 2
+
+    @property
     def tasks(self) -> list[str]:
         """The names of the tasks."""
         return self.sequence.split("-")

@@ -10,8 +10,8 @@ import torchvision
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock
 
-from benchmarks.speed.networks import OUTPUTS, Recurrent
-from benchmarks.speed.ways import twin
+from .networks import OUTPUTS, Recurrent
+from .ways import twin
 
 
 def without_inplace(model: nn.Module) -> tuple[nn.Module, list[str]]:

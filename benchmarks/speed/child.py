@@ -15,7 +15,8 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-_PRELOADED = ["benchmarks.cli", "benchmarks.speed.suite"]  # the first silences libraries
+_ROOT = __name__.removesuffix(".speed.child")
+_PRELOADED = [f"{_ROOT}.cli", f"{_ROOT}.speed.suite"]  # the first silences libraries
 
 
 class _Failure(str):

@@ -10,11 +10,12 @@ from torch import Tensor
 
 from avalanche_mas.importance import reference
 from avalanche_mas.importance.planned import zeros
-from benchmarks.speed import peers, ways
-from benchmarks.speed.clock import interleave
-from benchmarks.speed.networks import Case, make_case
-from benchmarks.speed.rows import Refused, Row, Section, Settings
-from benchmarks.speed.ways import Ready, network_of
+
+from . import peers, ways
+from .clock import interleave
+from .networks import Case, make_case
+from .rows import Refused, Row, Section, Settings
+from .ways import Ready, network_of
 
 FLOOR = "forward + backward"
 FLOOR_BESIDE = "forward + backward, beside others' ways"

@@ -12,12 +12,13 @@ from avalanche.training.plugins import MASPlugin as AvalancheMAS
 from torch import nn
 
 from avalanche_mas import MASPlugin
-from benchmarks.speed import ways
-from benchmarks.speed.clock import interleave
-from benchmarks.speed.estimation import FLOOR
-from benchmarks.speed.networks import Case, cnn, mlp
-from benchmarks.speed.penalty import NONE, MakePlugin, one_step
-from benchmarks.speed.rows import Row, Section, Settings
+
+from . import ways
+from .clock import interleave
+from .estimation import FLOOR
+from .networks import Case, cnn, mlp
+from .penalty import NONE, MakePlugin, one_step
+from .rows import Row, Section, Settings
 
 WIDTHS = (125, 250, 500, 1000, 2000, 4000)
 LEARNED = (1, 2, 4, 8)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.speed.rows import Settings
+from .rows import Settings
 
 _PACKAGES = ("torch", "torchvision", "avalanche-lib", "opacus", "backpack-for-pytorch")
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.speed.estimation import FIRST, FLOOR, FLOOR_BESIDE, QUARTERS, WAYS, ways_of
-from benchmarks.speed.networks import NETWORKS, make_case
-from benchmarks.speed.rows import Refused, Row, Section, Settings
+from .estimation import FIRST, FLOOR, FLOOR_BESIDE, QUARTERS, WAYS, ways_of
+from .networks import NETWORKS, make_case
+from .rows import Refused, Row, Section, Settings
 
 PARAMETERS = "the parameters themselves"
 

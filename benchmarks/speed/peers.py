@@ -8,15 +8,15 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from benchmarks.speed.altered import (
+from .altered import (
     SplitRecurrent,
     with_own_lstm,
     without_inplace,
     without_train_mode,
 )
-from benchmarks.speed.networks import Case, Recurrent
-from benchmarks.speed.rows import Refused
-from benchmarks.speed.ways import Ready, first_words, squares
+from .networks import Case, Recurrent
+from .rows import Refused
+from .ways import Ready, first_words, squares
 
 NOT_INSTALLED = "not installed: pip install -e '.[speed]'"
 

@@ -15,9 +15,10 @@ from avalanche.training.supervised import Naive
 from torch import Tensor, nn
 
 from avalanche_mas import MASPlugin
-from benchmarks.speed.clock import interleave
-from benchmarks.speed.networks import OUTPUTS, make_case
-from benchmarks.speed.rows import Row, Section, Settings
+
+from .clock import interleave
+from .networks import OUTPUTS, make_case
+from .rows import Row, Section, Settings
 
 BATCH = 8
 NONE, COPY = "no plugin", "copy of the parameters"

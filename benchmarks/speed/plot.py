@@ -13,11 +13,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from benchmarks.speed.clock import Spread, by_round, spread
-from benchmarks.speed.estimation import FIRST, FLOOR, FLOOR_BESIDE, floor_of
-from benchmarks.speed.growth import TITLES
-from benchmarks.speed.networks import NETWORKS
-from benchmarks.speed.penalty import COPY, COPY_STREAMS, NONE, PLUGINS, STREAMS
+from .clock import Spread, by_round, spread
+from .estimation import FIRST, FLOOR, FLOOR_BESIDE, floor_of
+from .growth import TITLES
+from .networks import NETWORKS
+from .penalty import COPY, COPY_STREAMS, NONE, PLUGINS, STREAMS
 
 # Okabe and Ito's palette, which colour-blind readers can tell apart, with unlike markers as well.
 _STYLES: dict[str, Mapping[str, Any]] = {

@@ -9,13 +9,13 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.speed.clock import Spread, by_round, spread
-from benchmarks.speed.estimation import FIRST, FLOOR, FLOOR_BESIDE, OURS, WAYS, floor_of
-from benchmarks.speed.machine import facts, sentence
-from benchmarks.speed.memory import PARAMETERS
-from benchmarks.speed.networks import NETWORKS
-from benchmarks.speed.penalty import BATCH, COPY, COPY_STREAMS, NONE, PLUGINS, STREAMS, network_for
-from benchmarks.speed.rows import Settings
+from .clock import Spread, by_round, spread
+from .estimation import FIRST, FLOOR, FLOOR_BESIDE, OURS, WAYS, floor_of
+from .machine import facts, sentence
+from .memory import PARAMETERS
+from .networks import NETWORKS
+from .penalty import BATCH, COPY, COPY_STREAMS, NONE, PLUGINS, STREAMS, network_for
+from .rows import Settings
 
 LEGENDS = {
     "estimation": (

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from benchmarks.speed.rows import Row, Section
+from .rows import Row, Section
 
 
 class Store:

@@ -16,14 +16,14 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
-from benchmarks.speed import estimation, growth, memory, penalty
-from benchmarks.speed.child import in_child
-from benchmarks.speed.machine import facts
-from benchmarks.speed.networks import NETWORKS
-from benchmarks.speed.plot import plot_costs, plot_growth
-from benchmarks.speed.report import write_report
-from benchmarks.speed.rows import Row, Section, Settings
-from benchmarks.speed.store import Store
+from . import estimation, growth, memory, penalty
+from .child import in_child
+from .machine import facts
+from .networks import NETWORKS
+from .plot import plot_costs, plot_growth
+from .report import write_report
+from .rows import Row, Section, Settings
+from .store import Store
 
 PARTS = {
     "estimation": estimation.sections,

@@ -17,8 +17,9 @@ from avalanche_mas.importance.exact import Exact
 from avalanche_mas.importance.local import Local
 from avalanche_mas.importance.network import Network
 from avalanche_mas.importance.planned import zeros
-from benchmarks.speed.networks import Case
-from benchmarks.speed.rows import Refused
+
+from .networks import Case
+from .rows import Refused
 
 LOOP_SAMPLES = 4  # each takes as long as any other
 

@@ -1,4 +1,5 @@
 import json
+import shutil
 import subprocess
 import sys
 
@@ -61,6 +62,82 @@ def test_a_second_run_trains_nothing(trial):
     assert {file: file.stat().st_mtime_ns for file in folder.glob("*.json")} == before
 
 
+def test_ray_gives_the_same_numbers(trial, tmp_path):
+    """A cluster of its own, in which two cells are run; the others are finished."""
+    pytest.importorskip("ray")
+    _, before = trial
+    after = tmp_path / before.name
+    shutil.copytree(before, after)
+    victims = [
+        next(after.glob(f"{kind}-*.json")) for kind in ("permuted-test-MAS", "split-test-EWC")
+    ]
+    for victim in victims:
+        victim.unlink()
+    process = benchmarks("run", "digits", "--fast", "--out", tmp_path, "--engine", "ray")
+    assert process.returncode == 0, process.stdout + process.stderr
+    for victim in victims:
+        ray, local = (json.loads((folder / victim.name).read_text()) for folder in (after, before))
+        for content in (ray, local):
+            assert content.pop("seconds") > 0
+            for key in ("train_seconds", "consolidation_seconds"):
+                assert content["result"].pop(key) > 0
+        assert ray == local
+    assert sorted(path.name for path in after.iterdir()) == sorted(
+        path.name for path in before.iterdir()
+    )
+
+
+def test_a_dry_run_shows_what_is_left(trial, tmp_path):
+    _, folder = trial
+    arguments = ["run", "digits", "--fast", "--dry-run", "--out"]
+    done = CliRunner().invoke(app, [*arguments, str(folder.parent)], env={"COLUMNS": "200"})
+    assert done.exit_code == 0
+    assert "nothing would be run" in done.output
+    assert "to run" not in done.output
+    files = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
+    begun = tmp_path / folder.name
+    shutil.copytree(folder, begun)
+    for file in begun.glob("split-selection-*-seed100-*.json"):
+        file.unlink()
+    part = CliRunner().invoke(app, [*arguments, str(tmp_path)], env={"COLUMNS": "200"})
+    assert part.exit_code == 0
+    assert "Part 'choosing λ'" in part.output
+    assert "Part 'test'" not in part.output  # who knows which λ
+    left = part.output.count("to run") - 1
+    assert f"{left} to run." in part.output
+    of_the_control = ("split-selection-finetuning", "split-selection-AvalancheSI-1e+08")
+    deleted = [file.name for file in folder.glob("split-selection-*-seed100-*.json")]
+    assert left == sum(not name.startswith(of_the_control) for name in deleted) > 20
+    assert "if anything, depends on its results" in part.output
+    nothing = CliRunner().invoke(app, [*arguments, str(tmp_path / "new")])
+    assert "what the experiment says of itself" in " ".join(nothing.output.split())
+    assert not (tmp_path / "new").exists()
+    assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == files
+
+
+def test_compare_shows_finished_runs_seed_by_seed(trial, tmp_path):
+    _, folder = trial
+    arguments = ["compare", "digits", "MAS", "finetuning", "--fast", "--out"]
+    answer = CliRunner().invoke(app, [*arguments, str(folder.parent)], env={"COLUMNS": "200"})
+    assert answer.exit_code == 0, answer.output
+    lines = [line.split() for line in answer.output.splitlines()]
+    final = {
+        method: json.loads(next(folder.glob(f"permuted-test-{method}-*.json")).read_text())
+        for method in ("MAS", "finetuning")
+    }
+    ours, theirs = (100 * final[name]["result"]["final_accuracy"] for name in final)
+    seed = next(line for line in lines if line[:2] == ["seed", "0"])
+    assert seed[2:] == [f"{ours:.1f}", f"{theirs:.1f}", f"{ours - theirs:+.1f}"]
+    unfinished = CliRunner().invoke(app, [*arguments, str(tmp_path)], prog_name="program")
+    assert unfinished.exit_code == 1
+    assert "Make them with: program run digits" in " ".join(unfinished.output.split())
+    misspelt = ["compare", "digits", "MAS", "EWCC", "--fast", "--out", str(folder.parent)]
+    answer = CliRunner().invoke(app, misspelt, env={"COLUMNS": "300"})
+    assert answer.exit_code == 2
+    assert "Did you mean 'EWC'?" in answer.output
+    assert "name the methods" in CliRunner().invoke(app, ["compare", "digits", "MAS"]).output
+
+
 def test_report_needs_all_runs(trial):
     _, folder = trial
     table = (folder / "table.md").read_text(encoding="utf-8")
@@ -78,6 +155,22 @@ def test_report_needs_all_runs(trial):
     assert f"1 of {2 * len(METHODS)} runs" in " ".join(refused.output.split())
 
 
+def test_without_a_command_it_explains_itself():
+    answer = CliRunner().invoke(app, [], prog_name="program", env={"COLUMNS": "200"})
+    assert answer.exit_code == 0
+    assert "An experiment trains networks" in answer.output
+    for command in ("list", "run digits --dry-run", "compare digits MAS EWC"):
+        assert f"program {command} " in answer.output
+
+
+def test_data_hands_over_to_the_commands_of_datasets():
+    for words in (["data"], ["data", "--help"]):
+        assert "miniature" in CliRunner().invoke(app, words).output
+    refused = CliRunner().invoke(app, ["data", "status", "nowhere", "--only", "flower"])
+    assert refused.exit_code == 2
+    assert "there is no dataset flower" in refused.output
+
+
 def test_an_unknown_name_gets_help_and_a_suggestion():
     for command in ("run", "report"):
         answer = CliRunner().invoke(app, [command, "digit"])
@@ -85,6 +178,10 @@ def test_an_unknown_name_gets_help_and_a_suggestion():
         assert "Did you mean 'digits'?" in answer.output
         assert "--fast" in answer.output
     assert "Did you mean" not in CliRunner().invoke(app, ["run", "xyzzy"]).output
+    for words, meant in ([["rum", "digits"], "run"], [["run", "digits", "--seed", "2"], "--seeds"]):
+        answer = CliRunner().invoke(app, words)
+        assert answer.exit_code == 2
+        assert meant in answer.output.rpartition("No such")[2]
 
 
 def test_list_names_everything():

@@ -2,56 +2,35 @@ import os
 import signal
 import subprocess
 import sys
-import textwrap
-import time
-from contextlib import suppress
-from functools import partial
+import threading
 from pathlib import Path
 
 import pytest
-from run_counted import LOG, result, run_counted
+from run_counted import cell, result, slow_cells, working
 
-from benchmarks.cell import Cell, Result, Training
-from benchmarks.runner import Runner
-from benchmarks.store import Store
-
-TRAINING = Training(hidden_units=1, learning_rate=0.1, momentum=0.0, batch_size=1, epochs=1)
-
-
-def cell(method, seed=0):
-    return Cell("permuted", 2, method, 1.0, seed, 0.0, TRAINING)
-
-
-@pytest.fixture
-def log(tmp_path, monkeypatch):
-    """Give the names of the cells that were run so far."""
-    path = tmp_path / "log"
-    path.touch()
-    monkeypatch.setenv(LOG, str(path))
-    return lambda: sorted(path.read_text().split())
-
-
-@pytest.fixture
-def store(tmp_path):
-    return Store(tmp_path / "digits", {"a setting": 1}, Result)
+from benchmarks.claims import Claims
+from benchmarks.engines.local import LocalEngine
 
 
 def test_finished_cells_are_never_run_again(log, store):
     cells = [cell("a"), cell("b", 1), cell("c", 2)]
-    with Runner(run_counted, store, workers=1) as run:
+    with working(LocalEngine(1), store) as run:
         assert run("part", cells[:2]) == {cells[0]: result(0), cells[1]: result(1)}
         assert log() == ["a", "b"]
         assert list(run("all", cells)) == cells
     assert log() == ["a", "b", "c"]
-    with Runner(run_counted, store, workers=2) as run:  # as after a restart
+    with working(LocalEngine(2), store) as run:  # as after a restart
         results = run("all", cells)
     assert results == {cell: result(cell.seed) for cell in cells}
     assert log() == ["a", "b", "c"]
+    assert {path for path in store.folder.rglob("*") if path.is_file()} == set(
+        map(store.path, cells)
+    )
 
 
 def test_only_a_damaged_cell_is_run_again(log, store):
     cells = [cell("a"), cell("b", 1)]
-    with Runner(run_counted, store, workers=1) as run:
+    with working(LocalEngine(1), store) as run:
         run("all", cells)
         damaged = store.path(cells[0])
         damaged.write_text(damaged.read_text()[:40])
@@ -62,7 +41,7 @@ def test_only_a_damaged_cell_is_run_again(log, store):
 def test_a_failing_cell_is_named_and_the_others_are_kept(log, store):
     cells = [cell("a"), cell("fails"), *(cell("slow", seed) for seed in range(20))]
     with (
-        Runner(run_counted, store, workers=1) as run,
+        working(LocalEngine(2), store) as run,
         pytest.raises(RuntimeError, match=r"permuted-test-fails-1-seed0.*always fails"),
     ):
         run("all", cells)
@@ -73,77 +52,89 @@ def test_a_failing_cell_is_named_and_the_others_are_kept(log, store):
 
 def test_a_dead_worker_is_an_error_not_a_hang(log, store):
     with (
-        Runner(run_counted, store, workers=1) as run,
+        working(LocalEngine(1), store) as run,
         pytest.raises(RuntimeError, match="dies"),
     ):
         run("all", [cell("dies")])
 
 
-@pytest.fixture
-def long_run(tmp_path, log):
-    """Start a process that runs twenty slow cells on two workers, and wait for a result."""
-    script = tmp_path / "long_run.py"
-    script.write_text(
-        textwrap.dedent(
-            f"""
-            import sys
-            sys.path[:0] = {[str(Path(__file__).parent), str(Path.cwd())]}
-            from pathlib import Path
-            from run_counted import run_counted
-            from test_runner import Result, Runner, Store, cell
+def test_a_cell_that_another_works_on_is_left_to_it(log, store, wait_for):
+    others, mine = cell("another's", 1), cell("mine", 2)
+    another = Claims(store.folder)
+    assert another.take(others)
 
-            if __name__ == "__main__":
-                store = Store(Path({str(tmp_path / "digits")!r}), {{}}, Result)
-                with Runner(run_counted, store, workers=2) as run:
-                    run("all", [cell("slow", seed) for seed in range(20)])
-            """
-        )
+    def finish():
+        wait_for(lambda: store.load(mine) is not None)  # what is left is not held up
+        store.save(others, result(7))
+        another.release_all()
+
+    thread = threading.Thread(target=finish)
+    thread.start()
+    with working(LocalEngine(2), store) as run:
+        assert run("all", [others, mine]) == {others: result(7), mine: result(2)}
+    thread.join()
+    assert log() == ["mine"]
+
+
+def test_a_claim_ends_with_its_process(tmp_path):
+    code = (
+        "import sys; from pathlib import Path; from run_counted import cell; "
+        "from benchmarks.claims import Claims; claims = Claims(Path(sys.argv[1])); "
+        "print(claims.take(cell('a')), flush=True); sys.stdin.read()"
     )
-    process = subprocess.Popen(
-        [sys.executable, str(script)],
-        stderr=subprocess.PIPE,
-        start_new_session=True,
+    folders = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path)],
+        env={**os.environ, "PYTHONPATH": folders},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
         text=True,
-        # Shells let what they start in the background ignore it, and this would be inherited.
-        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
-    )
-    try:
-        _wait(lambda: list((tmp_path / "digits").glob("*.json")) or process.poll() is not None)
-        yield process
-    finally:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)  # its workers too, should they have survived
-        process.communicate()
+    ) as process:
+        assert process.stdout.readline() == "True\n"
+        mine = Claims(tmp_path)
+        assert not mine.take(cell("a"))
+        assert mine.take(cell("b"))
+        process.kill()
+    assert mine.take(cell("a"))
+    mine.release_all()
+    assert not list((tmp_path / ".claims").iterdir())
 
 
-def _wait(condition, seconds=60):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.05)
+def test_two_commands_share_the_work(driver, log, store):
+    for process in [driver(), driver()]:
+        _, errors = process.communicate(timeout=120)
+        assert process.returncode == 0, errors
+    assert log() == sorted(c.method for c in slow_cells())  # each once
+    assert all(store.load(c) == result(c.seed) for c in slow_cells())
+    assert not list((store.folder / ".claims").iterdir())
 
 
-def test_ctrl_c_keeps_what_was_begun_and_a_restart_goes_on(long_run, log, store):
-    os.killpg(long_run.pid, signal.SIGINT)  # as a terminal does: to the workers too
-    _, errors = long_run.communicate(timeout=60)
+def test_ctrl_c_keeps_what_was_begun_and_a_restart_goes_on(driver, log, store, wait_for):
+    process = driver()
+    wait_for(lambda: list(store.folder.glob("*.json")) or process.poll() is not None)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the workers too
+    _, errors = process.communicate(timeout=60)
     assert "KeyboardInterrupt" in errors
-    begun = len(log())
-    assert 0 < begun < 20
-    cells = [cell("slow", seed) for seed in range(20)]
-    assert sum(store.load(c) is not None for c in cells) == begun
-    with Runner(run_counted, store, workers=2) as run:
-        assert len(run("rest", cells[:begun])) == begun
+    begun = log()
+    assert 0 < len(begun) < len(slow_cells())
+    kept = [c for c in slow_cells() if store.load(c) is not None]
+    assert sorted(c.method for c in kept) == begun
+    with working(LocalEngine(2), store) as run:
+        assert len(run("rest", kept)) == len(begun)
+    assert log() == begun
     assert not list(store.folder.glob("*.tmp"))
 
 
-def test_workers_do_not_outlive_a_killed_parent(long_run):
-    children = Path(f"/proc/{long_run.pid}/task/{long_run.pid}/children")
+def test_workers_do_not_outlive_a_killed_parent(driver, log, store, wait_for):
+    process = driver()
+    wait_for(lambda: list(store.folder.glob("*.json")) or process.poll() is not None)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
     if not children.exists():
         pytest.skip("needs Linux's /proc")
     workers = [int(pid) for pid in children.read_text().split()]
     assert workers
-    long_run.kill()
-    _wait(lambda: not any(_alive(pid) for pid in workers))
+    process.kill()
+    wait_for(lambda: not any(_alive(pid) for pid in workers))
 
 
 def _alive(pid):

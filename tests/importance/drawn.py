@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
 Pick = Callable[..., Any]
-SAMPLES = 5
+SAMPLES = 4
 WIDTH = 4
 LENGTH = 3
 WORDS = 6
@@ -38,7 +38,7 @@ class Drawn:
 
     def batches(self) -> tuple[Tensor, ...]:
         """The data in another order, in one to three batches."""
-        sizes = ([5], [4, 1], [2, 3], [3, 2], [1, 1, 3], [1, 3, 1])
+        sizes = ([4], [3, 1], [1, 3], [2, 2], [1, 1, 2], [1, 2, 1])
         return self.data[torch.randperm(SAMPLES)].split(sizes[len(self.structure) % len(sizes)])
 
 

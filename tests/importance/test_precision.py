@@ -69,3 +69,15 @@ def test_parameters_of_two_dtypes():
     assert ours["0.weight"].dtype == torch.float32
     assert ours["1.weight"].dtype == torch.float64
     assert ours["0.weight"].any()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("name", ["mlp", "batchnorm2d", "transformer_encoder_batch_first"])
+def test_under_autocast(name, dtype):
+    """Operations run in half precision, Ω is added up in float32."""
+    model, data = build(name, torch.float32)
+    truth = naive_importance(model, data)
+    with torch.autocast("cpu", dtype):
+        ours = estimate_importance(model, data)
+    assert {omega.dtype for omega in ours.values()} == {torch.float32}
+    assert worst_error(ours, truth) < (0.04 if dtype == torch.bfloat16 else 5e-3)

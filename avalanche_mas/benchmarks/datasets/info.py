@@ -45,6 +45,7 @@ class OfficialFile:
         """One line for people: the address, and what to do with the file.
 
         :param root: the ROOT that they put datasets in.
+        :return: the line, without its end.
         """
         place = root if self.folder == "." else f"{root}/{self.folder}"
         source = self.url if self.alive else f"{self.url} (dead)"

@@ -37,6 +37,7 @@ def read_csv_release(root: str | Path, features: bool = False) -> Release:
 
     :param root: the unpacked folder ``mid_scale``.
     :param features: read the embeddings in ``NLP_feat`` too.
+    :return: facts, pictures, and what else the tables say.
     :raises FileNotFoundError: if tables, pictures or embeddings are missing.
     :raises ValueError: if a table lacks a column or contradicts another, or if an embedding has
         another length than the others.

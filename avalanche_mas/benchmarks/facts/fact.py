@@ -64,6 +64,7 @@ SPORTS = (
     "tennis",
     "volleyball",
 )
+"""What the object of a fact must contain for :func:`sports_facts` to find it."""
 
 
 def sports_facts(facts: Iterable[Fact], sports: Iterable[str] = SPORTS) -> list[Fact]:

@@ -34,6 +34,7 @@ def read_mat_release(root: str | Path) -> Release:
     subtracted from embeddings is that of the training file, in both streams.
 
     :param root: the unpacked folder ``6DS_dataset``.
+    :return: facts, pictures and embeddings.
     :raises FileNotFoundError: if a file or pictures are missing.
     :raises ValueError: if a file has another format, lacks a field or contradicts itself.
     """

@@ -57,6 +57,8 @@ class Release:
     def numbers(self, facts: Iterable[Fact]) -> tuple[int, ...]:
         """Find the numbers of facts: all those with the same words.
 
+        :param facts: facts, or such as have the same words.
+        :return: their positions among this release's facts, in ascending order.
         :raises ValueError: if one of the facts is not there.
         """
         wanted = set(facts)
@@ -69,7 +71,10 @@ class Release:
         return tuple(number for number, fact in enumerate(self.facts) if fact in wanted)
 
     def account(self) -> str:
-        """Say in a few lines what was found, beside what is expected."""
+        """Say in a few lines what was found, beside what is expected.
+
+        :return: text of several lines.
+        """
         kinds = Counter(fact.kind for fact in self.facts)
         count = {name: len(self.images[name]) for name in STREAMS}
         total = sum(count.values())

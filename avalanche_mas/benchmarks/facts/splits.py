@@ -18,6 +18,7 @@ def random_split(n_facts: int, n_tasks: int, seed: int) -> list[Task]:
     :param n_facts: number of facts.
     :param n_tasks: number of tasks.
     :param seed: draws them.
+    :return: for each task the numbers of its facts.
     :raises ValueError: if there are fewer facts than tasks.
     """
     _require_enough(n_facts, n_tasks)
@@ -31,6 +32,7 @@ def cluster_split(embeddings: NDArray[np.floating[Any]], n_tasks: int, seed: int
     :param embeddings: (number of facts, 3d).
     :param n_tasks: number of tasks, which differ in size.
     :param seed: starts k-means, on which the order of the tasks depends as well.
+    :return: for each task the numbers of its facts.
     :raises ValueError: if there are fewer different embeddings than tasks.
     """
     from sklearn.cluster import KMeans
@@ -41,7 +43,12 @@ def cluster_split(embeddings: NDArray[np.floating[Any]], n_tasks: int, seed: int
 
 
 def starting_with(tasks: Sequence[Task], facts: Sequence[int]) -> list[Task]:
-    """Put the task that holds most of ``facts`` first; the others keep their order."""
+    """Put the task that holds most of ``facts`` first; the others keep their order.
+
+    :param tasks: for each task the numbers of its facts.
+    :param facts: numbers of facts.
+    :return: the same tasks in that order.
+    """
     wanted = set(facts)
     first = max(range(len(tasks)), key=lambda task: len(wanted & set(tasks[task])))
     return [tasks[first], *tasks[:first], *tasks[first + 1 :]]

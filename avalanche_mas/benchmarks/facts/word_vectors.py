@@ -29,8 +29,8 @@ class WordVectors(Protocol):
     def __getitem__(self, word: Any) -> ArrayLike: ...
 
 
-# Spellings of 6DS that are no words, and what its authors looked up instead.
 SYNONYMS = {"frenchhorn": "french_horn", "TV": "television"}
+"""Spellings of 6DS that are no words, and what its authors looked up instead."""
 
 _FEW_WORDS = 100_000  # of which it is quick to find those that are spelt much like another
 
@@ -50,6 +50,7 @@ def load_word_vectors(path: str | Path, limit: int | None = None) -> WordVectors
         only one that is not read into memory as a whole.
     :param limit: read only so many words, the most frequent ones in most files: GoogleNews has
         3,000,000, which take 3.6 GB.
+    :return: word → vector, float32, of the length that the file says.
     :raises ImportError: if gensim is not installed.
     :raises FileNotFoundError: if there is no such file.
     :raises ValueError: if the file has another format.

@@ -43,6 +43,7 @@ class Call:
     :param size: number of samples B.
     :param axes: ``id(tensor)`` → where the samples lie in it, for the arguments that have any.
     :param output_axes: the same for each tensor of the result.
+    :param rows: the samples that are measured, as indices on the tensors' device; None for all.
     """
 
     function: Callable[..., Any]
@@ -51,11 +52,14 @@ class Call:
     size: int
     axes: dict[int, Axis]
     output_axes: list[Axis | None]
+    rows: Tensor | None = None
     _kept: list[tuple[Tensor, int]] = field(default_factory=list)
 
     def axis(self, tensor: Tensor) -> Axis:
         """Where the samples lie in an argument.
 
+        :param tensor: one of the operation's arguments.
+        :return: the dimension, and how many of its entries belong to a sample.
         :raises NoRule: if it is the same for all samples.
         """
         if id(tensor) not in self.axes:
@@ -66,8 +70,15 @@ class Call:
         """An argument, detached, with the samples in front: shape (B, *shape of one sample).
 
         One sample has as many dimensions as the argument; where the samples were, it has the
-        number of entries that belong to it (1 for an ordinary batch).
+        number of entries that belong to it (1 for an ordinary batch). Where only some samples are
+        measured, B is their number, and the answer is a copy.
+
+        :param tensor: one of the operation's arguments.
+        :return: the rearranged tensor.
         """
+        if self.rows is not None:
+            some = rows_of(tensor, self.axis(tensor), self.size, self.rows)
+            return samples_first(some, self.axis(tensor), len(self.rows))
         self._kept.append((tensor, tensor._version))
         return samples_first(tensor.detach(), self.axis(tensor), self.size)
 
@@ -91,6 +102,13 @@ def samples_first(tensor: Tensor, axis: Axis, size: int) -> Tensor:
     return split.movedim(axis.dim, 0)
 
 
+def rows_of(tensor: Tensor, axis: Axis, size: int, rows: Tensor) -> Tensor:
+    """A copy with some of ``size`` samples only, fit for autograd also in inference mode."""
+    with torch.inference_mode(False), torch.no_grad():
+        split = torch.unflatten(tensor, axis.dim, (size, axis.per_sample))
+        return split.index_select(axis.dim, rows.to(split.device)).flatten(axis.dim, axis.dim + 1)
+
+
 def samples_back(tensor: Tensor, axis: Axis) -> Tensor:
     """The inverse of :func:`samples_first`."""
     return tensor.movedim(0, axis.dim).flatten(axis.dim, axis.dim + 1)
@@ -101,6 +119,7 @@ def rule(*functions: Callable[..., Any]) -> Callable[[_Rule], _Rule]:
 
     :param functions: as torch's ``__torch_function__`` reports them, for example
         ``torch.nn.functional.linear``.
+    :return: a decorator, which gives the rule back as it is.
     """
 
     def register(closed_form: _Rule) -> _Rule:
@@ -118,6 +137,7 @@ def decomposition(function: Callable[..., Any]) -> Callable[[_Parts], _Parts]:
     computed anything; the torch function itself is then measured as one operation.
 
     :param function: as torch's ``__torch_function__`` reports it.
+    :return: a decorator, which gives the function back as it is.
     """
 
     def register(parts: _Parts) -> _Parts:
@@ -133,7 +153,11 @@ def find_decomposition(function: Callable[..., Any]) -> Callable[..., Any] | Non
 
 
 def find_rule(function: Callable[..., Any]) -> Rule | None:
-    """The rule registered for a torch function, if there is one."""
+    """The rule registered for a torch function, if there is one.
+
+    :param function: as torch's ``__torch_function__`` reports it.
+    :return: the rule, or None.
+    """
     return _rules.get(function)
 
 

@@ -19,6 +19,7 @@ from avalanche_mas.benchmarks.facts.word_vectors import embed_facts
 
 MARKER = "fact_miniature.json"
 WORD_VECTORS = "word_vectors.bin"
+"""The file of word vectors that is written beside the drawn release."""
 _VERSION = 1  # of the drawings: a folder drawn by another version is drawn again
 _QUALITY = 88  # of JPEG
 

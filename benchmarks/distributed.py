@@ -1,0 +1,166 @@
+"""Several processes, one Ω: ``torchrun --nproc-per-node 2 -m benchmarks.distributed``.
+
+Split digits are learnt with MAS, with a head for each pair of digits, by all processes together.
+Then Ω of all training images is measured twice: by each process alone, and by all together.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from typing import Annotated, NamedTuple
+
+import torch
+import torch.distributed as dist
+import typer
+from avalanche.models import SimpleMLP, as_multitask
+from avalanche.training.plugins import EvaluationPlugin
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor, nn
+from torch.optim import SGD
+
+from avalanche_mas import Importance, MASPlugin, estimate_importance
+from avalanche_mas.benchmarks import split_digits
+from avalanche_mas.distributed import Distributed, Team
+from avalanche_mas.importance.sharing import checksum_of
+from avalanche_mas.strategies import DataParallelNaive
+
+from .silence import silence_libraries
+
+
+class Shown(NamedTuple):
+    """What the processes have found."""
+
+    processes: int
+    device: str
+    images: int
+    """N of the last measurement."""
+    seconds_alone: float
+    """One process measures Ω of all images; that of the slowest."""
+    seconds_together: float
+    """The processes do it together."""
+    difference: float
+    """Between the two, the largest of an entry, relative to the entry."""
+    same_bits: bool
+    """Whether the processes have the same weights after training, and the same Ω in the plugin."""
+
+
+def show(epochs: int, hidden: int, device: torch.device) -> Shown:
+    """Trains, and measures in float64, by as many processes as there are.
+
+    :param epochs: of training on each of five tasks.
+    :param hidden: units of each of three hidden layers.
+    :param device: of this process.
+    """
+    torch.manual_seed(0)
+    mlp = SimpleMLP(2, input_size=64, hidden_size=hidden, hidden_layers=3, drop_rate=0)
+    model, plugin = as_multitask(mlp, "classifier"), MASPlugin()
+    benchmark = split_digits()
+    _train(model, plugin, benchmark.train_stream, epochs, device)
+    learnt = [*model.state_dict().values(), *(plugin.importance or {}).values()]
+    team = Team.of("split", device)
+    bits = team.meet([checksum_of(tensor) for tensor in learnt])
+
+    images = torch.stack([x for task in benchmark.train_stream for x, *_ in task.dataset.eval()])
+    model.double()
+
+    def measure(distributed: Distributed) -> Importance:
+        return estimate_importance(
+            model,
+            images.double(),
+            forward=lambda network, x: network(x, 0),
+            distributed=distributed,
+        )
+
+    alone, seconds_alone = _timed(team, lambda: measure("off"))
+    together, seconds_together = _timed(team, lambda: measure("split"))
+    return Shown(
+        team.size,
+        device.type,
+        together.samples,
+        seconds_alone,
+        seconds_together,
+        max(_difference(together[name], alone[name]) for name in alone),
+        all(other == bits[0] for other in bits),
+    )
+
+
+def _train(
+    model: nn.Module, plugin: MASPlugin, stream: object, epochs: int, device: torch.device
+) -> None:
+    strategy = DataParallelNaive(
+        model=model,
+        optimizer=SGD(model.parameters(), lr=0.05, momentum=0.9),
+        criterion=nn.CrossEntropyLoss(),
+        train_mb_size=32,
+        train_epochs=epochs,
+        eval_mb_size=64,
+        device=device,
+        plugins=[plugin],
+        evaluator=EvaluationPlugin(loggers=[]),  # Avalanche refuses loggers but in the first one
+    )
+    strategy.train(stream)
+
+
+def _timed(team: Team, measure: Callable[[], Importance]) -> tuple[Importance, float]:
+    """What it gives, and the seconds that the slowest process took."""
+    measure()  # for what only the first call has to do
+    team.meet(None)
+    start = time.perf_counter()
+    importance = measure()
+    if team.device.type == "cuda":
+        torch.cuda.synchronize(team.device)
+    return importance, max(team.meet(time.perf_counter() - start))
+
+
+def _difference(ours: Tensor, theirs: Tensor) -> float:
+    used = theirs != 0
+    assert not bool(ours[~used].any())
+    return float(((ours - theirs).abs()[used] / theirs[used]).max()) if bool(used.any()) else 0.0
+
+
+def join() -> torch.device:
+    """Joins the processes of ``torchrun``, if this is one: by NCCL with a GPU each, or by gloo.
+
+    :return: the device of this process.
+    """
+    rank = int(os.environ.get("LOCAL_RANK", "0"))
+    gpu = torch.cuda.device_count() > rank
+    device = torch.device("cuda", rank) if gpu else torch.device("cpu")
+    if gpu:
+        torch.cuda.set_device(device)
+    if "LOCAL_RANK" in os.environ:
+        dist.init_process_group("nccl" if gpu else "gloo")
+    return device
+
+
+def main(
+    epochs: Annotated[int, typer.Option(min=1, help="Of training on each of five tasks.")] = 2,
+    hidden: Annotated[int, typer.Option(min=1, help="Units of each hidden layer.")] = 1000,
+) -> None:
+    """Show that several processes learn and measure what one does."""
+    silence_libraries()
+    device = join()
+    try:
+        shown = show(epochs, hidden, device)
+        if Team.of("split").rank == 0:
+            Console().print(_table(shown))
+    finally:
+        if dist.is_initialized():
+            dist.destroy_process_group()
+
+
+def _table(shown: Shown) -> Table:
+    table = Table("", f"{shown.processes} processes, {shown.device}", title="MAS on split digits")
+    table.add_row("weights and Ω after training", "same bits" if shown.same_bits else "DIFFERENT")
+    table.add_row("images measured", f"{shown.images:,}")
+    table.add_row("Ω, one process", f"{shown.seconds_alone:.2f} s")
+    table.add_row("Ω, all together", f"{shown.seconds_together:.2f} s")
+    table.add_row("largest relative difference", f"{shown.difference:.1e}")
+    return table
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,72 @@
+"""What the site needs beyond Markdown: the repository's other pages, and equations as MathML.
+
+Pages link to files of the repository as GitHub does. The README, the tables and the figures of
+results become pages of the site; links to all else, such as source code, become plain text, since
+only the repository has it.
+"""
+
+from __future__ import annotations
+
+import html
+import posixpath
+import re
+from pathlib import Path
+from typing import Any
+
+from latex2mathml.converter import convert
+from mkdocs.structure.files import File, Files
+
+ROOT = Path(__file__).parents[2]
+LINK = re.compile(
+    r"^```.*?^```"  # code is left alone
+    r"|(?P<picture>!?)\[(?P<text>(?:\\.|[^\]\\])*)\]\((?P<target>[^)\s]+)\)"
+    r"|`[^`\n]+`",
+    re.DOTALL | re.MULTILINE,
+)
+EQUATION = re.compile(r'<(div|span) class="arithmatex">\\[\[(](.*?)\\[\])]</\1>', re.DOTALL)
+
+
+def added() -> dict[str, str]:
+    """Path in the repository → path on the site, of what lies outside of docs/."""
+    results = sorted((ROOT / "benchmarks" / "results").glob("*/*"))
+    shown = [file for file in results if file.suffix in (".md", ".png")]
+    pages = {file.relative_to(ROOT).as_posix(): file.relative_to(ROOT).as_posix() for file in shown}
+    return {"README.md": "index.md", "CONTRIBUTING.md": "contributing.md"} | pages
+
+
+def on_files(files: Files, *, config: Any) -> Files:
+    """Add them."""
+    for path, place in added().items():
+        files.append(File.generated(config, place, abs_src_path=str(ROOT / path)))
+    return files
+
+
+def on_page_markdown(markdown: str, *, page: Any, **kwargs: Any) -> str:
+    """Turn links to files of the repository into links on the site."""
+    place = page.file.src_uri
+    here = {there: path for path, there in added().items()}.get(place, f"docs/{place}")
+    return LINK.sub(lambda link: _link(link, here, place), markdown)
+
+
+def _link(link: re.Match[str], here: str, place: str) -> str:
+    picture, text, target = link["picture"], link["text"], link["target"]
+    if target is None or re.match(r"[a-z]+:|#|/", target):
+        return link[0]
+    file, mark, anchor = target.partition("#")
+    path = posixpath.normpath(posixpath.join(posixpath.dirname(here), file))
+    there = path.removeprefix("docs/") if path.startswith("docs/") else added().get(path)
+    if there is None:
+        # What neither the site nor the repository has stays, for a strict build to refuse.
+        return text if (ROOT / path).exists() and not picture else link[0]
+    relative = posixpath.relpath(there, posixpath.dirname(place) or ".")
+    return f"{picture}[{text}]({relative}{mark}{anchor})"
+
+
+def on_page_content(content: str, **kwargs: Any) -> str:
+    """Write equations as MathML, which browsers show without any script."""
+    return EQUATION.sub(_mathml, content)
+
+
+def _mathml(equation: re.Match[str]) -> str:
+    display = "block" if equation[1] == "div" else "inline"
+    return convert(html.unescape(equation[2]).strip(), display=display)

@@ -1,0 +1,287 @@
+"""Watching a model's own inference: the importance of just those samples, and no trace of it."""
+
+import contextlib
+import threading
+import warnings
+
+import pytest
+import torch
+from judge import worst_error
+from networks import images, module
+from test_no_trace import make_model, same, state_of, state_of_the_world
+from torch import nn
+
+from avalanche_mas import (
+    estimate_importance,
+    estimate_local_importance,
+    watch_importance,
+    watch_local_importance,
+)
+from avalanche_mas.importance import live
+
+WAYS = {
+    "MAS": (watch_importance, estimate_importance),
+    "l-MAS": (watch_local_importance, estimate_local_importance),
+}
+MODES = {"inference": torch.inference_mode, "no grad": torch.no_grad, "grad": torch.enable_grad}
+EXACT = 1e-10
+
+ways = pytest.mark.parametrize("way", WAYS)
+
+
+def mlp():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(5, 6), nn.ReLU(), nn.Linear(6, 4)).double().eval()
+
+
+def cnn():
+    torch.manual_seed(0)
+    layers = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(inplace=True), nn.MaxPool2d(2)
+    others = nn.Conv2d(4, 5, 2), nn.Hardswish(inplace=True), nn.Flatten(), nn.Linear(10, 3)
+    return nn.Sequential(*layers, *others).double().eval()
+
+
+def vectors(n=29):
+    return torch.randn(n, 5, dtype=torch.float64)
+
+
+@ways
+@pytest.mark.parametrize("mode", MODES)
+def test_every_fourth_sample_is_measured(way, mode):
+    watch, estimate = WAYS[way]
+    model, x = mlp(), vectors()
+    with watch(model, fraction=0.25) as watched, MODES[mode]():
+        for part in x.split([7, 1, 1, 1, 1, 1, 15, 2]):
+            model(part)
+        half = watched.importance
+    assert (watched.seen, watched.samples) == (29, 8)
+    truth = estimate(model, x[::4])
+    assert worst_error(watched.importance, truth) < EXACT
+    assert worst_error(half, truth) < EXACT
+    assert watched.importance.samples == 8
+
+
+@pytest.mark.parametrize(("fraction", "positions"), [(1.0, {0, 1, 2, 3, 4}), (0.4, {0, 2})])
+def test_other_fractions(fraction, positions):
+    model, x = mlp(), vectors()
+    with watch_local_importance(model, fraction=fraction) as watched:
+        for part in x.split([9, 3, 17]):
+            model(part)
+    rows = [k for k in range(29) if k % 5 in positions]
+    assert worst_error(watched.importance, estimate_local_importance(model, x[rows])) < EXACT
+    assert watched.samples == len(rows)
+
+
+def test_a_convolutional_network_is_measured_in_its_own_pass(monkeypatch):
+    """Also what ReLU(inplace=True) overwrites; nothing goes through the model a second time."""
+    model, x, calls = cnn(), images(), []
+    x = x.double()
+    model[0].register_forward_pre_hook(lambda module, args: calls.append(len(args[0])))
+    with watch_local_importance(model, fraction=0.5) as watched, torch.inference_mode():
+        outputs = [model(part) for part in x.split([3, 4, 2])]
+        first = len(calls)
+        outputs += [model(part) for part in x.split([3, 4, 2])]
+    assert calls[first:] == [3, 4, 2]
+    plain = torch.cat([model(part) for part in x.split([3, 4, 2])] * 2)
+    assert torch.equal(torch.cat(outputs), plain)
+    truth = estimate_local_importance(model, torch.cat([x, x])[::2])
+    assert worst_error(watched.importance, truth) < EXACT
+
+
+@ways
+@pytest.mark.parametrize("mode", MODES)
+def test_it_leaves_no_trace(way, mode):
+    """Parameters, gradients, statistics, modes, hooks, random states; the output is as ever."""
+    model, x = make_model().eval(), torch.randn(6, 5)
+    model[5] = nn.Identity().eval()  # it would count how often it is called
+    with MODES[mode]():
+        plain = model(x)
+    before, world = state_of(model), state_of_the_world()
+    with WAYS[way][0](model, fraction=0.5), MODES[mode]():
+        answers = [model(x), model(x)]
+    assert same(before, state_of(model))
+    assert same(world, state_of_the_world())
+    for answer in answers:
+        assert torch.equal(answer, plain)
+        assert answer.requires_grad == plain.requires_grad
+        assert answer.is_inference() == plain.is_inference()
+
+
+@ways
+def test_an_exception_leaves_nothing_behind(way):
+    model, x = mlp(), vectors(8)
+    watched = WAYS[way][0](model, fraction=1.0)
+    with contextlib.suppress(KeyError), watched:
+        model(x)
+        with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+            model(x[:, :3])
+        model(x)
+        raise KeyError
+    assert not model._forward_hooks
+    assert not model._forward_pre_hooks
+    assert torch.overrides._len_torch_function_stack() == 0
+    assert watched.seen == 16
+    assert worst_error(watched.importance, WAYS[way][1](model, x)) < EXACT
+    with watched:
+        model(x)
+    assert watched.samples == 24
+
+
+def test_a_pass_that_goes_elsewhere_is_measured_again():
+    """Samples of a half-measured pass count once."""
+
+    def forward(self, x):
+        return self.b(torch.relu(self.a(x))) if self.long else torch.tanh(self.a(x))
+
+    model = module(forward, a=nn.Linear(5, 6), b=nn.Linear(6, 4)).double().eval()
+    x = vectors(12)
+    truth = []
+    with watch_local_importance(model, fraction=1.0) as watched:
+        for model.long, part in zip((True, False, True, False), x.split(3), strict=True):
+            model(part)
+    for model.long, parts in ((True, [0, 2]), (False, [1, 3])):
+        chosen = torch.cat([x[3 * i : 3 * i + 3] for i in parts])
+        truth.append(estimate_local_importance(model, chosen))
+    assert worst_error(watched.importance, truth[0].merge(truth[1])) < EXACT
+
+
+@ways
+def test_train_mode_is_refused(way):
+    model = mlp()
+    with WAYS[way][0](model, fraction=0.25) as watched:
+        model[1].train()
+        with pytest.raises(ValueError, match=r"train mode \(1\).*eval\(\)"):
+            model(vectors())
+        model.eval()
+        model(vectors())
+    assert watched.samples == 8
+
+
+@ways
+def test_two_watches_of_one_model_are_refused(way):
+    model, other = mlp(), mlp()
+    whole = nn.Sequential(other, model)
+    with WAYS[way][0](model, fraction=0.25) as watched:
+        for overlapping in (model, whole, model[0]):
+            with pytest.raises(ValueError, match="watched already"):
+                watch_importance(overlapping).__enter__()
+        with WAYS[way][0](other, fraction=0.25) as beside:
+            model(vectors(4))
+            other(vectors(8))
+    assert (watched.samples, beside.samples) == (1, 2)
+    with WAYS[way][0](model):
+        model(vectors(4))
+
+
+@ways
+def test_two_threads_at_once_are_refused(way):
+    model, errors = mlp(), []
+    inside, go_on = threading.Event(), threading.Event()
+
+    def wait(module, args):
+        inside.set()
+        go_on.wait(10)
+
+    model[1].register_forward_pre_hook(wait)
+
+    def call():
+        try:
+            model(vectors(1))
+        except RuntimeError as error:
+            errors.append(str(error))
+
+    go_on.set()
+    with WAYS[way][0](model):
+        model(vectors(1))  # a plan is made
+        inside.clear()
+        go_on.clear()
+        first = threading.Thread(target=call)
+        first.start()
+        inside.wait(10)
+        call()
+        go_on.set()
+        first.join()
+    assert errors == ["a watched model was called from two threads at the same time"]
+
+
+@ways
+@pytest.mark.parametrize("wrap", [nn.DataParallel, lambda m: torch.compile(m, backend="eager")])
+def test_wrapped_models_keep_their_names(way, wrap):
+    watch, estimate = WAYS[way]
+    model, x = mlp(), vectors()
+    wrapped = wrap(model)
+    with watch(wrapped, fraction=0.25) as watched:
+        plain = wrapped(x)
+        wrapped(x)
+    assert torch.equal(plain, model(x))
+    assert list(watched.importance) == [name for name, _ in model.named_parameters()]
+    assert worst_error(watched.importance, estimate(model, torch.cat([x, x])[::4])) < EXACT
+
+
+@ways
+def test_arguments_of_any_form(way):
+    """Keywords, and what is not one entry per sample; hooks of the user's see a sample once."""
+    watch, estimate = WAYS[way]
+
+    def forward(self, x, scale, *, shift):
+        return self.a(scale * x + shift)
+
+    model = module(forward, a=nn.Linear(5, 6)).double().eval()
+    model.register_forward_pre_hook(
+        lambda m, args, kw: ((2 * args[0], args[1]), kw), with_kwargs=True
+    )
+    x, shift = vectors(), vectors()
+    with watch(model, fraction=0.25) as watched:
+        for rows in torch.arange(29).split([7, 22]):
+            model(x[rows], 3.0, shift=shift[rows])
+    truth = estimate(
+        model,
+        [{"x": x[::4], "shift": shift[::4]}],
+        forward=lambda model, batch: model(batch["x"], 3.0, shift=batch["shift"]),
+    )
+    assert worst_error(watched.importance, truth) < EXACT
+
+
+def test_large_batches_wait_and_count_all_the_same(monkeypatch):
+    monkeypatch.setattr(live, "WAITING_SAMPLES", 5)
+    model, x = mlp(), vectors()
+    with watch_local_importance(model, fraction=1.0) as watched:
+        for part in x.split(3):
+            model(part)
+    truth = estimate_local_importance(model, x, batch_size=3)
+    assert worst_error(watched.importance, truth) < EXACT
+    assert set(watched.importance.errors) == {"0", "2"}
+
+
+def test_the_error_says_nothing_was_measured():
+    model = mlp()
+    with pytest.warns(UserWarning, match="never called"), watch_importance(model) as watched:
+        model.forward(vectors())
+    with pytest.raises(ValueError, match="no samples"):
+        watched.importance  # noqa: B018
+    with pytest.raises(ValueError, match=r"fraction must lie in \(0, 1\], got 0"):
+        watch_importance(model, fraction=0)
+    with pytest.raises(TypeError, match="no tensor of samples"), watched:
+        model(None)
+
+
+@ways
+def test_what_is_not_finite_is_told(way):
+    model, x = mlp(), vectors()
+    x[10] = torch.nan
+    with WAYS[way][0](model) as watched:
+        model(x)
+    with pytest.raises(ValueError, match=r"'0\.weight' is not finite"):
+        watched.importance  # noqa: B018
+
+
+def test_parameters_without_a_layer_are_named_once():
+    def forward(self, x):
+        return self.a(x) * self.gain
+
+    model = module(forward, a=nn.Linear(5, 6), gain=nn.Parameter(torch.ones(6))).double().eval()
+    with warnings.catch_warnings(record=True) as caught, watch_local_importance(model):
+        warnings.simplefilter("always")
+        for _ in range(3):
+            model(vectors())
+    assert len([w for w in caught if "gain" in str(w.message)]) == 1
