@@ -82,7 +82,11 @@ class DivergedError(ValueError):
 
 
 def set_learning_rate(strategy: SupervisedTemplate, learning_rate: float) -> None:
-    """Set the learning rate of all parameter groups of a strategy's optimizer."""
+    """Set the learning rate of all parameter groups of a strategy's optimizer.
+
+    :param strategy: the strategy.
+    :param learning_rate: η.
+    """
     for group in strategy.optimizer.param_groups:
         group["lr"] = learning_rate
 

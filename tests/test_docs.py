@@ -18,7 +18,15 @@ PAGES = sorted(page for page in DOCS.rglob("*.md"))
 BLOCK = re.compile(r"^```(python|text)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 NUMBER = re.compile(r"-?\d+\.\d*")
 VAR_POSITIONAL, VAR_KEYWORD = inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD
-RUN = ("tutorial", "own-data", "pretrained", "adding-a-method", "supported-layers", "resume")
+RUN = (
+    "tutorial",
+    "choosing-lambda",
+    "own-data",
+    "pretrained",
+    "adding-a-method",
+    "supported-layers",
+    "resume",
+)
 
 
 @pytest.mark.parametrize("name", RUN)

@@ -114,7 +114,7 @@ class EWCPlugin(MeasuredPlugin):
             likelihood=self.likelihood,
             forward=forward,
             batch_size=batch_size,
-            seed=self.tasks + (self.pieces << 32),
+            seed=self.tasks + 10_007 * self.pieces,
             progress=self.verbose,
         )
 

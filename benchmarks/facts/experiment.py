@@ -39,8 +39,8 @@ class FactSettings:
 
     # For methods that are not given one, λ is chosen by the mean over the tasks of what is kept of
     # them after the last, on a part of the training pictures, and with seeds that are not among
-    # those reported. Rows that differ only in where Ω is measured share it, and so do experiments:
-    # the tasks are four random ones, whatever those that are reported.
+    # those reported. Rows that differ only in where Ω is measured share it, and so do experiments
+    # on random tasks, whatever their number.
     given: tuple[tuple[str, float], ...] = ()  # method, λ
     lambdas: tuple[float, ...] = (1e-1, 1e0, 1e1, 1e2)
     extensions: int = 2  # decades added at most, while the best lies at the grid's edge

@@ -28,8 +28,8 @@ _DRAWN = (
 _JOINT = "Joint: trained on all tasks at once, an upper bound. "
 _CHOSEN = (
     "the one of {grid} (extended by decades while the best lies at an edge) with the best mean "
-    "over four random tasks on a part of the training pictures, with other seeds ({seeds}), and "
-    "with * if it lies at the edge of a grid that was not extended further"
+    "over the tasks of {split}, on a part of the training pictures and with other seeds ({seeds}), "
+    "and with * if it lies at the edge of a grid that was not extended further"
 )
 Paper = Mapping[str, Sequence[float | None]]  # for a row the value of each column, if it is known
 
@@ -171,7 +171,7 @@ def _legend(findings: Findings) -> str:
     if findings.choices.keys() - dict(settings.given):
         grid = ", ".join(f"{lam:g}" for lam in settings.lambdas)
         seeds = ", ".join(map(str, settings.selection_seeds))
-        rules.append(_CHOSEN.format(grid=grid, seeds=seeds))
+        rules.append(_CHOSEN.format(grid=grid, seeds=seeds, split=settings.selection_split))
     return LEGEND.format(
         seeds=", ".join(map(str, settings.seeds)),
         data=_DRAWN if settings.data.root is None else "",

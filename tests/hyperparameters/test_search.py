@@ -1,7 +1,6 @@
 """Whether each task gets the λ and the learning rate that Algorithm 1 of De Lange et al. finds."""
 
 import math
-import warnings
 
 import pytest
 import torch
@@ -9,141 +8,22 @@ from avalanche.benchmarks import benchmark_from_datasets
 from avalanche.benchmarks.utils import AvalancheDataset
 from avalanche.evaluation.metrics import accuracy_metrics
 from avalanche.logging import TextLogger
-from avalanche.models import SimpleMLP, as_multitask
-from avalanche.training.determinism.rng_manager import RNGManager
 from avalanche.training.plugins import EvaluationPlugin
-from torch import nn, optim
-from torch.utils._pytree import tree_flatten
+from finding import MAS, RATES, everything, find, make
 from torch.utils.data import TensorDataset
 
 from avalanche_mas.benchmarks import permuted_digits, split_digits
 from avalanche_mas.checkpoint import maybe_load_checkpoint, save_checkpoint
 from avalanche_mas.evaluation import AccuracyMatrix
-from avalanche_mas.hyperparameters import (
-    DivergedError,
-    accuracy,
-    continual_hyperparameters,
-    set_learning_rate,
-)
+from avalanche_mas.hyperparameters import DivergedError, continual_hyperparameters
 from avalanche_mas.methods import METHODS
-
-MAS = METHODS["MAS"]
-CONTINUAL = [name for name in METHODS if name != "joint"]  # which learns everything at once
-PROTECTING = [name for name in CONTINUAL if METHODS[name].plugin]
-RATES = (0.02, 0.1)
-
-
-def make(method, strength=1.0, heads=False, evaluator=None, options=None):
-    """A strategy with a network in which dropout makes random numbers matter."""
-    RNGManager.set_random_seeds(0)
-    model = SimpleMLP(2 if heads else 10, input_size=64, hidden_size=50, drop_rate=0.2)
-    if heads:
-        model = as_multitask(model, "classifier")
-    plugins = method.plugins(
-        strength if method.plugin else None, classifier="classifier", **(options or {})
-    )
-    return method.strategy(
-        model=model,
-        optimizer=optim.SGD(model.parameters(), lr=0.01, momentum=0.9),
-        criterion=nn.CrossEntropyLoss(),
-        train_mb_size=32,
-        eval_mb_size=260,
-        plugins=plugins,
-        evaluator=evaluator or EvaluationPlugin(loggers=[]),
-    )
-
-
-def options_of(name):
-    return {"autoencoder_epochs": 2} if name == "EBLL" else {}
-
-
-def find(strategy, benchmark, index, method=MAS, **options):
-    """What is found for an experience, with few trials."""
-    protects = method.plugin is not None
-    return continual_hyperparameters(
-        strategy,
-        benchmark.train_stream[index],
-        benchmark.valid_stream[index],
-        set_strength=method.set_strength if protects else None,
-        strength=options.pop("strength", 1e6) if protects else None,
-        **{"learning_rates": RATES, "decay": 0.01, "max_trials": 4, **options},
-    )
-
-
-def everything(method, strategy):
-    """The bits of all that is learnt, and of the random numbers."""
-    found = {"answers": method.evaluated(strategy).state_dict(), **vars(strategy.clock)}
-    found["model"] = strategy.model.state_dict()
-    found["optimizer"] = strategy.optimizer.state_dict()["state"]
-    for i, plugin in enumerate(strategy.plugins):
-        importance = getattr(plugin, "importance", None) or {}
-        found[f"Ω {i}"] = {name: getattr(o, "data", o) for name, o in importance.items()}
-    found["random"] = torch.get_rng_state()
-    leaves, shape = tree_flatten(found)
-    bits = [
-        leaf.detach().numpy().tobytes() if isinstance(leaf, torch.Tensor) else leaf
-        for leaf in leaves
-    ]
-    return dict(enumerate(bits)) | {"shape": shape}
+from avalanche_mas.trial_runs import accuracy
 
 
 @pytest.fixture(scope="module")
 def digits():
+    """Five tasks with a head each, and data to judge by."""
     return split_digits(5, validation=0.2)
-
-
-@pytest.mark.parametrize("name", CONTINUAL)
-def test_it_is_a_direct_run_with_the_values_that_were_taken(name, digits):
-    """Bit by bit, after two experiences with it and a third without."""
-    method = METHODS[name]
-    strategy = make(method, heads=True, options=options_of(name))
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="with all strengths")
-        taken = [find(strategy, digits, index, method, max_trials=2) for index in range(2)]
-    states = [everything(method, strategy)]
-    strategy.train(digits.train_stream[2])
-    states.append(everything(method, strategy))
-
-    strategy = make(method, heads=True, options=options_of(name))
-    for index, found in enumerate(taken):
-        set_learning_rate(strategy, found.learning_rate)
-        if method.plugin:
-            method.set_strength(strategy, found.strength)
-        strategy.train(digits.train_stream[index])
-        assert accuracy(strategy, digits.valid_stream[index]) == found.accuracy
-    direct = [everything(method, strategy)]
-    strategy.train(digits.train_stream[2])
-    direct.append(everything(method, strategy))
-    assert states == direct
-
-    # In the first experience there is nothing to protect, so that every λ is finetuning.
-    first = taken[0]
-    assert [trial.phase for trial in first.trials][:2] == ["plasticity"] * 2
-    assert first.accuracy == first.best_accuracy
-    assert len(first.trials) == 2 + bool(method.plugin)
-
-
-@pytest.mark.parametrize("name", PROTECTING)
-def test_a_strength_set_later_is_as_one_from_the_start(name, digits):
-    method, runs = METHODS[name], []
-    for start, later in ((3.0, None), (1e3, 3.0), (1e3, None)):
-        strategy = make(method, start, heads=True, options=options_of(name))
-        strategy.train(digits.train_stream[0])
-        if later is not None:
-            method.set_strength(strategy, later)
-        strategy.train(digits.train_stream[1])
-        runs.append(torch.cat([p.flatten() for p in strategy.model.parameters()]))
-    assert torch.equal(runs[0], runs[1])
-    assert torch.equal(runs[0], runs[2]) == (name == "AvalancheSI")  # which does nothing on a CPU
-
-
-def test_a_strength_is_refused_that_the_method_refuses(digits):
-    strategy = make(MAS)
-    with pytest.raises(ValueError, match="lambda_reg"):
-        MAS.set_strength(strategy, -1.0)
-    assert strategy.plugins[0].lambda_reg == 1.0
-    with pytest.raises(ValueError, match="the strategy has 0 plugins"):
-        METHODS["SI"].set_strength(strategy, 1.0)
 
 
 def test_a_strength_that_freezes_the_network_decays():
