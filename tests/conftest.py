@@ -13,6 +13,9 @@ from avalanche.training.determinism.rng_manager import RNGManager
 
 torch.set_num_threads(1)
 
+# Several files of this name are no modules to look for examples in.
+collect_ignore_glob = ["conftest.py", "*/conftest.py"]
+
 # The first example of a test may have to import or compile something: no deadline for one example.
 hypothesis.settings.register_profile("local", deadline=None)
 # In CI every run draws the same examples, so that a failure there is the fault of the change.

@@ -26,6 +26,7 @@ RUN = (
     "adding-a-method",
     "supported-layers",
     "resume",
+    "deployment",
 )
 
 

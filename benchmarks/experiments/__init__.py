@@ -14,6 +14,7 @@ those who ask before anything has been run.
 
 from . import (
     adaptation,
+    deployment,
     differences,
     digits,
     figure2,
@@ -30,6 +31,7 @@ from . import (
 
 EXPERIMENTS = {
     "adaptation": adaptation,
+    "deployment": deployment,
     "differences": differences,
     "digits": digits,
     "figure2": figure2,

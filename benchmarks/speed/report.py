@@ -9,6 +9,7 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
+from . import deployment
 from .clock import Spread, by_round, spread
 from .estimation import FIRST, FLOOR, FLOOR_BESIDE, OURS, WAYS, floor_of
 from .machine import facts, sentence
@@ -36,6 +37,12 @@ LEGENDS = {
         "Peak memory above the loaded network, data and code in MB, and over that of a plain "
         "forward and backward pass. Importance is included. The loop, vmap, Opacus and BackPACK "
         "are given no more than a few samples, as many as the remarks say."
+    ),
+    "deployment": (
+        "Median (quartiles) of time per sample of inference under torch.inference_mode that is "
+        "watched, over that of the same inference unwatched in the same round; the first line gives"
+        f" that one in milliseconds. A timing is {deployment.BATCHES} batches, after which the "
+        "importance is up to date."
     ),
 }
 
@@ -100,10 +107,24 @@ def memory_table(rows: pd.DataFrame) -> pd.DataFrame:
     return _table(columns)
 
 
+def deployment_table(rows: pd.DataFrame) -> pd.DataFrame:
+    """Ways down, networks across."""
+    columns = {}
+    for network, own in _by_section(rows):
+        times = by_round(own)
+        plain = times.pop(deployment.PLAIN)
+        column = {deployment.PLAIN: f"{1e3 * plain.median():.3g} ms"}
+        column |= {str(way): _ratio(spread(times[way] / plain)) for way in times}
+        columns[NETWORKS[network].title] = column
+    return _table(columns)
+
+
 def remarks(rows: pd.DataFrame) -> list[str]:
     """How each way was altered, and how many samples it was given, network by network."""
     noted = rows[rows["part"].isin(["estimation", "memory"]) & rows["value"].notna()]
     noted = noted[(noted["note"] != "") & ~noted["way"].isin(OURS)]
+    if noted.empty:
+        return []
     noted = noted.assign(network=noted["section"].str.partition(", ")[0])
     found = []
     for way, own in noted.groupby("way", sort=False):
@@ -163,6 +184,9 @@ def _tables(rows: pd.DataFrame, quick: bool) -> Iterator[tuple[str, pd.DataFrame
             yield title, penalty_table(own), LEGENDS["penalty"]
     if "memory" in parts:
         yield "Peak memory", memory_table(parts["memory"]), LEGENDS["memory"]
+    if "deployment" in parts:
+        table = deployment_table(parts["deployment"])
+        yield "Watched inference", table, LEGENDS["deployment"]
 
 
 def _by_section(rows: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:

@@ -16,7 +16,7 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
-from . import estimation, growth, memory, penalty
+from . import deployment, estimation, growth, memory, penalty
 from .child import in_child
 from .machine import facts
 from .networks import NETWORKS
@@ -30,6 +30,7 @@ PARTS = {
     "penalty": penalty.sections,
     "memory": memory.sections,
     "growth": growth.sections,
+    "deployment": deployment.sections,
 }
 QUICK_NETWORKS = ("mlp", "vit", "lstm")
 

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 import avalanche_mas
 from avalanche_mas.importance.planned import zeros
 from benchmarks.cli import app
-from benchmarks.speed import estimation, memory, peers, suite, ways
+from benchmarks.speed import deployment, estimation, memory, peers, report, suite, ways
 from benchmarks.speed.child import in_child
 from benchmarks.speed.clock import by_round, interleave, spread
 from benchmarks.speed.estimation import FIRST, FLOOR, FLOOR_BESIDE, WAYS
@@ -49,7 +49,8 @@ def test_a_trial_runs_from_start_to_end(trial):
     assert process.returncode == 0, process.stdout + process.stderr
     assert "Warning" not in process.stderr
     table = (folder / "table.md").read_text(encoding="utf-8")
-    for way in (*(set(WAYS) - {FIRST, FLOOR_BESIDE}), *(set(PLUGINS) - {NONE})):
+    watched = set(deployment.WAYS)
+    for way in (*(set(WAYS) - {FIRST, FLOOR_BESIDE}), *(set(PLUGINS) - {NONE}), *watched):
         assert f"| {way} |" in table
     assert "with transparent huge pages" in table
     assert f"torch {torch.__version__.partition('+')[0]}" in table
@@ -346,6 +347,13 @@ def test_the_table_has_ratios_and_reasons():
     assert table["BackPACK"] == "incomplete: 8 of 20 tensors"
     assert table["Opacus"] == "refused: no LSTM"
     assert table["exact, first batch: adds"].startswith("2.00")
+
+
+def test_watched_inference_is_compared_with_unwatched():
+    values = {deployment.PLAIN: [1e-3, 2e-3], "l-MAS of 25%": [1.2e-3, 2.6e-3]}
+    table = report.deployment_table(rows_of("deployment", "mlp", values)).set_index("way")["MLP"]
+    assert table[deployment.PLAIN] == "1.5 ms"
+    assert table["l-MAS of 25%"].startswith("1.25 ")
 
 
 def test_the_penalty_is_what_a_step_takes_longer():

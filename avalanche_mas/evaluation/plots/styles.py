@@ -145,15 +145,21 @@ def tidy(ax: Axes, *, grid: str = "both") -> Axes:
 def name_ticks(ax: Axes, at: Sequence[float], names: Sequence[str]) -> None:
     """Write names under the axes, upright where they do not fit beside each other.
 
-    :param ax: whose figure's width counts.
+    :param ax: whose width counts.
     :param at: where they stand.
     :param names: as many.
     """
-    figure = ax.get_figure(root=True)
-    assert figure is not None
     size = FontProperties(size=matplotlib.rcParams["xtick.labelsize"]).get_size_in_points()
     needed = len(names) * (0.6 * max(map(len, names)) + 1) * size / 72  # inches
-    ax.set_xticks(at, names, rotation=90 if needed > 0.7 * figure.get_figwidth() else 0)
+    ax.set_xticks(at, names, rotation=90 if needed > 0.7 * _room(ax) else 0)
+
+
+def _room(ax: Axes) -> float:
+    """The axes' share of the figure's width, labels included, in inches."""
+    figure, spec = ax.get_figure(root=True), ax.get_subplotspec()
+    assert figure is not None
+    columns = 1.0 if spec is None else len(spec.colspan) / spec.get_gridspec().ncols
+    return columns * figure.get_figwidth()
 
 
 def legend_beside(ax: Axes, title: str | None = None) -> None:
@@ -167,13 +173,15 @@ def legend_below(ax: Axes) -> None:
     figure, font = ax.get_figure(root=True), matplotlib.rcParams["font.size"]
     assert figure is not None
     labels = ax.get_legend_handles_labels()[1]
-    widest = 0.55 * max(map(len, labels)) + 3.6  # in units of the font size
-    under_ticks = ScaledTranslation(0, -2.2 * font / 72, figure.dpi_scale_trans)
+    widest = 0.55 * max(map(len, labels)) + 3.6  # in units of the font size, as all here
+    upright = [tick.get_text() for tick in ax.get_xticklabels() if tick.get_rotation()]
+    ticks = 2.2 if not upright else 1.2 + 0.6 * max(map(len, upright))
+    under_ticks = ScaledTranslation(0, -ticks * font / 72, figure.dpi_scale_trans)
     ax.legend(
         loc="upper center",
         bbox_to_anchor=(0.5, 0),
         bbox_transform=ax.transAxes + under_ticks,
-        ncols=max(1, min(len(labels), int(72 * figure.get_figwidth() / font / widest))),
+        ncols=max(1, min(len(labels), int(72 * _room(ax) / font / widest))),
         borderaxespad=0,
         handlelength=1.6,
         columnspacing=1.2,

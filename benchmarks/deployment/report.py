@@ -1,0 +1,171 @@
+"""Tables, sentences and the plot."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from rich.console import Console
+
+from avalanche_mas.evaluation import plots
+
+from ..objects.tables import Table, spread, write_tables
+from .cell import EVERYTHING, DeploymentCell, Result, Settings, name_of
+
+LEGEND = (
+    "In %, mean ± standard deviation over the seeds ({seeds}), on test images of the first task "
+    "after {tasks} further tasks. Changed: ‖F_after − F_before‖ / ‖F_before‖ of its outputs. "
+    "Accuracy: on the digits named, among all ten. Further tasks: mean accuracy on each just after "
+    "it was learnt. Ω of all digits is measured on the training images, Ω of two digits on images "
+    "of them that the network has not been trained on. λ is not chosen: all are shown."
+)
+_Digits = tuple[int, ...] | None  # None: nothing is protected
+_LOOKS: tuple[dict[str, Any], ...] = (
+    {"color": "#0072B2", "marker": "o"},
+    {"color": "#E69F00", "marker": "s"},
+)
+_ALL: dict[str, Any] = {"color": "#000000", "marker": "x", "linestyle": "--"}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What there is to report."""
+
+    settings: Settings
+    arriving: Sequence[Result]
+    keeping: Mapping[DeploymentCell, Result]
+
+    def write(self, folder: Path, console: Console, origin: str) -> list[Path]:
+        """Print the table and remarks, and save them and the plot.
+
+        :param folder: where the files go.
+        :param console: where the table is printed.
+        :param origin: what made the results.
+        :return: the files.
+        """
+        used, seeds = self.settings.used, ", ".join(map(str, self.settings.seeds))
+        rows = []
+        for digits, lam in [*product((EVERYTHING, *used), self.settings.lambdas), (None, 0.0)]:
+            row = {"Ω of": name_of(digits) if digits else "finetuning", "λ": f"{lam:g}"}
+            row |= {
+                f"changed, {name_of(u)}": spread(self.of(digits, lam, "changed", u)) for u in used
+            }
+            row |= {
+                f"accuracy, {name_of(u)}": spread(self.of(digits, lam, "after", u)) for u in used
+            }
+            rows.append({**row, "further tasks": spread(self.further(digits, lam))})
+        files = write_tables(
+            [Table("what is kept of the first task", rows)],
+            LEGEND.format(seeds=seeds, tasks=self.settings.further_tasks),
+            [*self.remarks(), origin],
+            folder,
+            console,
+        )
+        picture = folder / "deployment.png"
+        with plots.style():
+            figure = Figure(figsize=(plots.PAGE, 2.7))
+            left, right = figure.subplots(1, 2)
+            self.draw_arriving(left)
+            self.draw_keeping(right)
+            figure.savefig(picture)
+        return [*files, picture]
+
+    def of(self, digits: _Digits, lam: float, measured: str, on: tuple[int, ...]) -> list[float]:
+        """What was measured on some test images with Ω of ``digits``, for each seed, in %."""
+        return [100 * getattr(r, measured)[name_of(on)] for r in self._runs(digits, lam)]
+
+    def further(self, digits: _Digits, lam: float) -> list[float]:
+        """Accuracy on further tasks with Ω of ``digits``, for each seed, in %."""
+        return [100 * (result.further or 0.0) for result in self._runs(digits, lam)]
+
+    def remarks(self) -> list[str]:
+        """Where Ω moves, and whether what was used is kept better."""
+        learnt = ", ".join(
+            f"{name_of(u)} {spread([100 * r.before[name_of(u)] for r in self.arriving])}"
+            for u in self.settings.used
+        )
+        found = [f"Accuracy on the first task before any further one (%): {learnt}."]
+        for number, digits in enumerate(self.settings.used):
+            listed = ", ".join(
+                f"{name} {np.mean([self._at_end(r, name, number) for r in self.arriving]):.3f}"
+                for name in self.arriving[0].rank_correlation
+            )
+            found.append(
+                f"After use on {name_of(digits)}: rank correlation of Ω so far with Ω of {listed}."
+            )
+        cases = list(product(self.settings.used, self.settings.lambdas))
+        gains = {
+            "Outputs for what was used change less": [
+                np.mean(self.of(EVERYTHING, lam, "changed", u))
+                - np.mean(self.of(u, lam, "changed", u))
+                for u, lam in cases
+            ],
+            "Accuracy on what was used is higher": [
+                np.mean(self.of(u, lam, "after", u)) - np.mean(self.of(EVERYTHING, lam, "after", u))
+                for u, lam in cases
+            ],
+            "Further tasks are learnt better": [
+                np.mean(self.further(u, lam)) - np.mean(self.further(EVERYTHING, lam))
+                for u, lam in cases
+            ],
+        }
+        for what, by in gains.items():
+            found.append(
+                f"{what} with Ω of the use than with Ω of all digits, at the same λ, in "
+                f"{sum(gain > 0 for gain in by)} of {len(by)} cases; mean gain {np.mean(by):+.2f} "
+                "points."
+            )
+        return found
+
+    def draw_arriving(self, ax: Axes) -> None:
+        """Rank correlations as samples arrive: a line for the mean, a band for all seeds."""
+        plots.tidy(ax)
+        for (name, look), number in zip(self._looks().items(), (0, 1, 2), strict=False):
+            lines = np.array([result.rank_correlation[name] for result in self.arriving])
+            seen = np.mean([result.seen for result in self.arriving], axis=0)
+            every: dict[str, Any] = {"markevery": (2 * number, 6)}
+            ax.plot(seen, lines.mean(axis=0), label=f"Ω of {name}", **look, **every)
+            ax.fill_between(seen, lines.min(0), lines.max(0), color=look["color"], alpha=0.15, lw=0)
+        switch = self.arriving[0].ends[0]
+        ax.axvline(switch, color="#999999", linewidth=0.8)
+        first, second, *_ = map(name_of, self.settings.used)
+        ax.set_title(f"used on {first}, then on {second}")
+        ax.set_xlabel("images seen in use")
+        ax.set_ylabel("rank correlation with Ω so far")
+        ax.legend()
+
+    def draw_keeping(self, ax: Axes) -> None:
+        """What λ trades, on the images of the first use."""
+        plots.tidy(ax)
+        used = self.settings.used[0]
+        looks = self._looks()
+        for digits in (EVERYTHING, *self.settings.used):
+            points = [
+                (np.mean(self.further(digits, lam)), np.mean(self.of(digits, lam, "changed", used)))
+                for lam in self.settings.lambdas
+            ]
+            name = name_of(digits)
+            ax.plot(*zip(*points, strict=True), label=f"Ω of {name}", **looks[name])
+        strengths = ", ".join(f"{lam:g}" for lam in self.settings.lambdas)
+        ax.set_title(f"then {self.settings.further_tasks} further tasks, λ = {strengths}")
+        ax.set_xlabel("accuracy on further tasks (%)")
+        ax.set_ylabel(f"outputs for {name_of(used)} changed (%)")
+        ax.legend()
+
+    def _looks(self) -> dict[str, dict[str, Any]]:
+        own = {name_of(u): look for u, look in zip(self.settings.used, _LOOKS, strict=False)}
+        return {**own, name_of(EVERYTHING): _ALL}
+
+    def _runs(self, digits: _Digits, lam: float) -> list[Result]:
+        used = () if digits is None else (digits,)
+        return [r for cell, r in self.keeping.items() if (cell.used, cell.lam) == (used, lam)]
+
+    @staticmethod
+    def _at_end(result: Result, name: str, use: int) -> float:
+        return result.rank_correlation[name][result.seen.index(result.ends[use])]
