@@ -171,7 +171,8 @@ def speed(
     part: Annotated[
         list[str] | None,
         typer.Option(
-            help="estimation, penalty, memory or growth; may be repeated.", show_default="all"
+            help="estimation, layers, penalty, memory, growth or deployment; may be repeated.",
+            show_default="all",
         ),
     ] = None,
     models: Annotated[

@@ -32,9 +32,9 @@ from avalanche_mas.importance.activations import (
 from avalanche_mas.importance.batches import batch_size_of, take
 from avalanche_mas.importance.measuring import Diverged, Measurement, Record
 from avalanche_mas.importance.network import Network
-from avalanche_mas.importance.per_sample import Products
 from avalanche_mas.importance.planned import PlannedEngine, compared, disagreeing, zeros
 from avalanche_mas.importance.planning import Plan
+from avalanche_mas.importance.products import Products
 from avalanche_mas.importance.rules.registry import (
     Axis,
     Call,

@@ -12,14 +12,9 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
-from avalanche_mas.importance.per_sample import (
-    Magnitude,
-    PerSample,
-    Products,
-    Pullback,
-    Sum,
-)
+from avalanche_mas.importance.per_sample import PerSample, Pullback, Sum
 from avalanche_mas.importance.planning import Plan, Use
+from avalanche_mas.importance.products import Magnitude, Products
 from avalanche_mas.importance.rules.registry import (
     Axis,
     Call,
@@ -171,8 +166,8 @@ class Measurement(Tracker):
         """Adds Σ_k |g_k| of a parameter, or of a part of its memory, that has no other use."""
         offset = part.storage_offset() - self.parameters[name].storage_offset()
         total = self.total[name].as_strided(part.shape, part.stride(), offset)
-        if factors := gradients.factors(self.magnitude):
-            self.products.add(total, *factors)
+        if factors := gradients.factors():
+            self.products.add(total, *factors, self.magnitude)
         else:
             gradients.add(total, self.magnitude)
 

@@ -10,30 +10,19 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+
+from avalanche_mas.importance.products import Magnitude, add_magnitudes, add_product
 
 if TYPE_CHECKING:
     from typing_extensions import Self  # in typing from Python 3.11
 
 
-class Magnitude(Protocol):
-    """What is summed over the samples: ``torch.abs`` for MAS, ``torch.square`` for a Fisher matrix.
-
-    It is elementwise and multiplicative, f(ab) = f(a)f(b).
-    """
-
-    def __call__(self, input: Tensor, *, out: Tensor | None = None) -> Tensor:
-        """f(input), written to ``out`` if given, which may be ``input`` itself."""
-
-
 CHUNK_BYTES = 1 << 26
 """Per-sample gradients that are written out at a time where nothing better is known."""
-
-BLOCK_BYTES = 1 << 22
-"""On a CPU: a block of one sample's gradient that stays in cache between its operations."""
 
 
 class PerSample(ABC):
@@ -74,8 +63,8 @@ class PerSample(ABC):
         """
         return self
 
-    def factors(self, magnitude: Magnitude) -> tuple[Tensor, Tensor] | None:
-        """A and B, new tensors of one row for each sample, where Σ_k magnitude(g_k) is AᵀB."""
+    def factors(self) -> tuple[Tensor, Tensor] | None:
+        """A and B of one row for each sample, where g_k is the outer product of the two rows."""
         return None
 
     def squared(self) -> PerSample:
@@ -135,18 +124,17 @@ class Outer(PerSample):
         return torch.bmm(self.delta[start:stop].transpose(1, 2), self.x[start:stop])
 
     def add(self, total: Tensor, magnitude: Magnitude) -> None:
-        if factors := self.factors(magnitude):
-            total.addmm_(factors[0].t(), factors[1])
+        if factors := self.factors():
+            add_product(total, *factors, magnitude)
         elif total.device.type == "cpu":
-            self._add_blocks(total, magnitude)
+            delta, x = self.delta.to(total.dtype), self.x.to(total.dtype)
+            add_magnitudes(total, delta.transpose(1, 2), x, magnitude)
         else:
             super().add(total, magnitude)
 
-    def factors(self, magnitude: Magnitude) -> tuple[Tensor, Tensor] | None:
-        if self.x.shape[1] != 1:
-            return None
+    def factors(self) -> tuple[Tensor, Tensor] | None:
         # |δ xᵀ| = |δ| |x|ᵀ: one product for the whole batch, nothing per sample is written out
-        return magnitude(wide(self.delta[:, 0])), magnitude(wide(self.x[:, 0]))
+        return (self.delta[:, 0], self.x[:, 0]) if self.x.shape[1] == 1 else None
 
     def merged(self) -> PerSample:
         if self.x.shape[1] == 1:
@@ -168,44 +156,6 @@ class Outer(PerSample):
         return Outer(
             torch.cat([use.delta for use in uses], 1), torch.cat([use.x for use in uses], 1)
         )
-
-    def _add_blocks(self, total: Tensor, magnitude: Magnitude) -> None:
-        """A block of rows stays in cache while all samples add their part to it."""
-        delta, x = self.delta.to(total.dtype).transpose(1, 2), self.x.to(total.dtype)
-        rows, columns = total.shape
-        step = max(32, BLOCK_BYTES // (columns * total.element_size()) // 32 * 32)
-        product = total.new_empty(min(step, rows), columns)
-        for start in range(0, rows, step):
-            block = total[start : start + step]
-            for k in range(self.size):
-                gradient = product[: len(block)]
-                torch.mm(delta[k, start : start + step], x[k], out=gradient)
-                block.add_(magnitude(gradient, out=gradient))
-
-
-class Products:
-    """Sums of products AᵀB that wait for each other, so that a large sum is written to once."""
-
-    def __init__(self) -> None:
-        self._waiting: dict[object, tuple[Tensor, list[Tensor], list[Tensor]]] = {}
-
-    def add(self, total: Tensor, a: Tensor, b: Tensor) -> None:
-        """total += AᵀB, at the next :meth:`flush`."""
-        key = total.data_ptr(), total.shape, total.stride()
-        _, first, second = self._waiting.setdefault(key, (total, [], []))
-        first.append(a.to(total.dtype))
-        second.append(b.to(total.dtype))
-
-    def flush(self) -> None:
-        """Adds what waits."""
-        for total, *waiting in self._waiting.values():
-            a, b = (factors[0] if len(factors) == 1 else torch.cat(factors) for factors in waiting)
-            total.addmm_(a.t(), b)
-        self.clear()
-
-    def clear(self) -> None:
-        """Forgets what waits."""
-        self._waiting.clear()
 
 
 class Sum(PerSample):

@@ -12,8 +12,9 @@ from torch import Tensor
 from avalanche_mas.importance.batches import batch_size_of, take
 from avalanche_mas.importance.measuring import Record
 from avalanche_mas.importance.network import Network
-from avalanche_mas.importance.per_sample import Products, wide_dtype
+from avalanche_mas.importance.per_sample import wide_dtype
 from avalanche_mas.importance.planning import Plan, make_plan
+from avalanche_mas.importance.products import Products
 from avalanche_mas.importance.rules.registry import overlaps_itself
 
 CHECKED_SAMPLES = 3

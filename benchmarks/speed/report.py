@@ -9,7 +9,7 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from . import deployment
+from . import deployment, layers
 from .clock import Spread, by_round, spread
 from .estimation import FIRST, FLOOR, FLOOR_BESIDE, OURS, WAYS, floor_of
 from .machine import facts, sentence
@@ -25,6 +25,12 @@ LEGENDS = {
         "milliseconds. The last four ways have a process, and a floor, of their own. 'First "
         "batch' is what planning and checking add once to an estimate, in units of such passes "
         "over a batch. Avalanche's loop is not exact: it is what MASPlugin of avalanche-lib does."
+    ),
+    "layers": (
+        "Median (quartiles) of the time to add Σ|g| of a layer's samples to Ω, over the time it "
+        "takes with torch.mm in the same round; the first line gives that one in milliseconds per "
+        "sample. The convolution is a product with the patches of its input, where it is not asked "
+        "for its own backward pass."
     ),
     "penalty": (
         "Median (quartiles) over the rounds of what a plugin adds to a training step of "
@@ -107,16 +113,20 @@ def memory_table(rows: pd.DataFrame) -> pd.DataFrame:
     return _table(columns)
 
 
+def layers_table(rows: pd.DataFrame) -> pd.DataFrame:
+    """Ways down, layers across."""
+    sections = _by_section(rows)
+    return _table(
+        {layers.LAYERS[name].title: _against(layers.MM, by_round(own)) for name, own in sections}
+    )
+
+
 def deployment_table(rows: pd.DataFrame) -> pd.DataFrame:
     """Ways down, networks across."""
-    columns = {}
-    for network, own in _by_section(rows):
-        times = by_round(own)
-        plain = times.pop(deployment.PLAIN)
-        column = {deployment.PLAIN: f"{1e3 * plain.median():.3g} ms"}
-        column |= {str(way): _ratio(spread(times[way] / plain)) for way in times}
-        columns[NETWORKS[network].title] = column
-    return _table(columns)
+    sections = _by_section(rows)
+    return _table(
+        {NETWORKS[name].title: _against(deployment.PLAIN, by_round(own)) for name, own in sections}
+    )
 
 
 def remarks(rows: pd.DataFrame) -> list[str]:
@@ -178,6 +188,8 @@ def _tables(rows: pd.DataFrame, quick: bool) -> Iterator[tuple[str, pd.DataFrame
     parts = {str(part): own for part, own in rows.groupby("part")}
     if "estimation" in parts:
         yield "Time per sample", estimation_table(parts["estimation"]), LEGENDS["estimation"]
+    if "layers" in parts:
+        yield "Σ|g| of one layer", layers_table(parts["layers"]), LEGENDS["layers"]
     if "penalty" in parts:
         for pages, own in _by_section(parts["penalty"]):
             title = f"A training step on {NETWORKS[network_for(quick)].title}, B={BATCH}, {pages}"
@@ -192,6 +204,13 @@ def _tables(rows: pd.DataFrame, quick: bool) -> Iterator[tuple[str, pd.DataFrame
 def _by_section(rows: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
     for section, own in rows.groupby("section", sort=False):
         yield str(section), own
+
+
+def _against(plain: str, times: pd.DataFrame) -> dict[str, str]:
+    """The time of one way, and what the others take of it."""
+    first = times.pop(plain)
+    others = {str(way): _ratio(spread(times[way] / first)) for way in times}
+    return {plain: f"{1e3 * first.median():.3g} ms"} | others
 
 
 def _table(columns: dict[str, dict[str, str]]) -> pd.DataFrame:

@@ -36,7 +36,7 @@ class Refused(Exception):
 class Section:
     """Figures that are saved together.
 
-    :param part: ``estimation``, ``penalty``, ``memory``, ``growth`` or ``deployment``.
+    :param part: a name from :data:`.suite.PARTS`.
     :param name: what is measured, such as a network.
     :param measure: a function of a module; it gives the rows as they come.
     :param calls: its arguments; each call has a process of its own.

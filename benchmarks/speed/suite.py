@@ -16,7 +16,7 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
-from . import deployment, estimation, growth, memory, penalty
+from . import deployment, estimation, growth, layers, memory, penalty
 from .child import in_child
 from .machine import facts
 from .networks import NETWORKS
@@ -27,6 +27,7 @@ from .store import Store
 
 PARTS = {
     "estimation": estimation.sections,
+    "layers": layers.sections,
     "penalty": penalty.sections,
     "memory": memory.sections,
     "growth": growth.sections,

@@ -2,6 +2,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from unittest.mock import patch
 
 import pandas as pd
 import pytest
@@ -15,9 +16,10 @@ from torch import nn
 from typer.testing import CliRunner
 
 import avalanche_mas
+from avalanche_mas.importance import products
 from avalanche_mas.importance.planned import zeros
 from benchmarks.cli import app
-from benchmarks.speed import deployment, estimation, memory, peers, report, suite, ways
+from benchmarks.speed import deployment, estimation, layers, memory, peers, report, suite, ways
 from benchmarks.speed.child import in_child
 from benchmarks.speed.clock import by_round, interleave, spread
 from benchmarks.speed.estimation import FIRST, FLOOR, FLOOR_BESIDE, WAYS
@@ -354,6 +356,38 @@ def test_watched_inference_is_compared_with_unwatched():
     table = report.deployment_table(rows_of("deployment", "mlp", values)).set_index("way")["MLP"]
     assert table[deployment.PLAIN] == "1.5 ms"
     assert table["l-MAS of 25%"].startswith("1.25 ")
+
+
+def test_libraries_are_compared_layer_by_layer():
+    values = {layers.MM: [1e-3, 2e-3], layers.ONEDNN: [0.5e-3, 0.9e-3]}
+    table = report.layers_table(rows_of("layers", "vit", values)).set_index("way")["ViT, mlp"]
+    assert table[layers.MM] == "1.5 ms"
+    assert table[layers.ONEDNN].startswith("0.48 ")
+
+
+@pytest.mark.parametrize("name", layers.LAYERS)
+def test_layers_are_measured_as_they_are(name):
+    """By each way the same Σ|g|, with the library that the way is named after."""
+    layer, settings = layers.LAYERS[name], Settings(2, 1, "cpu", True)
+    assert {row.way for row in layers.measure(name, settings)} >= {layers.MM}
+    gradients, found = layer.gradients(quick=True), []
+    for onednn, patches in ((False, True), (True, True), (False, False)):
+        total, count = torch.zeros(layer.weight), []
+        with patch.object(products, "_by_onednn", counting(products._by_onednn, count)):
+            layers._call(gradients, total, onednn=onednn, patches=patches)()
+        assert bool(count) == (onednn and products.has_onednn())
+        found.append(total)
+    truth = gradients.dense(0, gradients.size).double().abs().sum(0)
+    for total in found:
+        torch.testing.assert_close(total.double(), truth, rtol=1e-4, atol=1e-3)
+
+
+def counting(function, calls):
+    def counted(*args):
+        calls.append(1)
+        return function(*args)
+
+    return counted
 
 
 def test_the_penalty_is_what_a_step_takes_longer():

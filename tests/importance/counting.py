@@ -74,6 +74,9 @@ class _Counter(TorchDispatchMode):
         result = func(*args, **kwargs)
         self.work.operations[name] += 1
         packet = torch.ops.aten.addmm if name == "addmm_" else packet
+        if name == "_linear_pointwise":  # oneDNN's X Wᵀ
+            self.work.flops += 2 * args[0].numel() * len(args[1])
+            self.work.products[name, (tuple(args[0].shape), tuple(args[1].shape)), ()] += 1
         if packet in flop_registry:
             self.work.flops += flop_registry[packet](*args, **kwargs, out_val=result)
             shapes = tuple(tuple(t.shape) for t in _tensors(args))

@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn.utils import parametrizations
 
 from avalanche_mas import estimate_importance, estimate_local_importance
-from avalanche_mas.importance import per_sample, planning
+from avalanche_mas.importance import per_sample, planning, products
 
 B = 16
 WEIGHT_ONLY, INPUT_ONLY = (False, True, False), (True, False, False)
@@ -124,6 +124,35 @@ def test_a_convolution_takes_one_weight_gradient_for_each_sample():
     convolutions = sum(isinstance(m, nn.Conv2d) for m in model)
     expected = {WEIGHT_ONLY: B * convolutions, INPUT_ONLY: convolutions - 1}
     assert backward_masks(steady(model, x)) == expected
+
+
+def test_a_convolution_of_few_positions_takes_one_product_for_each_sample():
+    """With the patches of that sample, which are not kept; the library is asked for δ only."""
+    model = nn.Sequential(nn.Conv2d(4, 60, 3), nn.ReLU(), nn.Conv2d(60, 40, 2), nn.Flatten()).eval()
+    live_in(model)
+    x = torch.randn(B, 4, 5, 5)
+    ours, floor = steady(model, x), plain(model, x)
+    assert backward_masks(ours) == {INPUT_ONLY: 1}
+    assert counted(ours, "mm") == 2 * B
+    assert ours.flops == floor.flops
+    assert max(ours.peaks) <= max(floor.peaks) + 1.2 * nbytes(model)
+
+
+@pytest.mark.skipif(products._onednn is None, reason="torch has no oneDNN here")
+@pytest.mark.parametrize("name", ["mlp", "transformer"])
+def test_large_products_are_onednns(monkeypatch, name):
+    """As many as torch.mm would be asked for, and |·| is taken by them."""
+    model, x = case(name)
+    before = steady(model, x)
+    monkeypatch.setattr(products, "LARGE", 0)
+    ours = steady(model, x)
+    assert counted(ours, "_linear_pointwise") > 0
+    own = counted(before, "addmm_", "mm") - counted(ours, "addmm_", "mm")
+    assert counted(ours, "_linear_pointwise") == own
+    assert ours.flops == before.flops
+    assert ours.operations["abs"] <= before.operations["abs"] - counted(before, "mm") + counted(
+        ours, "mm"
+    )
 
 
 @pytest.mark.parametrize("estimate", [estimate_importance, estimate_local_importance])

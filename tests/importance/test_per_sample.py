@@ -28,6 +28,15 @@ FORMS = {
         ),
         (4, 2, 3),
     ),
+    "patches": (  # a map of few positions and many channels, two images in each sample
+        Convolution(
+            random(B, 2, 3, 7, 6),
+            random(B, 2, 60, 3, 2),
+            random(60, 3, 2, 3),
+            ([2, 1], [1, 0], [3, 2], False, [0, 0], 1),
+        ),
+        (60, 3, 2, 3),
+    ),
 }
 
 

@@ -10,6 +10,7 @@ from avalanche_mas.importance import (
     estimate_local_importance,
     per_sample,
     planning,
+    products,
 )
 from avalanche_mas.importance.rules import conv
 
@@ -56,7 +57,7 @@ def test_pieces(monkeypatch, estimate):
 def test_blocks(monkeypatch):
     network = model()
     truth = naive_importance(network.eval(), X)
-    for module in (per_sample, conv):
+    for module in (products, conv):
         monkeypatch.setattr(module, "BLOCK_BYTES", 1 << 12)
     monkeypatch.setattr(per_sample, "CHUNK_BYTES", 1 << 12)
     assert worst_error(estimate_importance(network, X), truth) < 1e-10

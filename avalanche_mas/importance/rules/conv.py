@@ -1,6 +1,8 @@
 """Convolutions of one to three dimensions: the weight gradient of one sample is a convolution too.
 
-The library's own backward pass is asked for the weight gradient of each sample alone.
+The library's own backward pass is asked for the weight gradient of each sample alone. Where there
+are many channels and few positions, as at the end of most networks, that is slow; there each
+sample's gradient is the product of δ and the patches that the kernel sees.
 """
 
 from __future__ import annotations
@@ -12,13 +14,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from avalanche_mas.importance.per_sample import BLOCK_BYTES, Dense, Magnitude, PerSample
+from avalanche_mas.importance.per_sample import Dense, PerSample
+from avalanche_mas.importance.products import BLOCK_BYTES, Magnitude, add_magnitudes
 from avalanche_mas.importance.rules.registry import Call, Gradients, NoRule, rule
 
 if TYPE_CHECKING:
     from typing_extensions import Self  # in typing from Python 3.11
 
 _Sizes = int | Sequence[int]
+
+POSITIONS_PER_CHANNEL = 0.2
+"""On a CPU, a map of so few positions, per output channel, is unfolded into patches."""
 
 
 class Convolution(PerSample):
@@ -47,6 +53,8 @@ class Convolution(PerSample):
     def add(self, total: Tensor, magnitude: Magnitude) -> None:
         if total.device.type != "cpu":
             return super().add(total, magnitude)
+        if self._few_positions(total):
+            return self._add_patches(total.flatten(1), magnitude)
         channels, samples = self._block(), _samples(self.x)
         whole = channels == len(total)
         deltas = [self.delta] if whole else torch.split(self.delta, channels, 2)
@@ -67,6 +75,30 @@ class Convolution(PerSample):
             return None
         x, delta = torch.cat([u.x for u in uses], 1), torch.cat([u.delta for u in uses], 1)
         return Convolution(x, delta, self.weight, self.options)
+
+    def _few_positions(self, total: Tensor) -> bool:
+        """Whether a product with the patches of the image takes less time than a convolution.
+
+        It takes time to lay them side by side, for each position as many numbers as a channel's
+        kernel has; and a convolution's, to begin with, for each output channel.
+        """
+        *_, transposed, _, groups = self.options
+        positions = self.delta.shape[1] * self.delta[0, 0, 0].numel()
+        plain = self.x.dim() == 5 and not transposed and groups == 1 and total.is_contiguous()
+        return plain and POSITIONS_PER_CHANNEL * len(total) >= positions
+
+    def _add_patches(self, total: Tensor, magnitude: Magnitude) -> None:
+        """The convolution as a linear map of patches (t, C_in·K), at all t positions of a sample.
+
+        :param total: (C_out, C_in·K).
+        """
+        stride, padding, dilation, *_ = self.options
+        kernel = list(self.weight.shape[2:])
+        for delta, x in zip(self.delta, self.x, strict=True):
+            patches = torch.ops.aten.im2col(x, kernel, dilation, padding, stride)  # (m, C_in·K, t)
+            b = patches.transpose(0, 1).flatten(1).t()
+            a = delta.flatten(2).transpose(0, 1).flatten(1)
+            add_magnitudes(total, a.unsqueeze(0), b.unsqueeze(0), magnitude)
 
     def _block(self) -> int:
         """Output channels whose kernels fit the cache; all where they cannot be separated."""

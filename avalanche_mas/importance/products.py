@@ -1,0 +1,156 @@
+"""Matrix products that are added to Ω, by the faster of the libraries that come with torch.
+
+For float32 on a CPU that is oneDNN, which takes |·| while the product is still in registers.
+``torch.mm`` asks MKL, which on processors of AMD takes twice as long (``python -m benchmarks speed
+--part layers``). A large sum is written to in blocks of rows that stay in cache.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+
+class Magnitude(Protocol):
+    """What is summed over the samples: ``torch.abs`` for MAS, ``torch.square`` for a Fisher matrix.
+
+    It is elementwise and multiplicative, f(ab) = f(a)f(b).
+    """
+
+    def __call__(self, input: Tensor, *, out: Tensor | None = None) -> Tensor:
+        """f(input), written to ``out`` if given, which may be ``input`` itself."""
+
+
+BLOCK_BYTES = 1 << 22
+"""On a CPU: a block of one sample's gradient that stays in cache between its operations."""
+
+LARGE = 1 << 22
+"""Multiplications from which on a product is worth oneDNN's longer call."""
+
+_onednn: Callable[..., Tensor] | None = None
+"""X, W, bias, name and numbers of an activation, algorithm → activation(X Wᵀ + bias)."""
+if (
+    torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    and torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512")  # elsewhere it may be slow
+    and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+):
+    _onednn = torch.ops.mkldnn._linear_pointwise
+
+
+def has_onednn() -> bool:
+    """Whether large products are oneDNN's on this machine."""
+    return _onednn is not None
+
+
+def add_product(total: Tensor, a: Tensor, b: Tensor, magnitude: Magnitude) -> None:
+    """total += f(a)ᵀ f(b), which is Σ_k f(a_k b_kᵀ) for the rows a_k and b_k.
+
+    :param total: (m, n).
+    :param a: (B, m).
+    :param b: (B, n).
+    :param magnitude: f.
+    """
+    a, b = a.to(total.dtype), b.to(total.dtype)
+    if not _suits_onednn(a.t(), b):
+        total.addmm_(magnitude(a).t(), magnitude(b))
+        return
+    if magnitude is not torch.abs or bool(b.amin() < 0):  # behind a ReLU |b| is b
+        b = magnitude(b)
+    b = _dense(b)
+    for rows in _row_blocks(total, BLOCK_BYTES // 4):  # each once, so that memory is what counts
+        total[rows].add_(_by_onednn(magnitude(a[:, rows]).t(), b))
+
+
+def add_magnitudes(total: Tensor, a: Tensor, b: Tensor, magnitude: Magnitude) -> None:
+    """total += Σ_k f(a_k b_k), on a CPU.
+
+    A block of rows stays in cache while all samples add their part to it.
+
+    :param total: (m, n).
+    :param a: (B, m, t).
+    :param b: (B, t, n), of the same dtype.
+    :param magnitude: f.
+    """
+    b = _dense(b)
+    for rows in _row_blocks(total, BLOCK_BYTES):
+        block = total[rows]
+        for of_sample, other in zip(a[:, rows], b, strict=True):
+            block.add_(_magnitude_of(of_sample, other, magnitude))
+
+
+ENOUGH = 256
+"""Samples for which writing to a large sum costs little beside their product."""
+
+
+class Products:
+    """Sums f(A)ᵀ f(B) that wait for each other, so that a large sum is written to once."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[object, tuple[Tensor, list[Tensor], list[Tensor]]] = {}
+
+    def add(self, total: Tensor, a: Tensor, b: Tensor, magnitude: Magnitude) -> None:
+        """As :func:`add_product`, at the next :meth:`flush` or at once."""
+        if len(a) >= ENOUGH:
+            add_product(total, a, b, magnitude)
+            return
+        key = total.data_ptr(), total.shape, total.stride()
+        _, first, second = self._waiting.setdefault(key, (total, [], []))
+        first.append(magnitude(a.to(total.dtype)))  # new tensors: the others may be overwritten
+        second.append(magnitude(b.to(total.dtype)))
+
+    def flush(self) -> None:
+        """Adds what waits."""
+        for total, *waiting in self._waiting.values():
+            a, b = (factors[0] if len(factors) == 1 else torch.cat(factors) for factors in waiting)
+            add_product(total, a, b, _as_it_is)
+        self.clear()
+
+    def clear(self) -> None:
+        """Forgets what waits."""
+        self._waiting.clear()
+
+
+def _as_it_is(input: Tensor, *, out: Tensor | None = None) -> Tensor:
+    return input
+
+
+def _magnitude_of(a: Tensor, b: Tensor, magnitude: Magnitude) -> Tensor:
+    if _suits_onednn(a, b):
+        if magnitude is torch.abs:  # y for y > 0, else −y
+            return _by_onednn(a, b, "leaky_relu", [-1.0])
+        product = _by_onednn(a, b)
+    else:
+        product = torch.mm(a, b)
+    return magnitude(product, out=product)
+
+
+def _suits_onednn(a: Tensor, b: Tensor) -> bool:
+    return (
+        _onednn is not None
+        and a.device.type == "cpu"
+        and a.dtype == b.dtype == torch.float32
+        and a.numel() * b.shape[1] >= LARGE
+    )
+
+
+def _by_onednn(
+    a: Tensor, b: Tensor, activation: str = "none", numbers: list[Any] | None = None
+) -> Tensor:
+    assert _onednn is not None
+    return _onednn(a, b.t(), None, activation, numbers or [], "")
+
+
+def _dense(matrices: Tensor) -> Tensor:
+    """Without gaps between rows: oneDNN has no fast product for those."""
+    one = matrices if matrices.dim() == 2 else matrices[0]
+    return matrices if one.is_contiguous() or one.t().is_contiguous() else matrices.contiguous()
+
+
+def _row_blocks(total: Tensor, nbytes: int) -> Iterator[slice]:
+    rows, columns = total.shape
+    step = max(32, nbytes // max(1, columns * total.element_size()) // 32 * 32)
+    for start in range(0, rows, step):
+        yield slice(start, start + step)
