@@ -30,6 +30,9 @@ BLOCK_BYTES = 1 << 22
 LARGE = 1 << 22
 """Multiplications from which on a product is worth oneDNN's longer call."""
 
+MANY = 64
+"""Samples from which on a sum's product is worth writing it down apart from the sum."""
+
 _onednn: Callable[..., Tensor] | None = None
 """X, W, bias, name and numbers of an activation, algorithm → activation(X Wᵀ + bias)."""
 if (
@@ -54,13 +57,13 @@ def add_product(total: Tensor, a: Tensor, b: Tensor, magnitude: Magnitude) -> No
     :param magnitude: f.
     """
     a, b = a.to(total.dtype), b.to(total.dtype)
-    if not _suits_onednn(a.t(), b):
+    if len(a) < MANY or not _suits_onednn(a.t(), b):
         total.addmm_(magnitude(a).t(), magnitude(b))
         return
     if magnitude is not torch.abs or bool(b.amin() < 0):  # behind a ReLU |b| is b
         b = magnitude(b)
     b = _dense(b)
-    for rows in _row_blocks(total, BLOCK_BYTES // 4):  # each once, so that memory is what counts
+    for rows in _row_blocks(total, min(BLOCK_BYTES, total.nbytes // 4)):  # to save memory
         total[rows].add_(_by_onednn(magnitude(a[:, rows]).t(), b))
 
 

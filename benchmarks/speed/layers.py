@@ -48,8 +48,8 @@ class Layer:
 
 
 LAYERS = {
-    "mlp": Layer("MLP, hidden", (1000, 1000), (1, 1000), (1, 1000), (256, 8)),
-    "alexnet": Layer("AlexNet, fc6", (4096, 9216), (1, 9216), (1, 4096), (64, 2)),
+    "mlp": Layer("MLP, hidden", (1000, 1000), (1, 1000), (1, 1000), (256, 64)),
+    "alexnet": Layer("AlexNet, fc6", (4096, 9216), (1, 9216), (1, 4096), (64, 64)),
     "resnet18": Layer(
         "ResNet-18, last block", (512, 512, 3, 3), (1, 512, 7, 7), (1, 512, 7, 7), (16, 2)
     ),
