@@ -63,6 +63,19 @@ def test_blocks(monkeypatch):
     assert worst_error(estimate_importance(network, X), truth) < 1e-10
 
 
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_few_positions(layout):
+    """Such as a product with patches may measure, but where the weight lies in another order."""
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(3, 80, 3, stride=2), nn.Tanh(), nn.Conv2d(80, 70, 2))
+    network = network.double().to(memory_format=layout)
+    x = torch.randn(4, 3, 7, 7, dtype=torch.float64).contiguous(memory_format=layout)
+    truth = naive_importance(network.eval(), x)
+    omega = estimate_importance(network, x)
+    assert worst_error(omega, truth) < 1e-10
+    assert not omega.fallbacks
+
+
 @pytest.mark.parametrize(("activation", "merged"), [(nn.ReLU, True), (nn.Tanh, False)])
 def test_samples_of_one_sign_are_merged_only_where_they_are(monkeypatch, activation, merged):
     """Behind a ReLU no two gradients have opposite signs; behind a tanh they have."""

@@ -98,6 +98,27 @@ def test_value_takes_three_streams(trained):
     assert made < 2.5  # two spare blocks, and a sum for each block
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("step", ["gradient", "proximal"])
+def test_the_last_block_may_be_smaller(monkeypatch, step):
+    """And what is computed in it is no larger than it is: torch would warn, and make it so."""
+    monkeypatch.setattr(blocks, "BLOCK", BLOCK)
+    model = nn.Linear(BLOCK // 4, 10, bias=False)  # two blocks and a half
+    omega, before = torch.rand_like(model.weight), model.weight.detach().clone()
+    quadratic = QuadraticPenalty(model, {"weight": omega}, 0.5)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    model(torch.randn(3, BLOCK // 4)).square().sum().backward()
+    optimizer.step()
+    moved, gradient = model.weight.detach() - before, model.weight.grad.clone()
+    if step == "gradient":
+        value, expected = quadratic.add_gradient(), moved
+        torch.testing.assert_close(model.weight.grad, gradient + 0.5 * omega * moved)
+    else:
+        value, expected = quadratic.proximal_step(optimizer), moved / (1 + 0.1 * 0.5 * omega)
+        torch.testing.assert_close(model.weight.detach() - before, expected, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(value, 0.25 * (omega * expected.square()).sum())
+
+
 def test_the_count_sees_temporaries(trained):
     """The same gradient written down plainly: two temporaries go through memory."""
     quadratic, _ = trained
