@@ -1,14 +1,15 @@
 """Matrix products that are added to Ω, by the faster of the libraries that come with torch.
 
 For float32 on a CPU that is oneDNN, which takes |·| while the product is still in registers.
-``torch.mm`` asks MKL, which on processors of AMD takes twice as long (``python -m benchmarks speed
---part layers``). A large sum is written to in blocks of rows that stay in cache.
+``torch.mm`` asks MKL, with which a layer takes half as long again on a processor of AMD, or more
+(``python -m benchmarks speed --part layers``). A sum is written to in blocks that stay in cache.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -33,19 +34,29 @@ LARGE = 1 << 22
 MANY = 64
 """Samples from which on a sum's product is worth writing it down apart from the sum."""
 
-_onednn: Callable[..., Tensor] | None = None
-"""X, W, bias, name and numbers of an activation, algorithm → activation(X Wᵀ + bias)."""
-if (
-    torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-    and torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512")  # elsewhere it may be slow
-    and hasattr(torch.ops.mkldnn, "_linear_pointwise")
-):
-    _onednn = torch.ops.mkldnn._linear_pointwise
+_ABSOLUTE = "leaky_relu", [-1.0]  # y for y > 0, else −y
+
+
+@cache
+def _onednn() -> Callable[..., Tensor] | None:
+    """oneDNN's act(X Wᵀ): X, W, bias, act, numbers of act, algorithm. None where it is not to use.
+
+    The operation is what torch's own compiler makes of a linear layer, and not public: it is tried
+    once. On other processors than those that oneDNN has kernels of its own for, it may be slow.
+    """
+    if torch.backends.cpu.get_cpu_capability() not in ("AVX2", "AVX512"):
+        return None
+    try:
+        product: Callable[..., Tensor] = torch.ops.mkldnn._linear_pointwise
+        tried = product(torch.tensor([[1.0, -2.0]]), torch.ones(1, 2), None, *_ABSOLUTE, "")
+    except (AttributeError, NotImplementedError, RuntimeError):
+        return None
+    return product if tried.tolist() == [[1.0]] else None
 
 
 def has_onednn() -> bool:
     """Whether large products are oneDNN's on this machine."""
-    return _onednn is not None
+    return _onednn() is not None
 
 
 def add_product(total: Tensor, a: Tensor, b: Tensor, magnitude: Magnitude) -> None:
@@ -122,8 +133,8 @@ def _as_it_is(input: Tensor, *, out: Tensor | None = None) -> Tensor:
 
 def _magnitude_of(a: Tensor, b: Tensor, magnitude: Magnitude) -> Tensor:
     if _suits_onednn(a, b):
-        if magnitude is torch.abs:  # y for y > 0, else −y
-            return _by_onednn(a, b, "leaky_relu", [-1.0])
+        if magnitude is torch.abs:
+            return _by_onednn(a, b, *_ABSOLUTE)
         product = _by_onednn(a, b)
     else:
         product = torch.mm(a, b)
@@ -132,18 +143,19 @@ def _magnitude_of(a: Tensor, b: Tensor, magnitude: Magnitude) -> Tensor:
 
 def _suits_onednn(a: Tensor, b: Tensor) -> bool:
     return (
-        _onednn is not None
-        and a.device.type == "cpu"
+        a.device.type == "cpu"
         and a.dtype == b.dtype == torch.float32
         and a.numel() * b.shape[1] >= LARGE
+        and has_onednn()
     )
 
 
 def _by_onednn(
-    a: Tensor, b: Tensor, activation: str = "none", numbers: list[Any] | None = None
+    a: Tensor, b: Tensor, activation: str = "none", numbers: Sequence[float] = ()
 ) -> Tensor:
-    assert _onednn is not None
-    return _onednn(a, b.t(), None, activation, numbers or [], "")
+    product = _onednn()
+    assert product is not None
+    return product(a, b.t(), None, activation, numbers, "")
 
 
 def _dense(matrices: Tensor) -> Tensor:

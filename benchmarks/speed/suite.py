@@ -78,9 +78,10 @@ def run(
     write_report(rows, settings, folder, console)
     plot_costs(rows, folder / "speed.png")
     plot_growth(rows, folder / "growth.png")
+    written = ("table.md", "table.csv", "speed.png", "growth.png")
     console.print(
-        f"Saved: {folder / 'table.md'}, table.csv, speed.png, growth.png. Finished sections are "
-        "kept; to measure them afresh, delete the folder."
+        f"Saved in {folder}: {', '.join(name for name in written if (folder / name).exists())}. "
+        "Finished sections are kept; to measure them afresh, delete the folder."
     )
 
 

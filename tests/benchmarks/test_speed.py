@@ -301,6 +301,13 @@ def test_a_failure_is_told(measure, message):
         next(rows)
 
 
+def test_only_what_was_written_is_said_to_be(tmp_path):
+    process = speed("--quick", "--part", "layers", "--models", "mlp", "--out", tmp_path / "out")
+    assert process.returncode == 0, process.stdout + process.stderr
+    assert ": table.md, table.csv. Finished" in " ".join(process.stdout.split())
+    assert not list((tmp_path / "out").glob("*.png"))
+
+
 def test_finished_sections_survive_a_failure(tmp_path, monkeypatch):
     def sections(settings, networks):
         return [

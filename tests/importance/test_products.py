@@ -32,7 +32,7 @@ LARGE, SMALL = (70, 65, 1300), (7, 5, 3)  # rows, positions, columns: on either 
 def by_onednn(monkeypatch):
     """The shapes of what oneDNN is asked for, which has to be dense."""
     asked = []
-    plain = products._onednn
+    plain = products._onednn()
 
     def recorded(x, weight, *others):
         assert weight.is_contiguous() or weight.t().is_contiguous(), "a slow product, by reference"
@@ -40,7 +40,7 @@ def by_onednn(monkeypatch):
         return plain(x, weight, *others)
 
     if plain is not None:
-        monkeypatch.setattr(products, "_onednn", recorded)
+        monkeypatch.setattr(products, "_onednn", lambda: recorded)
     return asked
 
 
@@ -74,6 +74,23 @@ def test_magnitudes(by_onednn, first, second, shape, magnitude):
     add_magnitudes(total, a, b, magnitude)
     close(total, truth)
     assert bool(by_onednn) == (shape == LARGE and products.has_onednn())
+
+
+@pytest.mark.parametrize("missing", [True, False])
+def test_without_onednn_torch_multiplies(monkeypatch, missing):
+    """Where the operation is missing, or is not what it was."""
+    if missing:
+        monkeypatch.delattr(torch.ops.mkldnn, "_linear_pointwise", raising=False)
+        monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "DEFAULT")
+    else:
+        other = lambda x, weight, *others: x @ weight.t()  # noqa: E731, without the activation
+        monkeypatch.setattr(torch.ops.mkldnn, "_linear_pointwise", other, raising=False)
+    monkeypatch.setattr(products, "_onednn", products._onednn.__wrapped__)
+    assert not products.has_onednn()
+    m, t, n = LARGE
+    a, b, total = torch.randn(2, m, t), torch.randn(2, t, n), torch.zeros(m, n)
+    add_magnitudes(total, a, b, torch.abs)
+    close(total, (a.double() @ b.double()).abs().sum(0))
 
 
 def test_blocks_of_rows(monkeypatch, by_onednn):
