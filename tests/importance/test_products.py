@@ -93,6 +93,18 @@ def test_without_onednn_torch_multiplies(monkeypatch, missing):
     close(total, (a.double() @ b.double()).abs().sum(0))
 
 
+@needs_onednn
+def test_the_trial_does_not_depend_on_defaults(monkeypatch):
+    monkeypatch.setattr(products, "_onednn", products._onednn.__wrapped__)
+    dtype = torch.get_default_dtype()
+    try:
+        torch.set_default_dtype(torch.float64)
+        with torch.device("meta"):
+            assert products.has_onednn()
+    finally:
+        torch.set_default_dtype(dtype)
+
+
 def test_blocks_of_rows(monkeypatch, by_onednn):
     """The last one is smaller."""
     monkeypatch.setattr(products, "BLOCK_BYTES", 32 * 1300 * 4)

@@ -79,8 +79,8 @@ class Convolution(PerSample):
     def _few_positions(self, total: Tensor) -> bool:
         """Whether a product with the patches of the image takes less time than a convolution.
 
-        It takes time to lay them side by side, for each position as many numbers as a channel's
-        kernel has; and a convolution's, to begin with, for each output channel.
+        Every position costs a patch to lay down, every output channel a kernel that the
+        convolution's own backward pass prepares.
         """
         *_, transposed, _, groups = self.options
         positions = self.delta.shape[1] * self.delta[0, 0, 0].numel()
