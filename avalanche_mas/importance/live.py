@@ -18,11 +18,12 @@ from avalanche_mas.importance.measuring import Diverged
 from avalanche_mas.importance.per_sample import PerSample
 from avalanche_mas.importance.planned import CHECKED_SAMPLES
 from avalanche_mas.importance.planning import Plan
+from avalanche_mas.importance.products import ENOUGH
 from avalanche_mas.importance.running import Running
 from avalanche_mas.importance.tracking import Operation
 from avalanche_mas.importance.untouched import untouched
 
-WAITING_SAMPLES = 256
+WAITING_SAMPLES = ENOUGH
 """Products of so many samples are added at once: the large Ω of a linear layer is then written to
 less often than the layer is used."""
 

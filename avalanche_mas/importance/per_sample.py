@@ -127,8 +127,7 @@ class Outer(PerSample):
         if factors := self.factors():
             add_product(total, *factors, magnitude)
         elif total.device.type == "cpu":
-            delta, x = self.delta.to(total.dtype), self.x.to(total.dtype)
-            add_magnitudes(total, delta.transpose(1, 2), x, magnitude)
+            add_magnitudes(total, self.delta.transpose(1, 2), self.x, magnitude)
         else:
             super().add(total, magnitude)
 

@@ -86,10 +86,10 @@ def add_magnitudes(total: Tensor, a: Tensor, b: Tensor, magnitude: Magnitude) ->
 
     :param total: (m, n).
     :param a: (B, m, t).
-    :param b: (B, t, n), of the same dtype.
+    :param b: (B, t, n).
     :param magnitude: f.
     """
-    b = _dense(b)
+    a, b = a.to(total.dtype), _dense(b.to(total.dtype))
     for rows in _row_blocks(total, BLOCK_BYTES):
         block = total[rows]
         for of_sample, other in zip(a[:, rows], b, strict=True):

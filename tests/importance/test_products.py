@@ -11,11 +11,11 @@ from avalanche_mas.importance.products import Products, add_magnitudes, add_prod
 needs_onednn = pytest.mark.skipif(not products.has_onednn(), reason="torch has no oneDNN here")
 
 
-# How a matrix of some shape may lie in memory.
 def gapped(*shape):
     return torch.randn(*shape[:-1], shape[-1] + 3)[..., 1:-2]
 
 
+# How a matrix of some shape may lie in memory.
 LAYOUTS = {
     "rows": lambda *shape: torch.randn(shape),
     "columns": lambda *shape: torch.randn(shape).mT.contiguous().mT,
@@ -141,6 +141,22 @@ def test_float64_stays_float64(by_onednn):
     add_product(total, a, b, torch.abs)
     torch.testing.assert_close(total, a.abs().t() @ b.abs(), rtol=1e-13, atol=1e-13)
     assert not by_onednn
+
+
+@pytest.mark.parametrize("shape", [LARGE, SMALL])
+def test_low_precision_is_multiplied_in_float32(shape):
+    """Its products, rounded to the operands' own precision, would be off in the third digit."""
+    m, t, n = shape
+    a, b, total = (
+        torch.randn(2, m, t).bfloat16(),
+        torch.randn(2, t, n).bfloat16(),
+        torch.zeros(m, n),
+    )
+    add_magnitudes(total, a, b, torch.abs)
+    close(total, (a.double() @ b.double()).abs().sum(0))
+    few, more = a[0].t(), b[0]
+    add_product(total.zero_(), few, more, torch.abs)
+    close(total, few.double().abs().t() @ more.double().abs())
 
 
 def factors(samples: int) -> tuple[torch.Tensor, torch.Tensor]:
