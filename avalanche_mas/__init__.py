@@ -5,7 +5,6 @@ Eq. 3 in :mod:`.penalty`, Eq. 4-7 in :mod:`.importance.local`, the methods in :m
 methods by name, with their published hyper-parameters, are in :mod:`.methods`.
 """
 
-from avalanche_mas.fisher import estimate_fisher
 from avalanche_mas.importance import (
     Importance,
     check_model,
@@ -14,7 +13,7 @@ from avalanche_mas.importance import (
     watch_importance,
     watch_local_importance,
 )
-from avalanche_mas.penalty import QuadraticPenalty
+from avalanche_mas.penalty.quadratic import QuadraticPenalty
 from avalanche_mas.plugins import (
     EBLLPlugin,
     EWCPlugin,
@@ -25,6 +24,7 @@ from avalanche_mas.plugins import (
     MASPlugin,
     SIPlugin,
 )
+from avalanche_mas.plugins.ewc.fisher import estimate_fisher
 
 __version__ = "0.1.0"
 

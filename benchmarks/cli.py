@@ -215,7 +215,7 @@ def speed(
 @app.command(name="list")
 def list_all() -> None:
     """Show the experiments and the methods they compare."""
-    from avalanche_mas.methods import METHODS
+    from avalanche_mas.plugins.registry import METHODS
 
     from .experiments import EXPERIMENTS
 
@@ -239,7 +239,7 @@ def list_all() -> None:
 )
 def data(context: typer.Context) -> None:
     """Datasets: what is there, what is missing, getting it, checking it, drawing a miniature."""
-    from avalanche_mas.data.cli import app as data_app
+    from avalanche_mas.benchmarks.download.cli import app as data_app
 
     data_app(context.args, prog_name=context.command_path)
 

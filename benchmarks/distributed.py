@@ -23,9 +23,9 @@ from torch.optim import SGD
 
 from avalanche_mas import Importance, MASPlugin, estimate_importance
 from avalanche_mas.benchmarks import split_digits
-from avalanche_mas.distributed import Distributed, Team
 from avalanche_mas.importance.sharing import checksum_of
-from avalanche_mas.strategies import DataParallelNaive
+from avalanche_mas.importance.team import Distributed, Team
+from avalanche_mas.training import DataParallelNaive
 
 from .silence import silence_libraries
 

@@ -15,8 +15,8 @@ from avalanche.benchmarks import CLExperience
 from avalanche.training.templates import SupervisedTemplate
 from rich.console import Console
 
-from avalanche_mas.hyperparameters import DivergedError, continual_hyperparameters
-from avalanche_mas.methods import Method
+from avalanche_mas.plugins.registry import Method
+from avalanche_mas.training.hyperparameters import DivergedError, continual_hyperparameters
 
 from .cell import Cell, Result, short_digest
 from .report import Outcome, markdown_rows, print_table

@@ -25,7 +25,7 @@ from torch.utils.data import TensorDataset
 
 from avalanche_mas.benchmarks import permuted_digits
 from avalanche_mas.evaluation import method_memory
-from avalanche_mas.methods import METHODS, Method
+from avalanche_mas.plugins.registry import METHODS, Method
 
 from .trials import (
     Trial,

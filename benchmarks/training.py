@@ -16,8 +16,8 @@ from torch import nn
 from torch.optim import Optimizer
 
 from avalanche_mas.evaluation import AccuracyMatrix, final_accuracy, forgetting, method_memory
-from avalanche_mas.methods import Method
-from avalanche_mas.strategies import JointTraining
+from avalanche_mas.plugins.registry import Method
+from avalanche_mas.training import JointTraining
 
 from .cell import Result
 

@@ -18,7 +18,7 @@ from torch.optim import SGD
 from torch.utils.data import TensorDataset
 
 from avalanche_mas.benchmarks import permuted_digits
-from avalanche_mas.methods import METHODS, Method
+from avalanche_mas.plugins.registry import METHODS, Method
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from avalanche_mas import estimate_importance, estimate_local_importance
 from avalanche_mas.benchmarks import permuted_digits
 from avalanche_mas.evaluation import AccuracyMatrix, MethodMemory, plots
-from avalanche_mas.methods import METHODS
+from avalanche_mas.plugins.registry import METHODS
 
 IMAGES = Path(__file__).parent / "images" / "plots"
 LAMBDAS: Mapping[str, Sequence[float]] = {

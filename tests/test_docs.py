@@ -90,7 +90,9 @@ def public_callables():
             value = getattr(loaded, name)
             if inspect.isfunction(value) or inspect.isclass(value):
                 found[f"{value.__module__}.{value.__qualname__}"] = value
-    found.pop("avalanche_mas.importance.per_sample.PerSample")  # made by rules, called by engines
+    found.pop(
+        "avalanche_mas.importance.rules.per_sample.PerSample"
+    )  # made by rules, called by engines
     for name, value in list(found.items()):
         if inspect.isclass(value):
             found |= {

@@ -22,9 +22,9 @@ from torch import nn
 from torch.optim import Optimizer
 
 from avalanche_mas.importance.importance import grow
-from avalanche_mas.importance.names import named_parameters
-from avalanche_mas.penalty import QuadraticPenalty
-from avalanche_mas.step_size import step_size, supports_proximal
+from avalanche_mas.importance.parameters import named_parameters
+from avalanche_mas.penalty.quadratic import QuadraticPenalty
+from avalanche_mas.penalty.step_size import step_size, supports_proximal
 
 
 @torch.no_grad()
@@ -41,7 +41,7 @@ def free_fraction(
 
     :param model: whose parameters are counted.
     :param penalties: those that act on it; their λΩ add up.
-    :param optimizer: SGD, Adam or AdamW, for η, see :func:`~avalanche_mas.step_size.step_size`.
+    :param optimizer: SGD, Adam or AdamW, for η, see :func:`~avalanche_mas.penalty.step_size.step_size`.
     :param iterations: N, how many steps will be taken.
     :return: a number in [0, 1]; NaN if nothing is trainable.
     :raises TypeError: for any other optimizer.

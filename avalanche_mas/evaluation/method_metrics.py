@@ -25,8 +25,8 @@ from avalanche.training.templates import SupervisedTemplate
 from avalanche_mas.evaluation.free_parameters import free_fraction
 from avalanche_mas.evaluation.memory import method_memory
 from avalanche_mas.importance.standard_error import layer_of
-from avalanche_mas.penalty import QuadraticPenalty
-from avalanche_mas.plugins.regularization import RegularizationPlugin
+from avalanche_mas.penalty.quadratic import QuadraticPenalty
+from avalanche_mas.plugins.base.regularization import RegularizationPlugin
 
 
 def penalties_of(strategy: SupervisedTemplate) -> list[QuadraticPenalty]:

@@ -14,13 +14,13 @@ from avalanche_mas.importance.batches import (
     model_input,
     to_device,
 )
-from avalanche_mas.importance.doubts import doubts
-from avalanche_mas.importance.exact import Exact
-from avalanche_mas.importance.names import unwrap
-from avalanche_mas.importance.network import Network
-from avalanche_mas.importance.not_finite import check_finite
-from avalanche_mas.importance.planned import zeros
-from avalanche_mas.importance.untouched import untouched
+from avalanche_mas.importance.engines.base import zeros
+from avalanche_mas.importance.engines.exact import Exact
+from avalanche_mas.importance.engines.finite import check_finite
+from avalanche_mas.importance.engines.network import Network
+from avalanche_mas.importance.parameters import unwrap
+from avalanche_mas.importance.pitfalls import doubts
+from avalanche_mas.importance.shadow import untouched
 
 if TYPE_CHECKING:
     import pandas

@@ -12,8 +12,6 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from avalanche_mas.distributed import Distributed, Team
-from avalanche_mas.importance import reference
 from avalanche_mas.importance.batches import (
     Forward,
     batch_size_of,
@@ -22,16 +20,18 @@ from avalanche_mas.importance.batches import (
     model_input,
     to_device,
 )
-from avalanche_mas.importance.exact import Exact, Output
+from avalanche_mas.importance.engines import reference
+from avalanche_mas.importance.engines.base import PlannedEngine, zeros
+from avalanche_mas.importance.engines.exact import Exact, Output
+from avalanche_mas.importance.engines.finite import check_finite
+from avalanche_mas.importance.engines.local import Local
+from avalanche_mas.importance.engines.network import Network
 from avalanche_mas.importance.importance import Importance
-from avalanche_mas.importance.local import Local
-from avalanche_mas.importance.names import unwrap
-from avalanche_mas.importance.network import Network
-from avalanche_mas.importance.not_finite import check_finite
-from avalanche_mas.importance.planned import PlannedEngine, zeros
+from avalanche_mas.importance.parameters import unwrap
+from avalanche_mas.importance.shadow import untouched
 from avalanche_mas.importance.sharing import Share, check_same, check_same_data
 from avalanche_mas.importance.standard_error import StandardError
-from avalanche_mas.importance.untouched import untouched
+from avalanche_mas.importance.team import Distributed, Team
 
 EngineName = Literal["auto", "exact", "vmap", "loop", "batch"]
 _Engine = Callable[[Any, dict[str, Tensor]], None]
@@ -76,7 +76,7 @@ def estimate_importance(
         F_c is a log-likelihood. The latter two cost one backward pass per output c.
     :param engine: ``"exact"`` (rules of the operations, see :func:`~avalanche_mas.check_model`),
         ``"vmap"`` and ``"loop"`` agree; ``"batch"`` is the approximation of other libraries, see
-        :func:`avalanche_mas.importance.reference.batch`. ``"auto"`` is ``"exact"``, where what has
+        :func:`avalanche_mas.importance.engines.reference.batch`. ``"auto"`` is ``"exact"``, where what has
         no rule falls back to vmap, or to the loop where vmap cannot transform the model; the
         result's :meth:`~avalanche_mas.Importance.summary` says which parameters fell back and why.
     :param batch_size: samples per batch when ``data`` is a ``Dataset`` or a tensor.
@@ -139,7 +139,7 @@ def estimate_local_importance(
 
     for a ReLU layer with input y_j and output y_i (Eq. 7 and section 4.2 of Aljundi et al., ECCV
     2018); in general ½ |∂‖F_l‖²/∂θ_l| per sample and layer, see
-    :mod:`avalanche_mas.importance.local` for what counts as a layer. The factor 2 of the derivative
+    :mod:`avalanche_mas.importance.engines.local` for what counts as a layer. The factor 2 of the derivative
     is dropped, as in Eq. 7.
 
     Parameters, return value and errors are those of :func:`estimate_importance`. Parameters outside

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from avalanche_mas.importance.batches import Forward, batch_size_of, to_device
+from avalanche_mas.importance.engines.base import PlannedEngine, zeros
+from avalanche_mas.importance.engines.network import Network
 from avalanche_mas.importance.importance import Importance
-from avalanche_mas.importance.names import unwrap
-from avalanche_mas.importance.network import Network
-from avalanche_mas.importance.planned import PlannedEngine, zeros
+from avalanche_mas.importance.parameters import unwrap
+from avalanche_mas.importance.shadow import untouched
 from avalanche_mas.importance.standard_error import StandardError
-from avalanche_mas.importance.untouched import untouched
 
 Engine = Callable[[Any, dict[str, Tensor]], None]
 """Adds the sum over the samples of a batch to a total: parameter name → tensor."""

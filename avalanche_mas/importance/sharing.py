@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 from torch.utils.data import Subset
 
-from avalanche_mas.distributed import DisagreementError, Team
 from avalanche_mas.importance.batches import (
     batch_size_of,
     is_map_style,
@@ -25,8 +24,9 @@ from avalanche_mas.importance.batches import (
     some_of,
     take,
 )
-from avalanche_mas.importance.names import named_parameters
-from avalanche_mas.importance.untouched import untouched
+from avalanche_mas.importance.parameters import named_parameters
+from avalanche_mas.importance.shadow import untouched
+from avalanche_mas.importance.team import DisagreementError, Team
 
 
 @runtime_checkable
@@ -144,7 +144,7 @@ def check_same(team: Team, model: nn.Module, share: Share) -> None:
                 f"parameter {name!r} is not the same in all processes, so their importances would "
                 "be those of different networks. DistributedDataParallel keeps parameters equal, "
                 "if it is given the model again when heads are added (as DataParallel of "
-                "avalanche_mas.strategies does). For one process by itself pass distributed='off'."
+                "avalanche_mas.training does). For one process by itself pass distributed='off'."
             )
     if any(len(seen) > 1 for _, seen in _seen_by(team, buffers)):
         team.copy_first(buffers.values())

@@ -17,10 +17,10 @@ from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.utils.hooks import RemovableHandle
 
 from avalanche_mas.importance.batches import batch_size_of, take
-from avalanche_mas.importance.exact import Exact, Output
+from avalanche_mas.importance.engines.exact import Exact, Output
+from avalanche_mas.importance.engines.inference_pass import Live, RunningLocal
 from avalanche_mas.importance.importance import Importance
-from avalanche_mas.importance.live import Live, RunningLocal
-from avalanche_mas.importance.names import unwrap
+from avalanche_mas.importance.parameters import unwrap
 from avalanche_mas.importance.running import Running
 
 FRACTION = 0.1

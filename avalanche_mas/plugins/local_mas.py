@@ -8,9 +8,9 @@ from torch import nn
 
 from avalanche_mas.importance import Importance, estimate_local_importance
 from avalanche_mas.importance.batches import Forward
-from avalanche_mas.importance.live import RunningLocal
+from avalanche_mas.importance.engines.inference_pass import RunningLocal
 from avalanche_mas.importance.watch import Mean, call_again
-from avalanche_mas.plugins.measured import MeasuredPlugin
+from avalanche_mas.plugins.base.measured import MeasuredPlugin
 
 
 class LocalMASPlugin(MeasuredPlugin):

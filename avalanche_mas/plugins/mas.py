@@ -10,11 +10,11 @@ from torch import nn
 
 from avalanche_mas.importance import Importance, estimate_importance
 from avalanche_mas.importance.batches import Forward
+from avalanche_mas.importance.engines.exact import Exact
 from avalanche_mas.importance.estimate import EngineName, check_engine
-from avalanche_mas.importance.exact import Exact
 from avalanche_mas.importance.running import Running
 from avalanche_mas.importance.watch import Mean, call_again
-from avalanche_mas.plugins.measured import MeasuredPlugin, Streams
+from avalanche_mas.plugins.base.measured import MeasuredPlugin, Streams
 
 
 class MASPlugin(MeasuredPlugin):

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from avalanche_mas.importance.names import named_parameters
-from avalanche_mas.plugins.state import State, StatefulPlugin, check_fits
+from avalanche_mas.importance.parameters import named_parameters
+from avalanche_mas.plugins.base.state import State, StatefulPlugin, check_fits
 
 
 class HeadWarmupPlugin(StatefulPlugin):

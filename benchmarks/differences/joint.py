@@ -11,7 +11,7 @@ from avalanche.training.supervised import JointTraining as AvalancheJointTrainin
 
 from avalanche_mas import MASPlugin
 from avalanche_mas.benchmarks import permuted_digits
-from avalanche_mas.strategies import JointTraining
+from avalanche_mas.training import JointTraining
 
 from ..cell import Training
 from ..trials import tensors

@@ -17,7 +17,7 @@ from torch import nn
 from torch.optim import SGD
 
 from avalanche_mas.benchmarks import permuted_digits, split_digits
-from avalanche_mas.methods import METHODS
+from avalanche_mas.plugins.registry import METHODS
 
 from ..cell import Cell, Result, RunCells, Training
 from ..framework import Framework, FrameworkCell, FrameworkOutcome, Learner

@@ -10,7 +10,7 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from avalanche_mas.methods import METHODS
+from avalanche_mas.plugins.registry import METHODS
 
 from ..cell import RunCells, short_digest
 from ..properties import PROPERTIES, Finding

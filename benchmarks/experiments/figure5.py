@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from avalanche_mas.methods import METHODS
+from avalanche_mas.plugins.registry import METHODS
 
 from ..cell import Result, RunCells
 from ..objects.cell import ObjectCell

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
-from avalanche_mas.methods import METHODS
+from avalanche_mas.plugins.registry import METHODS
 
 from ..cell import Result, RunCells
 from ..objects.cell import ObjectCell

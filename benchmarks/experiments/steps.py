@@ -11,7 +11,7 @@ import torch
 from avalanche.models import SimpleMLP
 
 from avalanche_mas.benchmarks import permuted_digits
-from avalanche_mas.methods import METHODS
+from avalanche_mas.plugins.registry import METHODS
 
 from ..cell import Cell, Result, RunCells, Training
 from ..remarks import accuracy_gap, first_experience_kept

@@ -27,7 +27,7 @@ from avalanche_mas.benchmarks.facts import (
     load_word_vectors,
     sports_facts,
 )
-from avalanche_mas.benchmarks.facts.miniature import WORD_VECTORS, fact_miniature
+from avalanche_mas.miniature.facts import WORD_VECTORS, fact_miniature
 
 from ..cache import cache_folder
 from .cell import SUBSET, FactCell, FactData

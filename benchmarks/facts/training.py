@@ -16,9 +16,9 @@ from torch.optim import SGD, Adam, Optimizer
 from torch.optim.lr_scheduler import StepLR
 
 from avalanche_mas.evaluation import FactRetrievalMAP, method_memory
-from avalanche_mas.methods import METHODS
 from avalanche_mas.models import FactLoss
-from avalanche_mas.strategies import JointTraining
+from avalanche_mas.plugins.registry import METHODS
+from avalanche_mas.training import JointTraining
 
 from ..training import digest, train_or_diverge
 from .cell import SUBSET, TRAIN_AND_TEST, FactCell, FactResult, FactTraining

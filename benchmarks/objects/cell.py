@@ -10,7 +10,7 @@ from ..cell import short_digest
 
 @dataclass(frozen=True)
 class Drawn:
-    """Which miniature the images are of, see :func:`avalanche_mas.benchmarks.miniature`."""
+    """Which miniature the images are of, see :func:`avalanche_mas.miniature.objects`."""
 
     images_per_class: int = 40
     size: int = 64

@@ -10,9 +10,9 @@ import torch
 from torch.utils.data import TensorDataset
 
 from avalanche_mas.benchmarks.datasets import DATASETS
-from avalanche_mas.benchmarks.miniature import miniature
 from avalanche_mas.benchmarks.object_recognition import Preprocessing, object_recognition
 from avalanche_mas.benchmarks.task_sequence import TaskSequence, Transform, task_sequence
+from avalanche_mas.miniature.objects import miniature
 
 from ..cache import cache_folder
 from .cell import Drawn, ObjectCell, Training
@@ -43,7 +43,7 @@ def check_data(
     """Make the miniature, or find out before training what is wrong with the official data.
 
     All lists, labels and annotations are read, and all images looked for. To open all of them
-    would take long: ``python -m avalanche_mas.data verify`` does it.
+    would take long: ``python -m avalanche_mas.benchmarks.download verify`` does it.
 
     :raises FileNotFoundError: if the data, or a file of them, are missing.
     :raises ValueError: if a file is not what it should be.
@@ -52,7 +52,7 @@ def check_data(
     if not root.is_dir():
         raise FileNotFoundError(
             f"{root} does not exist: give the folder that holds one folder for each dataset. "
-            f"`python -m avalanche_mas.data download {root}` makes it."
+            f"`python -m avalanche_mas.benchmarks.download download {root}` makes it."
         )
     object_recognition(root, list(dict.fromkeys(tasks)), transform=_preprocessing(training))
 

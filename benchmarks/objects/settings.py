@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from avalanche_mas.benchmarks.object_recognition import EIGHT_TASKS, TWO_TASK_SEQUENCES
-from avalanche_mas.methods import METHODS
+from avalanche_mas.plugins.registry import METHODS
 
 from ..cell import Result, RunCells
 from ..selection import Choice, choose, validation_scores

@@ -13,8 +13,8 @@ from torch import nn
 from torch.optim import SGD
 
 from avalanche_mas.benchmarks.task_sequence import TaskSequence
-from avalanche_mas.methods import METHODS
 from avalanche_mas.models import multi_head_alexnet, multi_head_small
+from avalanche_mas.plugins.registry import METHODS
 
 from ..cell import Result
 from ..training import train_and_measure

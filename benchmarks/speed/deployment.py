@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import torch
 
-from avalanche_mas.importance.live import RunningLocal
+from avalanche_mas.importance.engines.inference_pass import RunningLocal
 from avalanche_mas.importance.watch import FRACTION, Watch, call_again, watch_importance
 
 from .clock import interleave

@@ -8,8 +8,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from avalanche_mas.importance import reference
-from avalanche_mas.importance.planned import zeros
+from avalanche_mas.importance.engines import reference
+from avalanche_mas.importance.engines.base import zeros
 
 from . import peers, ways
 from .clock import interleave

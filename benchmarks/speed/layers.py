@@ -9,9 +9,8 @@ from unittest.mock import patch
 import torch
 from torch import Tensor
 
-from avalanche_mas.importance import products
-from avalanche_mas.importance.per_sample import Outer, PerSample
-from avalanche_mas.importance.rules import conv
+from avalanche_mas.importance.rules import conv, matmul
+from avalanche_mas.importance.rules.per_sample import Outer, PerSample
 
 from .clock import interleave
 from .rows import Row, Section, Settings
@@ -72,7 +71,7 @@ def measure(network: str, settings: Settings) -> Iterator[Row]:
     layer = LAYERS[network]
     gradients, total = layer.gradients(settings.quick), torch.zeros(layer.weight)
     calls = {MM: _call(gradients, total, onednn=False)}
-    if products.has_onednn():
+    if matmul.has_onednn():
         calls[ONEDNN] = _call(gradients, total, onednn=True)
     if len(layer.weight) > 2:
         calls[CONVOLUTION] = _call(gradients, total, onednn=False, patches=False)
@@ -83,12 +82,12 @@ def measure(network: str, settings: Settings) -> Iterator[Row]:
 def _call(
     gradients: PerSample, total: Tensor, *, onednn: bool, patches: bool = True
 ) -> Callable[[], None]:
-    smallest = products.LARGE if onednn else 1 << 62
+    smallest = matmul.LARGE if onednn else 1 << 62
     positions = conv.POSITIONS_PER_CHANNEL if patches else 0
 
     def call() -> None:
         with (
-            patch.object(products, "LARGE", smallest),
+            patch.object(matmul, "LARGE", smallest),
             patch.object(conv, "POSITIONS_PER_CHANNEL", positions),
         ):
             gradients.add(total, torch.abs)

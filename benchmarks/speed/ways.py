@@ -12,11 +12,11 @@ from unittest.mock import patch
 import torch
 from torch import Tensor, nn
 
-from avalanche_mas.importance import reference
-from avalanche_mas.importance.exact import Exact
-from avalanche_mas.importance.local import Local
-from avalanche_mas.importance.network import Network
-from avalanche_mas.importance.planned import zeros
+from avalanche_mas.importance.engines import reference
+from avalanche_mas.importance.engines.base import zeros
+from avalanche_mas.importance.engines.exact import Exact
+from avalanche_mas.importance.engines.local import Local
+from avalanche_mas.importance.engines.network import Network
 
 from .networks import Case
 from .rows import Refused

@@ -14,7 +14,7 @@ from avalanche_mas import (
     estimate_importance,
     estimate_local_importance,
 )
-from avalanche_mas.distributed import Team
+from avalanche_mas.importance.team import Team
 
 N = 11  # neither 2 nor 3 divides it
 FEW = 2  # of three processes one has none

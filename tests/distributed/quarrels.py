@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader, Subset, TensorDataset
 from training import strategy_of
 
 from avalanche_mas import Importance, MASPlugin, estimate_importance
-from avalanche_mas.distributed import Team
+from avalanche_mas.importance.team import Team
 
 
 def broken(x, rank):

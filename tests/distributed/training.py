@@ -26,8 +26,8 @@ from avalanche_mas import (
     MASPlugin,
     SIPlugin,
 )
-from avalanche_mas.distributed import Team
-from avalanche_mas.strategies import DataParallelJointTraining, DataParallelNaive
+from avalanche_mas.importance.team import Team
+from avalanche_mas.training import DataParallelJointTraining, DataParallelNaive
 
 # 20 samples in an experience: mini-batches of 7, 7 and 6; or of 19 and 1, which one process takes
 METHODS = {

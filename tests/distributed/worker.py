@@ -14,7 +14,7 @@ from tiny_avalanche import clusters, split
 from training import avalanches_own_way, drifting, evaluation, methods, situations, strategy_of
 
 from avalanche_mas import estimate_importance
-from avalanche_mas.distributed import Team
+from avalanche_mas.importance.team import Team
 from benchmarks.distributed import show
 
 

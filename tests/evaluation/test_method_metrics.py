@@ -23,9 +23,9 @@ from avalanche_mas.evaluation import (
     free_fraction,
     method_memory,
 )
-from avalanche_mas.methods import METHODS
-from avalanche_mas.penalty import QuadraticPenalty
+from avalanche_mas.penalty.quadratic import QuadraticPenalty
 from avalanche_mas.plugins import RegularizationPlugin
+from avalanche_mas.plugins.registry import METHODS
 
 STREAM = "train_phase/train_stream"
 QUADRATIC = [

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from avalanche_mas import Importance
 from avalanche_mas.evaluation import AccuracyMatrix, forgetting, new_task_accuracy, plots
-from avalanche_mas.methods import METHODS
+from avalanche_mas.plugins.registry import METHODS
 
 NAN = float("nan")
 R = np.array([[0.9, 0.1, NAN], [0.5, 0.8, 0.2], [0.25, 0.6, 0.7]])

@@ -12,7 +12,8 @@ from torch import nn
 from torch.nn.utils import parametrizations
 
 from avalanche_mas import estimate_importance, estimate_local_importance
-from avalanche_mas.importance import per_sample, planning, products
+from avalanche_mas.importance.engines import plan
+from avalanche_mas.importance.rules import matmul, per_sample
 
 B = 16
 WEIGHT_ONLY, INPUT_ONLY = (False, True, False), (True, False, False)
@@ -138,14 +139,14 @@ def test_a_convolution_of_few_positions_takes_one_product_for_each_sample():
     assert max(ours.peaks) <= max(floor.peaks) + 1.2 * nbytes(model)
 
 
-@pytest.mark.skipif(not products.has_onednn(), reason="torch has no oneDNN here")
+@pytest.mark.skipif(not matmul.has_onednn(), reason="torch has no oneDNN here")
 @pytest.mark.parametrize("name", ["mlp", "transformer"])
 def test_large_products_are_onednns(monkeypatch, name):
     """No more work than torch.mm would have, and where samples have positions, no |·| besides."""
     model, x = case(name)
     before = steady(model, x)
     for bound in ("LARGE", "MANY"):
-        monkeypatch.setattr(products, bound, 0)
+        monkeypatch.setattr(matmul, bound, 0)
     ours = steady(model, x)
     assert counted(ours, "_linear_pointwise") > 0
     assert counted(ours, "addmm_") == 0
@@ -181,7 +182,7 @@ def test_pieces_bound_the_memory(monkeypatch):
     """Four times the batch takes four times the passes, and no more memory than before."""
     model, x = case("resnet")
     sample = 8 * 8 * 8 * 4  # the largest activation: 8 channels of 8 × 8
-    monkeypatch.setattr(planning, "ACTIVATION_BYTES", B * sample)
+    monkeypatch.setattr(plan, "ACTIVATION_BYTES", B * sample)
     small, large = steady(model, x), steady(model, x.repeat(4, 1, 1, 1))
     assert small.passes == [B]
     assert large.passes == [B] * 4

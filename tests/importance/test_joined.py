@@ -5,9 +5,9 @@ import torch
 from torch import nn
 
 from avalanche_mas import estimate_importance
-from avalanche_mas.importance.per_sample import Dense, Outer, Sum
 from avalanche_mas.importance.rules.conv import Convolution
 from avalanche_mas.importance.rules.embedding import Rows
+from avalanche_mas.importance.rules.per_sample import Dense, Outer, Sum
 
 B = 4
 

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from avalanche_mas.importance.per_sample import Dense, Outer
 from avalanche_mas.importance.rules.conv import Convolution
 from avalanche_mas.importance.rules.embedding import Rows
+from avalanche_mas.importance.rules.per_sample import Dense, Outer
 
 B = 5
 

@@ -5,14 +5,9 @@ import torch
 from judge import naive_importance, worst_error
 from torch import nn
 
-from avalanche_mas.importance import (
-    estimate_importance,
-    estimate_local_importance,
-    per_sample,
-    planning,
-    products,
-)
-from avalanche_mas.importance.rules import conv
+from avalanche_mas.importance import estimate_importance, estimate_local_importance
+from avalanche_mas.importance.engines import plan
+from avalanche_mas.importance.rules import conv, matmul, per_sample
 
 
 def model():
@@ -49,7 +44,7 @@ def test_pieces(monkeypatch, estimate):
     whole = estimate(network, X)
     assert largest_batch(network, lambda: estimate(network, X)) == 9
     sample = 40 * 8 * 8 * 8  # bytes of the largest activation
-    monkeypatch.setattr(planning, "ACTIVATION_BYTES", 4 * sample)
+    monkeypatch.setattr(plan, "ACTIVATION_BYTES", 4 * sample)
     assert worst_error(estimate(network, X), whole) < 1e-10
     assert largest_batch(network, lambda: estimate(network, X)) == 3  # 9 samples in three pieces
 
@@ -57,7 +52,7 @@ def test_pieces(monkeypatch, estimate):
 def test_blocks(monkeypatch):
     network = model()
     truth = naive_importance(network.eval(), X)
-    for module in (products, conv):
+    for module in (matmul, conv):
         monkeypatch.setattr(module, "BLOCK_BYTES", 1 << 12)
     monkeypatch.setattr(per_sample, "CHUNK_BYTES", 1 << 12)
     assert worst_error(estimate_importance(network, X), truth) < 1e-10

@@ -9,9 +9,9 @@ from torch.nn import functional
 
 from avalanche_mas import estimate_importance
 from avalanche_mas.importance.batches import call_model, model_input, take
-from avalanche_mas.importance.exact import Exact
-from avalanche_mas.importance.network import Network
-from avalanche_mas.importance.planned import zeros
+from avalanche_mas.importance.engines.base import zeros
+from avalanche_mas.importance.engines.exact import Exact
+from avalanche_mas.importance.engines.network import Network
 
 FEW = ["mlp", "batchnorm2d", "layer_used_thrice", "unused_parameters", "frozen_parameters"]
 FEW += ["dict_output", "tuple_output", "class_token_expanded", "embedding", "lstm"]
@@ -89,7 +89,8 @@ def test_what_is_kept_of_each_sample_bounds_the_batch(monkeypatch):
     model, x = Counting(body), torch.randn(12, 2, 8, 8, dtype=torch.float64)
     parameters = 8 * 2 * 9 + 8 + 3  # the linear layer's weight is never written out
     monkeypatch.setattr(
-        "avalanche_mas.importance.planning.ACTIVATION_BYTES", 5 * max(8 * parameters, 8 * 8 * 36)
+        "avalanche_mas.importance.engines.plan.ACTIVATION_BYTES",
+        5 * max(8 * parameters, 8 * 8 * 36),
     )
     network = Network(model, call_model)
     engine = Exact(network, dict(network.parameters_by_name), "vector")

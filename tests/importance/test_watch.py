@@ -17,7 +17,7 @@ from avalanche_mas import (
     watch_importance,
     watch_local_importance,
 )
-from avalanche_mas.importance import live
+from avalanche_mas.importance.engines import inference_pass
 
 WAYS = {
     "MAS": (watch_importance, estimate_importance),
@@ -243,7 +243,7 @@ def test_arguments_of_any_form(way):
 
 
 def test_large_batches_wait_and_count_all_the_same(monkeypatch):
-    monkeypatch.setattr(live, "WAITING_SAMPLES", 5)
+    monkeypatch.setattr(inference_pass, "WAITING_SAMPLES", 5)
     model, x = mlp(), vectors()
     with watch_local_importance(model, fraction=1.0) as watched:
         for part in x.split(3):

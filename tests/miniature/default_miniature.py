@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from avalanche_mas.benchmarks.miniature import miniature
+from avalanche_mas.miniature.objects import miniature
 
 
 class Default(NamedTuple):

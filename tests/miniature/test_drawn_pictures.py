@@ -9,7 +9,7 @@ from default_miniature import make_default
 from sklearn.linear_model import LogisticRegression
 
 from avalanche_mas.benchmarks.datasets import DATASETS
-from avalanche_mas.benchmarks.miniature import miniature
+from avalanche_mas.miniature.objects import miniature
 
 
 @pytest.fixture

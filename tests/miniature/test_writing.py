@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import avalanche_mas
-from avalanche_mas.benchmarks.miniature import miniature
+from avalanche_mas.miniature.objects import miniature
 
 SMALL = {"images_per_class": 2, "size": 16, "verbose": False}
 
@@ -98,7 +98,14 @@ def test_arguments_out_of_range(tmp_path, name, value):
 
 def test_interrupted(tmp_path):
     """Control-C in the middle leaves neither half a miniature nor a draft."""
-    command = [sys.executable, "-W", "ignore", "-m", "avalanche_mas.data", "miniature"]
+    command = [
+        sys.executable,
+        "-W",
+        "ignore",
+        "-m",
+        "avalanche_mas.benchmarks.download",
+        "miniature",
+    ]
     process = subprocess.Popen(
         [*command, str(tmp_path / "root"), "--images-per-class", "2000"],
         cwd=Path(avalanche_mas.__file__).parent.parent,

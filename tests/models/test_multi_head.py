@@ -21,12 +21,12 @@ from torch.nn import functional as F
 
 from avalanche_mas import LocalMASPlugin, MASPlugin, estimate_importance
 from avalanche_mas.models import MultiHead, TaskHeads
-from avalanche_mas.plugins.ebll import EBLLPlugin
-from avalanche_mas.plugins.ewc import EWCPlugin
-from avalanche_mas.plugins.imm import IMMPlugin
-from avalanche_mas.plugins.lwf import LwFPlugin
-from avalanche_mas.plugins.si import SIPlugin
-from avalanche_mas.strategies import JointTraining
+from avalanche_mas.plugins.ebll.plugin import EBLLPlugin
+from avalanche_mas.plugins.ewc.plugin import EWCPlugin
+from avalanche_mas.plugins.imm.plugin import IMMPlugin
+from avalanche_mas.plugins.lwf.plugin import LwFPlugin
+from avalanche_mas.plugins.si.plugin import SIPlugin
+from avalanche_mas.training import JointTraining
 
 SIZES = [2, 4, 3]
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import nn, optim
 
 from avalanche_mas import Importance, QuadraticPenalty
-from avalanche_mas.collapse import collapse
+from avalanche_mas.penalty.collapse import collapse
 
 LAMBDA = 3.0
 LR = 0.07

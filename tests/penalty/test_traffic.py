@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from avalanche_mas import QuadraticPenalty, blocks
+from avalanche_mas import QuadraticPenalty
+from avalanche_mas.penalty import blocks
 
 BLOCK = 1 << 10
 WEIGHTS = 64 * BLOCK

@@ -9,7 +9,7 @@ from avalanche.models import IncrementalClassifier, MultiHeadClassifier, MultiTa
 from tiny_avalanche import FEATURES, Watch, clusters, dataset, naive, split
 from torch import nn
 
-from avalanche_mas.methods import METHODS
+from avalanche_mas.plugins.registry import METHODS
 
 OURS = {name: method for name, method in METHODS.items() if method.ours and method.plugin}
 

@@ -30,7 +30,7 @@ from avalanche_mas import (
     SIPlugin,
     estimate_importance,
 )
-from avalanche_mas.penalty import QuadraticPenalty
+from avalanche_mas.penalty.quadratic import QuadraticPenalty
 
 NAN, INF = math.nan, math.inf
 X, _ = clusters()

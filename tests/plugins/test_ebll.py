@@ -22,9 +22,9 @@ from tiny_avalanche import (
 )
 from torch import nn, optim
 
-from avalanche_mas.plugins.autoencoder import train_encoder
-from avalanche_mas.plugins.ebll import EBLLPlugin
-from avalanche_mas.plugins.lwf import LwFPlugin
+from avalanche_mas.plugins.ebll.autoencoder import train_encoder
+from avalanche_mas.plugins.ebll.plugin import EBLLPlugin
+from avalanche_mas.plugins.lwf.plugin import LwFPlugin
 
 TARGETS = ["recorded", "recomputed"]
 both = pytest.mark.parametrize("targets", TARGETS)
@@ -134,7 +134,7 @@ def test_the_autoencoder_learns():
         return train_encoder(features, watched, **options)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("avalanche_mas.plugins.ebll.train_encoder", remember)
+        patch.setattr("avalanche_mas.plugins.ebll.plugin.train_encoder", remember)
         train(naive(model, plugin), split(task_labels=True).train_stream[:1])
     assert losses[-1] < 0.2 * losses[0]
 
@@ -152,7 +152,7 @@ def test_an_experience_of_two_tasks(monkeypatch):
         values.append(task_loss(model.features(x[:30]), torch.arange(30)))
         return train_encoder(features, task_loss, **options)
 
-    monkeypatch.setattr("avalanche_mas.plugins.ebll.train_encoder", remember)
+    monkeypatch.setattr("avalanche_mas.plugins.ebll.plugin.train_encoder", remember)
     train(naive(model, ebll()), [experience])
     scores = torch.cat([model(x[:20], 0), model(x[20:30], 1)])
     expected = nn.functional.cross_entropy(scores, torch.cat([y[:20], y[:10]]))

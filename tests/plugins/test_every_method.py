@@ -28,7 +28,7 @@ from tiny_avalanche import clusters, dataset, naive, same_bits, train, weights
 from torch import nn, optim
 
 from avalanche_mas.evaluation import method_memory
-from avalanche_mas.methods import METHODS
+from avalanche_mas.plugins.registry import METHODS
 
 every_method = pytest.mark.parametrize("name", OURS)
 every_case = pytest.mark.parametrize("case", CASES)

@@ -9,7 +9,7 @@ from tiny_avalanche import assert_close, mlp, same_bits
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from avalanche_mas.fisher import estimate_fisher
+from avalanche_mas.plugins.ewc.fisher import estimate_fisher
 
 equal = functools.partial(assert_close, rtol=1e-10, atol=1e-14)
 

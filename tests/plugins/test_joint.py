@@ -31,7 +31,7 @@ from torch.utils.data import TensorDataset
 from avalanche_mas import MASPlugin, estimate_importance
 from avalanche_mas.benchmarks import split_digits
 from avalanche_mas.evaluation import AccuracyMatrix
-from avalanche_mas.strategies import JointTraining
+from avalanche_mas.training import JointTraining
 
 
 def unequal(dtype=torch.float32):

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from avalanche_mas.importance.per_sample import Dense, PerSample
-from avalanche_mas.importance.products import BLOCK_BYTES, Magnitude, add_magnitudes
+from avalanche_mas.importance.rules.matmul import BLOCK_BYTES, Magnitude, add_magnitudes
+from avalanche_mas.importance.rules.per_sample import Dense, PerSample
 from avalanche_mas.importance.rules.registry import Call, Gradients, NoRule, rule
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from avalanche_mas.importance.per_sample import PerSample
-from avalanche_mas.importance.products import Magnitude
+from avalanche_mas.importance.rules.matmul import Magnitude
+from avalanche_mas.importance.rules.per_sample import PerSample
 from avalanche_mas.importance.rules.registry import Call, Gradients, NoRule, rule
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from avalanche_mas.importance.per_sample import Dense, Outer, PerSample
+from avalanche_mas.importance.rules.per_sample import Dense, Outer, PerSample
 from avalanche_mas.importance.rules.registry import Call, Gradients, NoRule, decomposition, rule
 
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
-from avalanche_mas.importance.per_sample import PerSample
+from avalanche_mas.importance.rules.per_sample import PerSample
 
 Gradients = Callable[[Tensor], Iterable[tuple[Tensor | None, PerSample]]]
 """δ at the output (samples in front) → for each parameter its per-sample gradients. Pairs whose

@@ -1,0 +1,145 @@
+"""Download one file: go on where an earlier attempt stopped, keep nothing that is not right."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import re
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import IO
+
+from avalanche_mas.benchmarks.datasets import OfficialFile
+from avalanche_mas.benchmarks.download.checksum import what_is_wrong
+from avalanche_mas.benchmarks.download.progress import Report, silent
+
+_CHUNK = 1 << 16
+_PATIENCE = 60.0  # seconds without a byte
+_ATTEMPTS = 4  # in a row that bring nothing new
+_BROKEN = (urllib.error.URLError, http.client.HTTPException, OSError)
+
+
+class DownloadError(Exception):
+    """A file could not be had; the text names it and says what to do."""
+
+
+def addresses(file: OfficialFile) -> list[str]:
+    """List where a file may be downloaded from: its official address, then a mirror's.
+
+    A mirror is asked only if the file's checksum is known, which then decides.
+
+    :param file: the file.
+    :return: the addresses that a program can use; those for people are not among them.
+    """
+    official = [file.url] if file.alive else []
+    checked = file.md5 is not None or file.sha256 is not None
+    usable = checked and re.fullmatch(r"(https?|file)://\S+/\S+", file.mirror)
+    return official + ([file.mirror] if usable else [])
+
+
+def fetch(file: OfficialFile, folder: Path, report: Report = silent) -> Path:
+    """Download a file into a folder.
+
+    What has arrived is kept in ``<name>.part``, and the next call asks for the rest only. A file
+    whose checksum is wrong is kept aside as ``<name>.wrong``.
+
+    :param file: what to download.
+    :param folder: where to; it is made if need be.
+    :param report: is told how many bytes there are.
+    :return: the path of the file, which is whole and right.
+    :raises DownloadError: if no address has it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path, part = folder / file.name, folder / f"{file.name}.part"
+    problems = []
+    for url in addresses(file):
+        try:
+            _fetch_from(url, part, report)
+        except _BROKEN as error:
+            kept = f"; {part} is kept, and the same command goes on" if part.exists() else ""
+            problems.append(f"{url} does not give it ({_reason(error)}){kept}")
+            continue
+        wrong = what_is_wrong(part, file, report)
+        if wrong is None:
+            part.replace(path)
+            return path
+        aside = path.with_name(f"{file.name}.wrong")
+        part.replace(aside)
+        problems.append(f"what {url} gave {wrong}; it is kept as {aside}")
+    told = "; ".join(problems) or "its official address is dead"
+    raise DownloadError(f"{file.name}: {told}")
+
+
+def _fetch_from(url: str, part: Path, report: Report) -> None:
+    """Append to ``part`` until it is whole; try again as long as something new comes."""
+    failures = 0
+    while True:
+        before = _size(part)
+        try:
+            if _ask(url, part, report):
+                return
+            error: Exception = OSError("the connection closed too early")
+        except urllib.error.HTTPError:
+            raise  # the server is there and says no
+        except _BROKEN as problem:
+            error = problem
+        failures = 0 if _size(part) > before else failures + 1
+        if failures == _ATTEMPTS:
+            raise error
+
+
+def _ask(url: str, part: Path, report: Report) -> bool:
+    """Ask for what is not in ``part`` yet.
+
+    :return: whether all of it came.
+    """
+    start = _size(part)
+    headers = {"User-Agent": "avalanche-mas", "Accept-Encoding": "identity"}
+    if start:
+        headers["Range"] = f"bytes={start}-"
+    request = urllib.request.Request(url, headers=headers)
+    try:
+        answer = urllib.request.urlopen(request, timeout=_PATIENCE)
+    except urllib.error.HTTPError as error:
+        if start and error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+            # There is nothing after `start`: either that is all, or `part` is of another file.
+            if error.headers.get("Content-Range") == f"bytes */{start}":
+                return True
+            part.unlink()
+            return False
+        raise
+    with answer:
+        if answer.headers.get_content_type() == "text/html":
+            raise OSError("a web page came instead of the file: open the address in a browser")
+        if answer.status != http.HTTPStatus.PARTIAL_CONTENT:
+            start = 0  # this server sends everything, or it is a file of this machine
+        elif not answer.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
+            raise OSError("the server sent another part of the file than was asked for")
+        length = answer.headers.get("Content-Length")
+        total = None if length is None else start + int(length)
+        with part.open("r+b" if start else "wb") as out:
+            out.seek(start)
+            _copy(answer, out, total, report)
+            return total is None or out.tell() == total
+
+
+def _copy(source: IO[bytes], out: IO[bytes], total: int | None, report: Report) -> None:
+    """Write what comes, to the disk and not just to its cache."""
+    try:
+        while chunk := source.read(_CHUNK):
+            out.write(chunk)
+            report(out.tell(), total)
+    finally:
+        out.flush()
+        os.fsync(out.fileno())
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _reason(error: BaseException) -> str:
+    """Say what went wrong in a few words."""
+    inner = error.reason if isinstance(error, urllib.error.URLError) else error
+    return f"HTTP {error.code}" if isinstance(error, urllib.error.HTTPError) else str(inner)

@@ -1,5 +1,0 @@
-"""A small drawn copy of the eight datasets, in the layouts of the official files."""
-
-from avalanche_mas.benchmarks.miniature.writing import miniature
-
-__all__ = ["miniature"]

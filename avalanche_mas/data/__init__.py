@@ -1,4 +1,0 @@
-"""The files of the eight datasets: what is there, getting them, checking them, drawing small ones.
-
-``python -m avalanche_mas.data --help`` shows the commands.
-"""

@@ -1,0 +1,189 @@
+"""One forward pass in which every use of a parameter is measured by its rule."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_map
+
+from avalanche_mas.importance.engines.plan import Plan, Use
+from avalanche_mas.importance.engines.tracking import Operation, Tracker
+from avalanche_mas.importance.rules.matmul import Magnitude, Products
+from avalanche_mas.importance.rules.per_sample import PerSample, Pullback, Sum
+from avalanche_mas.importance.rules.registry import (
+    Axis,
+    Call,
+    Gradients,
+    NoRule,
+    find_rule,
+    name_of,
+    overlaps_itself,
+)
+
+
+@dataclass
+class Record:
+    """How parameters are measured."""
+
+    unruled: dict[str, str] = field(default_factory=dict)
+    """Parameters that no rule measures: name → why."""
+    ways: dict[str, dict[str, str]] = field(default_factory=dict)
+    """Name → the operations that use the parameter → ``"rule"`` or ``"vmap"``."""
+    sample_bytes: int = 0
+    """Memory for per-sample gradients that are kept until the end of a measurement."""
+
+
+class Diverged(Exception):
+    """The forward pass executed other operations than its plan foresaw."""
+
+
+class Measurement(Tracker):
+    """While active, every planned use of a parameter runs with the parameter detached.
+
+    Autograd therefore never builds a weight gradient; :meth:`run` decides where the gradient δ at
+    the operation's output comes from and hands it to the rule's closed form.
+
+    :param parameters: canonical name → parameter.
+    :param plan: the uses to expect.
+    :param size: number of samples B in the forward pass.
+    :param total: where Σ_k |g_k| is added; strides as the parameters'.
+    :param record: how parameters are measured; added to when that turns out on the way.
+    :param products: where sums that are matrix products may wait for other pieces of the batch.
+    """
+
+    magnitude: Magnitude = staticmethod(torch.abs)
+    """What is summed over the samples, |g_k| for MAS."""
+    rows: Tensor | None = None
+    """The samples that are measured; None for all."""
+
+    def __init__(
+        self,
+        parameters: dict[str, Tensor],
+        plan: Plan,
+        size: int,
+        total: dict[str, Tensor],
+        record: Record,
+        products: Products,
+    ) -> None:
+        super().__init__(parameters)
+        self.plan, self.size, self.total, self.record = plan, size, total, record
+        self.products = products
+        self._next = 0
+        self._waiting: dict[str, list[tuple[Tensor, PerSample]]] = {}
+
+    @abstractmethod
+    def run(self, call: Call, gradients: Gradients) -> Any:
+        """Executes ``call`` with its parameters detached; δ at its output goes to ``gradients``."""
+
+    def vectorised(self, operation: Operation, call: Call) -> Any:
+        """Executes a call that has no rule, or raises :class:`NoRule`."""
+        raise NoRule(f"{name_of(call.function)} has no rule")
+
+    def handle(self, operation: Operation) -> Any:
+        use = self.plan.uses[self._next] if self._next < len(self.plan.uses) else None
+        self._next += 1
+        if use is None or not self._as_planned(operation, use):
+            raise Diverged
+        if use.is_view and not any(use.output_axes):
+            return operation.run()
+        function, args, kwargs, leaves, names = operation
+        try:
+            if use.unclear:
+                raise NoRule("the dimension that counts samples is not clear")
+            if use.derives:
+                return self.add_derived(operation.run(), names)
+            if any(overlaps_itself(leaf) for leaf in leaves if self.find(leaf)):
+                raise NoRule("an expanded view of a parameter")
+            axes = {id(leaf): axis for leaf, axis in zip(leaves, use.axes, strict=True) if axis}
+            call = Call(function, args, kwargs, self.size, axes, list(use.output_axes), self.rows)
+            closed_form = find_rule(function)
+            if closed_form is not None:
+                with suppress(NoRule):
+                    result = self.run(call, closed_form(call, *args, **kwargs))
+                    self._note(operation, "rule")
+                    return result
+            result = self.vectorised(operation, call)
+            self._note(operation, "vmap")
+            return result
+        except NoRule as reason:
+            for name in self.sources(names):
+                self.record.unruled.setdefault(name, f"{name_of(function)}: {reason}")
+            if use.derives:
+                return self.add_derived(operation.run(), names)
+            return self.plainly(function, args, kwargs)
+
+    def _note(self, operation: Operation, way: str) -> None:
+        for name in self.sources(operation.names):
+            self.record.ways.setdefault(name, {})[name_of(operation.function)] = way
+
+    def _as_planned(self, operation: Operation, use: Use) -> bool:
+        """Whether this is the planned operation, with the same optional arguments and samples."""
+        leaves = operation.leaves
+        return (
+            (use.function, use.names) == (operation.function, operation.names)
+            and use.tensors == tuple(isinstance(leaf, Tensor) for leaf in leaves)
+            and (use.unclear or all(map(self._holds_samples, leaves, use.axes)))
+        )
+
+    def _holds_samples(self, leaf: Any, axis: Axis | None) -> bool:
+        if axis is None:
+            return True
+        fits = leaf.dim() > axis.dim and leaf.shape[axis.dim] == self.size * axis.per_sample
+        return bool(fits)
+
+    def plainly(
+        self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """The result of a call whose weight gradients nobody asks autograd for."""
+        if not self.live:
+            args, kwargs = self.detach((args, kwargs))
+        return function(*args, **kwargs)
+
+    def detach(self, values: Any) -> Any:
+        """``values`` with the parameters in it detached."""
+        return tree_map(lambda leaf: leaf.detach() if self.find(leaf) else leaf, values)
+
+    def add(self, parameter: Tensor | None, gradients: PerSample) -> None:
+        """Adds Σ_k |g_k| of one use; waits for the others if the parameter has several.
+
+        The gradients of all uses belong inside the absolute value: |Σ_uses g_k|.
+        """
+        name = self.find(parameter)
+        if parameter is None or name is None or name in self.record.unruled:
+            return
+        if name in self.plan.shared or name in self.derived:
+            self._waiting.setdefault(name, []).append((parameter, gradients))
+        else:
+            self.add_complete(name, parameter, gradients)
+
+    def add_complete(self, name: str, part: Tensor, gradients: PerSample) -> None:
+        """Adds Σ_k |g_k| of a parameter, or of a part of its memory, that has no other use."""
+        offset = part.storage_offset() - self.parameters[name].storage_offset()
+        total = self.total[name].as_strided(part.shape, part.stride(), offset)
+        if factors := gradients.factors():
+            self.products.add(total, *factors, self.magnitude)
+        else:
+            gradients.add(total, self.magnitude)
+
+    def check_complete(self) -> None:
+        """:raises Diverged: if fewer operations ran than planned."""
+        if self._next != len(self.plan.uses):
+            raise Diverged
+
+    def finish(self) -> None:
+        """Adds what waited, once every use has been measured."""
+        for name, tensor in self.derived.items():
+            if uses := self._waiting.pop(name, []):
+                for source in sorted(self._sources[name]):
+                    parameter = self.parameters[source]
+                    self.add(parameter, Pullback(parameter, tensor, Sum(tensor, uses)))
+        for name, uses in self._waiting.items():
+            parameter = self.parameters[name]
+            self.add_complete(name, parameter, Sum(parameter, uses))
+        self._waiting.clear()

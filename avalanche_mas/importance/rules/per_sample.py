@@ -1,0 +1,249 @@
+"""Per-sample gradients in the factored forms that layers give them, and Σ_k |g_k| of each form.
+
+Written out, the gradients of a batch would take B times the memory of the parameter, and writing
+and reading them would cost more than computing them. Each form here knows how to add magnitudes to
+a sum while only a small block of one gradient exists at a time.
+"""
+
+from __future__ import annotations
+
+import copy
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from avalanche_mas.importance.rules.matmul import Magnitude, add_magnitudes, add_product
+
+if TYPE_CHECKING:
+    from typing_extensions import Self  # in typing from Python 3.11
+
+
+CHUNK_BYTES = 1 << 26
+"""Per-sample gradients that are written out at a time where nothing better is known."""
+
+
+class PerSample(ABC):
+    """The gradients g_k of one use of a parameter, for the B samples of a batch.
+
+    Index legend: b sample, t position, o output unit, i input unit.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+    @abstractmethod
+    def dense(self, start: int, stop: int) -> Tensor:
+        """g_k for start ≤ k < stop, written out: a new tensor (stop − start, *parameter)."""
+
+    def add(self, total: Tensor, magnitude: Magnitude) -> None:
+        """total += Σ_k magnitude(g_k)."""
+        for start, stop in chunks(self.size, self.widest(total)):
+            gradients = self.dense(start, stop).to(total.dtype)
+            total.add_(magnitude(gradients, out=gradients).sum(0))
+
+    def widest(self, total: Tensor) -> Tensor:
+        """A tensor as large as what is written out of each sample to add to ``total``."""
+        return total
+
+    def kept(self) -> PerSample:
+        """The same, independent of the memory that it was made from."""
+        twin = copy.copy(self)
+        for name, value in vars(self).items():
+            if isinstance(value, Tensor):
+                setattr(twin, name, value.clone())
+        return twin
+
+    def merged(self) -> PerSample:
+        """The whole batch as one sample, for gradients of which no two have opposite signs.
+
+        Then Σ_k |g_k| = |Σ_k g_k|, which is a single ordinary weight gradient.
+        """
+        return self
+
+    def factors(self) -> tuple[Tensor, Tensor] | None:
+        """A and B of one row for each sample, where g_k is the outer product of the two rows."""
+        return None
+
+    def squared(self) -> PerSample:
+        """g_k², to which those of other outputs can be added by ``accumulate``."""
+        return Dense(wide(self.dense(0, self.size)).square_())
+
+    def accumulate(self, gradients: PerSample) -> None:
+        """To squares of one output, adds those of the same use's gradients for another output."""
+        raise NotImplementedError
+
+    def joined(self, others: Sequence[Self]) -> PerSample | None:
+        """The sum of the gradients of this use and of others, sample by sample, in one form.
+
+        :return: None if it has to be written out.
+        """
+        return None
+
+
+class Dense(PerSample):
+    """Already written out: for biases and affine parameters, which are small.
+
+    :param gradient: (B, *parameter).
+    """
+
+    def __init__(self, gradient: Tensor) -> None:
+        super().__init__(gradient.shape[0])
+        self.gradient = gradient
+
+    def dense(self, start: int, stop: int) -> Tensor:
+        return self.gradient[start:stop].clone()
+
+    def add(self, total: Tensor, magnitude: Magnitude) -> None:
+        for start, stop in chunks(self.size, total):
+            total.add_(magnitude(self.gradient[start:stop]).sum(0, dtype=total.dtype))
+
+    def accumulate(self, gradients: PerSample) -> None:
+        written = gradients if isinstance(gradients, Dense) else None
+        gradient = wide(written.gradient if written else gradients.dense(0, self.size))
+        self.gradient.addcmul_(gradient, gradient)
+
+    def joined(self, others: Sequence[Self]) -> PerSample:
+        return Dense(torch.stack([use.gradient for use in (self, *others)]).sum(0))
+
+
+class Outer(PerSample):
+    """g_b = Σ_t δ_bt x_btᵀ, the weight gradient of a linear map that is applied T times.
+
+    :param delta: (B, T, o), gradient at the outputs.
+    :param x: (B, T, i), inputs.
+    """
+
+    def __init__(self, delta: Tensor, x: Tensor) -> None:
+        super().__init__(x.shape[0])
+        self.delta, self.x = delta, x
+
+    def dense(self, start: int, stop: int) -> Tensor:
+        return torch.bmm(self.delta[start:stop].transpose(1, 2), self.x[start:stop])
+
+    def add(self, total: Tensor, magnitude: Magnitude) -> None:
+        if factors := self.factors():
+            add_product(total, *factors, magnitude)
+        elif total.device.type == "cpu":
+            add_magnitudes(total, self.delta.transpose(1, 2), self.x, magnitude)
+        else:
+            super().add(total, magnitude)
+
+    def factors(self) -> tuple[Tensor, Tensor] | None:
+        # |δ xᵀ| = |δ| |x|ᵀ: one product for the whole batch, nothing per sample is written out
+        return (self.delta[:, 0], self.x[:, 0]) if self.x.shape[1] == 1 else None
+
+    def merged(self) -> PerSample:
+        if self.x.shape[1] == 1:
+            return self  # one product as it is
+        return Outer(self.delta.flatten(0, 1).unsqueeze(0), self.x.flatten(0, 1).unsqueeze(0))
+
+    def squared(self) -> PerSample:
+        if self.x.shape[1] != 1:
+            return super().squared()
+        return Outer(wide(self.delta).square(), wide(self.x).square())  # (δ xᵀ)² = δ² (x²)ᵀ
+
+    def accumulate(self, gradients: PerSample) -> None:
+        assert isinstance(gradients, Outer)
+        delta = wide(gradients.delta)  # the input is the same for all outputs
+        self.delta.addcmul_(delta, delta)
+
+    def joined(self, others: Sequence[Self]) -> PerSample:
+        uses = (self, *others)  # more positions of one linear map
+        return Outer(
+            torch.cat([use.delta for use in uses], 1), torch.cat([use.x for use in uses], 1)
+        )
+
+
+class Sum(PerSample):
+    """A parameter that is used several times: the gradients of all uses belong together, Σ g_k.
+
+    Uses of the same part in the same form become one, such as the time steps of a recurrent layer.
+
+    :param parameter: the whole parameter.
+    :param uses: parts of it (views of its memory) and their gradients.
+    """
+
+    def __init__(self, parameter: Tensor, uses: list[tuple[Tensor, PerSample]]) -> None:
+        super().__init__(uses[0][1].size)
+        self.parameter, self.uses = parameter, _joined(uses)
+
+    def add(self, total: Tensor, magnitude: Magnitude) -> None:
+        (part, gradients), *others = self.uses
+        if others:
+            super().add(total, magnitude)
+        else:
+            offset = int(part.storage_offset() - self.parameter.storage_offset())
+            gradients.add(total.as_strided(part.shape, part.stride(), offset), magnitude)
+
+    def widest(self, total: Tensor) -> Tensor:
+        return max((use.widest(total) for _, use in self.uses), key=Tensor.numel)
+
+    def dense(self, start: int, stop: int) -> Tensor:
+        parameter, copies = self.parameter, stop - start
+        shape, dtype = (copies, parameter.numel()), wide_dtype(parameter)
+        summed = torch.zeros(shape, dtype=dtype, device=parameter.device)
+        for part, gradients in self.uses:
+            offset = int(part.storage_offset() - parameter.storage_offset())
+            strides = (parameter.numel(), *part.stride())
+            view = summed.as_strided((copies, *part.shape), strides, offset)
+            view.add_(gradients.dense(start, stop).to(summed.dtype))
+        strides = (parameter.numel(), *parameter.stride())
+        return summed.as_strided((copies, *parameter.shape), strides)
+
+
+def _joined(uses: list[tuple[Tensor, PerSample]]) -> list[tuple[Tensor, PerSample]]:
+    alike: dict[object, list[tuple[Tensor, PerSample]]] = {}
+    for part, gradients in uses:
+        key = type(gradients), part.storage_offset(), part.shape, part.stride()
+        alike.setdefault(key, []).append((part, gradients))
+    result = []
+    for group in alike.values():
+        (part, first), *others = group
+        whole = first.joined([gradients for _, gradients in others]) if others else first
+        result += group if whole is None else [(part, whole)]
+    return result
+
+
+class Pullback(PerSample):
+    """Gradients of a parameter from those of a tensor that was computed from it, by the chain rule.
+
+    :param parameter: such as the direction of weight normalisation.
+    :param derived: such as the weight; autograd knows how it came about.
+    :param gradients: of ``derived``.
+    """
+
+    def __init__(self, parameter: Tensor, derived: Tensor, gradients: PerSample) -> None:
+        super().__init__(gradients.size)
+        self.parameter, self.derived, self.gradients = parameter, derived, gradients
+
+    def widest(self, total: Tensor) -> Tensor:
+        return max(total, self.gradients.widest(self.derived), key=Tensor.numel)
+
+    def dense(self, start: int, stop: int) -> Tensor:
+        derived, parameter = self.derived, self.parameter
+        return torch.stack(
+            [
+                torch.autograd.grad(derived, parameter, gradient, retain_graph=True)[0]
+                for gradient in self.gradients.dense(start, stop).to(derived.dtype)
+            ]
+        )
+
+
+def wide_dtype(tensor: Tensor) -> torch.dtype:
+    """The dtype of Ω for a parameter: float64 stays, anything else is measured in float32."""
+    return torch.float64 if tensor.dtype == torch.float64 else torch.float32
+
+
+def wide(tensor: Tensor) -> Tensor:
+    """The tensor in :func:`wide_dtype`."""
+    return tensor.to(wide_dtype(tensor))
+
+
+def chunks(size: int, parameter: Tensor) -> Iterator[tuple[int, int]]:
+    """Ranges of samples whose written-out gradients stay below :data:`CHUNK_BYTES`."""
+    step = max(1, CHUNK_BYTES // max(1, parameter.numel() * parameter.element_size()))
+    for start in range(0, size, step):
+        yield start, min(start + step, size)

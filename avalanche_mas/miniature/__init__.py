@@ -1,0 +1,1 @@
+"""Drawn copies of the data sets, in their official formats: to try every loader and experiment."""

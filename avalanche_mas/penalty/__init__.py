@@ -1,0 +1,1 @@
+"""Eq. 3: the quadratic penalty, its step and its cost."""

@@ -1,0 +1,258 @@
+"""What the methods share whose importance is measured on data: on which data, and when."""
+
+from __future__ import annotations
+
+import warnings
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal
+
+from avalanche.models import MultiTaskModule
+from torch import Tensor, nn
+
+from avalanche_mas.importance import Importance
+from avalanche_mas.importance.batches import Forward
+from avalanche_mas.importance.estimate import check_positive
+from avalanche_mas.importance.parameters import unwrap
+from avalanche_mas.importance.team import Team
+from avalanche_mas.importance.watch import FRACTION, Mean, Watch, call_again
+from avalanche_mas.plugins.base.observations import Observations, Pieces, calls_for, one_task_each
+from avalanche_mas.plugins.base.regularization import RegularizationPlugin
+from avalanche_mas.plugins.base.state import State
+from avalanche_mas.plugins.base.streams import StreamSamples, evaluated, measuring_batch_size
+
+Streams = str | Sequence[str] | Callable[[Any], Any]
+"""A stream's name, several names, or a function experience → dataset."""
+
+
+class MeasuredPlugin(RegularizationPlugin):
+    """Measures importance after each experience on data of the user's choice.
+
+    What the network is used for between two experiences can be measured too, piece by piece, see
+    :meth:`observe` and :meth:`watch`. These samples form one mean, :attr:`observed`. When the next
+    experience begins, it joins Ω of the tasks as one further measurement, as Ω of a task would, and
+    θ* becomes the parameters at which it was measured, where the model still is.
+
+    :param lambda_reg: λ of Eq. 3.
+    :param streams: on which data Ω is measured after experience i: the name of a stream of the
+        experience's benchmark, whose experience i is used; several names, whose samples form one
+        mean; or a function ``experience -> dataset``, which may be unlabelled where the method
+        reads no labels. Evaluation transforms are used. None: nothing is measured after an
+        experience, Ω comes from what is observed alone. Where that is nothing, the next experience
+        begins with a warning, and with the penalty as it was.
+    :param accumulate: ``"sum"``, ``"mean"`` or a decay, see :class:`.RegularizationPlugin`.
+    :param step: ``"auto"``, ``"proximal"`` or ``"gradient"``.
+    :param batch_size: samples per batch of the measurement; None for the strategy's
+        ``eval_mb_size``, but at least 32. It does not change the result.
+    :param num_workers: loader processes of the measurement.
+    :param max_samples: use at most so many samples per experience and stream, a fixed random
+        subset.
+    :param initial: importance measured before the first experience; see also :meth:`prime`.
+    :param verbose: show a progress bar while measuring.
+    :raises ValueError: for an option out of range.
+    """
+
+    def __init__(
+        self,
+        lambda_reg: float = 1.0,
+        *,
+        streams: Streams | None = "train",
+        accumulate: Literal["sum", "mean"] | float = "sum",
+        step: Literal["auto", "proximal", "gradient"] = "auto",
+        batch_size: int | None = None,
+        num_workers: int = 0,
+        max_samples: int | None = None,
+        initial: Importance | None = None,
+        verbose: bool = False,
+    ) -> None:
+        super().__init__(lambda_reg, accumulate=accumulate, step=step, initial=initial)
+        check_positive(batch_size=batch_size, max_samples=max_samples)
+        if num_workers < 0:
+            raise ValueError(f"num_workers must not be negative, got {num_workers}")
+        self.batch_size = batch_size
+        self.samples = None if streams is None else StreamSamples(streams, num_workers, max_samples)
+        self.verbose = verbose
+        self.pieces = 0
+        """Measurements of observed samples, over the plugin's whole life."""
+        self._observations = Observations()
+        self._unprotected = False  # whether a task has ended without a measurement since
+
+    @abstractmethod
+    def measure(
+        self, model: nn.Module, data: Any, forward: Forward | None, batch_size: int
+    ) -> Importance:
+        """Ω of ``data``, by the method's own equation.
+
+        :param model: at the solution of the task.
+        :param data: batches or a dataset, as for
+            :func:`~avalanche_mas.estimate_importance`.
+        :param forward: how a batch goes through the model; None for ``model(x)``.
+        :param batch_size: samples per batch where ``data`` is a dataset.
+        :return: Ω, a mean over the samples.
+        """
+
+    def prime(
+        self,
+        model: nn.Module,
+        data: Any,
+        *,
+        forward: Forward | None = None,
+        batch_size: int = 64,
+    ) -> Importance:
+        """Measures Ω on ``data`` now and protects the model's present parameters.
+
+        For a pretrained network before its first experience, or for data that no stream holds.
+
+        :param model: the model that the strategy will train.
+        :param data: as for :func:`~avalanche_mas.estimate_importance`.
+        :param forward: how a batch goes through the model, if not ``model(x)``.
+        :param batch_size: samples per batch where ``data`` is a dataset.
+        :return: Ω of ``data`` alone.
+        """
+        self._protect_initially(model)
+        data = evaluated(data)
+        new = self.measure(model, data, forward, self.batch_size or batch_size)
+        self._protect(model, new)
+        return new
+
+    @property
+    def observed(self) -> Importance | None:
+        """Ω of the samples observed since the last experience; None if there are none."""
+        return self._observations.importance
+
+    def observe(
+        self, model: nn.Module, x: Any, task_label: int | Tensor | None = None
+    ) -> Importance:
+        """Measures unlabelled samples that the trained network has met, and adds them to the mean.
+
+        Nothing about the model changes. :attr:`observed` holds the mean at once; the penalty, and
+        :attr:`importance`, with the next experience.
+
+        :param model: at the parameters of the last solution, or wherever θ* shall be next; the
+            same for all pieces.
+        :param x: a batch of samples: a tensor, a tuple ``(x, ...)`` or a dict of arguments. Labels
+            in it are not read.
+        :param task_label: for a multi-task model, of all samples, or one for each.
+        :return: Ω of these samples alone.
+        :raises ValueError: if the method reads labels, if the model has moved since the last piece,
+            if a task label is missing, or as the method's estimate; nothing is added then.
+        :raises TypeError: for a batch of unknown form.
+        :raises RuntimeError: while an experience is trained.
+        """
+        self._check_deployed(model)
+        calls = calls_for(model, x, task_label)
+        new = self.measure(model, calls, call_again, self.batch_size or 64)
+        self._observations.add(model, new)
+        self.pieces += 1
+        return new
+
+    @contextmanager
+    def watch(self, model: nn.Module, fraction: float = FRACTION) -> Iterator[Watch]:
+        """Adds a part of the samples that go through the model while the context is open. ::
+
+            with plugin.watch(model), torch.inference_mode():
+                for x in arriving:
+                    answer(model(x))
+
+        They are added when it closes, also after an exception. l-MAS takes what it needs from these
+        forward passes; other methods let the chosen samples go through the model once more.
+
+        :param model: as for :meth:`observe`; called as ever, in eval mode, from one thread at a
+            time, see :class:`.watch.Watch`.
+        :param fraction: the part of the samples that is measured: by default every tenth.
+        :return: what is watched, with ``importance``, ``samples`` and ``seen`` so far.
+        :raises ValueError: as :meth:`observe`; if the model is in train mode when it is called, or
+            is watched already.
+        :raises RuntimeError: while an experience is trained, or in one of several processes.
+        """
+        self._check_deployed(model)
+        if Team.of("own").size > 1:
+            raise RuntimeError(
+                "watch sees what goes through the model in this process only, and the processes "
+                "would come to protect different parameters: give all samples to observe, in every "
+                "process the same"
+            )
+        multi_task = isinstance(unwrap(model), MultiTaskModule)
+        parts = {"parts": one_task_each} if multi_task else {}
+        watched = Watch(model, self._running(model), fraction, **parts)
+        try:
+            with watched:
+                yield watched
+        finally:
+            if watched.samples:
+                self._check_deployed(model)
+                self._observations.add(model, watched.importance)
+                self.pieces += 1
+
+    def forget_observed(self) -> None:
+        """Drops the samples that were observed since the last experience."""
+        self._observations = Observations()
+
+    def _running(self, model: nn.Module) -> Mean:
+        """A running mean for :meth:`watch`."""
+        return Pieces(model, self.measure)
+
+    def _check_deployed(self, model: nn.Module) -> None:
+        if self._task.open:
+            raise RuntimeError(
+                "an experience is being trained, or its training has been broken off: samples can "
+                "be observed between experiences"
+            )
+        self._observations.check(model)
+
+    def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
+        """Finds the data that will be measured, or fails before anything is trained.
+
+        What was observed joins Ω.
+        """
+        if self.samples is not None:
+            self.samples.check(strategy.experience)
+        self._observations.check(strategy.model)
+        if self.observed is not None:
+            self._protect_initially(strategy.model)
+            self._protect(strategy.model, self.observed)
+            self.forget_observed()
+            self._unprotected = False
+        elif self._unprotected:
+            warnings.warn(
+                "nothing has been observed since the last experience, and streams=None measures "
+                "nothing else: what was learnt there is not protected. Call observe or watch after "
+                "each experience, or name streams.",
+                stacklevel=2,
+            )
+        super().before_training_exp(strategy, **kwargs)
+
+    def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
+        """Accumulates Ω of the experience, and moves θ* to the present solution."""
+        if self.samples is not None:
+            super().after_training_exp(strategy, **kwargs)
+        else:
+            self._value = None
+            self._unprotected |= self._task.ends(strategy.experience)
+
+    def importance_of_task(self, strategy: Any) -> Importance:
+        """Ω of the experience's data in the chosen streams."""
+        assert self.samples is not None
+        model, batch_size = (
+            strategy.model,
+            measuring_batch_size(self.batch_size, strategy),
+        )
+        batches, forward = self.samples.batches(strategy.experience, model, batch_size)
+        return self.measure(model, batches, forward, batch_size)
+
+    def _state(self) -> State:
+        return {
+            **super()._state(),
+            "observations": self._observations.state(),
+            "pieces": self.pieces,
+            "unprotected": self._unprotected,
+        }
+
+    def _attributes(self, state: State, model: nn.Module | None) -> dict[str, Any]:
+        return {
+            **super()._attributes(state, model),
+            "_observations": Observations.loaded(state["observations"], model),
+            "pieces": int(state["pieces"]),
+            "_unprotected": bool(state["unprotected"]),
+        }

@@ -1,0 +1,223 @@
+"""Experience → the samples on which its importance is measured."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+from typing import Any, NamedTuple
+
+import torch
+from avalanche.benchmarks.utils import AvalancheDataset
+from avalanche.models import MultiTaskModule
+from torch import Tensor, nn
+
+from avalanche_mas.importance.batches import (
+    Forward,
+    batch_size_of,
+    call_model,
+    iterate_batches,
+    model_input,
+    take,
+)
+from avalanche_mas.importance.parameters import unwrap
+from avalanche_mas.importance.shadow import untouched
+from avalanche_mas.importance.sharing import Share
+from avalanche_mas.plugins.ewc.fisher import labels_of
+
+
+class StreamSamples:
+    """Finds, for an experience, the datasets of the wanted streams and reads batches from them.
+
+    :param streams: a stream's name, several names, or a function experience → dataset.
+    :param num_workers: loader processes.
+    :param max_samples: upper limit for the samples of each dataset.
+    :raises TypeError: if ``streams`` is none of these.
+    :raises ValueError: if it names no stream, or one stream twice.
+    """
+
+    def __init__(
+        self,
+        streams: str | Sequence[str] | Callable[[Any], Any],
+        num_workers: int = 0,
+        max_samples: int | None = None,
+    ) -> None:
+        if not callable(streams):
+            names = [streams] if isinstance(streams, str) else list(streams)
+            if not all(isinstance(name, str) for name in names):
+                raise TypeError(
+                    f"streams must be a stream name, several names or a function experience -> "
+                    f"dataset, got {streams!r}"
+                )
+            if not names or len(set(names)) != len(names):
+                raise ValueError(f"streams must name at least one stream, each once: {streams!r}")
+            streams = names
+        self.streams: list[str] | Callable[[Any], Any] = streams
+        self.num_workers, self.max_samples = num_workers, max_samples
+
+    def check(self, experience: Any) -> None:
+        """Looks the streams up, so that a wrong name fails before training.
+
+        :raises ValueError: if a stream, or its experience of this index, does not exist, or if
+            there are no samples in any of them.
+        """
+        if not callable(self.streams) and not any(map(len, self.datasets(experience))):
+            raise ValueError(
+                f"there are no samples in the experience of {' and '.join(self.streams)} that "
+                "importance is to be measured on"
+            )
+
+    def datasets(self, experience: Any) -> list[Any]:
+        """The datasets for an experience, with evaluation transforms where they have any."""
+        # a part of an online stream stands for the experience that it is a part of
+        experience = getattr(experience, "origin_experience", experience)
+        if experience is None:
+            raise ValueError(
+                "the stream has no task boundaries: its parts belong to no experience, so there is "
+                "no end of a task at which importance could be measured"
+            )
+        if callable(self.streams):
+            found = [self.streams(experience)]
+        else:
+            found = [_dataset(experience, name) for name in self.streams]
+        return [evaluated(dataset) for dataset in found]
+
+    def first_labels(self, experience: Any) -> list[Any]:
+        """Labels of the first sample of each stream, None where there are none.
+
+        For methods that need labels, before training. It leaves no trace. Of a function's data
+        nothing is known before they are asked for.
+        """
+        if callable(self.streams):
+            return []
+        found = []
+        for dataset in self.datasets(experience):
+            with untouched(nn.Module(), dataset):
+                for batch in islice(iterate_batches(dataset, 1), 1):
+                    found.append(_labels(dataset, batch))
+        return found
+
+    def batches(
+        self, experience: Any, model: nn.Module, batch_size: int
+    ) -> tuple[StreamBatches, Forward]:
+        """Batches for an experience, and how they go through ``model``.
+
+        A multi-task model gets batches of one task at a time, with the task label as an int: the
+        head of each sample's own task answers, without the padding that mixed batches have.
+        Samples without a task label (unlabelled data) belong to the experience's task.
+
+        :return: :class:`Samples`, and the ``forward`` for them.
+        """
+        return StreamBatches(self, experience, model, batch_size), _forward
+
+
+class StreamBatches:
+    """Batches of an experience's samples, of which several processes can read a part each.
+
+    :param source: where the samples are found.
+    :param experience: the experience they belong to.
+    :param model: the model they will go through.
+    :param batch_size: samples per batch.
+    """
+
+    def __init__(
+        self, source: StreamSamples, experience: Any, model: nn.Module, batch_size: int
+    ) -> None:
+        self._source, self._experience, self._batch_size = source, experience, batch_size
+        self._multi_task = isinstance(unwrap(model), MultiTaskModule)
+
+    def __iter__(self) -> Iterator[Samples]:
+        return self.own_batches(Share())
+
+    def own_batches(self, share: Share) -> Iterator[Samples]:
+        """The batches of the samples that belong to one process."""
+        source = self._source
+        read = [
+            (data, share.batches(data, self._batch_size, source.num_workers, source.max_samples))
+            for data in source.datasets(self._experience)
+        ]
+        return (samples for data, batches in read for samples in self._samples(data, batches))
+
+    def _samples(self, dataset: Any, batches: Iterator[Any]) -> Iterator[Samples]:
+        for batch in batches:
+            x, y = model_input(batch), _labels(dataset, batch)
+            if not self._multi_task:
+                yield Samples(x, y, None)
+            elif _has_tasks(dataset):
+                yield from _by_task(x, y, batch[-1])
+            else:
+                yield Samples(x, y, _task_label(self._experience))
+
+
+class Samples(NamedTuple):
+    """A batch of samples that go through the model together."""
+
+    x: Any
+    y: Any  # labels, or None: most methods never read them
+    task: int | None  # for a multi-task model
+
+
+def measuring_batch_size(wanted: int | None, strategy: Any) -> int:
+    """Samples per batch where nothing is trained: as wanted, or ``eval_mb_size``, but at least 32.
+
+    Avalanche's own default of 1 would be slow for nothing.
+    """
+    return wanted or max(32, strategy.eval_mb_size)
+
+
+def evaluated(data: Any) -> Any:
+    """An Avalanche dataset with its evaluation transforms; anything else as it is."""
+    return data.eval() if isinstance(data, AvalancheDataset) else data
+
+
+def _forward(model: nn.Module, batch: Samples) -> Any:
+    return call_model(model, batch.x) if batch.task is None else model(batch.x, batch.task)
+
+
+def _has_tasks(dataset: Any) -> bool:
+    """Whether the last field of a sample is its task label."""
+    return hasattr(dataset, "targets_task_labels")
+
+
+def _labels(dataset: Any, batch: Any) -> Any:
+    own = isinstance(batch, (list, tuple)) and _has_tasks(dataset)
+    return labels_of(batch[:-1] if own else batch)
+
+
+def _by_task(x: Any, y: Any, tasks: Tensor) -> Iterator[Samples]:
+    size = batch_size_of(x)
+    for task in torch.unique(tasks).tolist():
+        chosen = torch.nonzero(tasks == task).flatten()
+        yield Samples(take(x, chosen, size), take(y, chosen, size), task)
+
+
+def _task_label(experience: Any) -> int:
+    label: int | None = getattr(experience, "task_label", None)
+    if label is None:
+        raise ValueError(
+            "the model needs task labels, but neither the data to measure nor the experience has "
+            "one: return a dataset with task labels from the streams function"
+        )
+    return label
+
+
+def _dataset(experience: Any, stream: str) -> Any:
+    own = getattr(experience, "_origin_stream", None)
+    if stream == (own.name if own is not None else "train"):
+        return experience.dataset
+    benchmark = getattr(own, "benchmark", None)
+    if benchmark is None:
+        raise ValueError(
+            f"cannot find stream {stream!r}: the experience does not know its benchmark "
+            "(Avalanche's benchmark_from_datasets leaves it out). Pass streams=lambda experience: "
+            f"benchmark.{stream}_stream[experience.current_experience].dataset instead."
+        )
+    streams = benchmark.streams
+    if stream not in streams:
+        raise ValueError(
+            f"the benchmark has no stream {stream!r}; it has {', '.join(sorted(streams))}"
+        )
+    index = experience.current_experience
+    for i, other in enumerate(streams[stream]):
+        if i == index:
+            return other.dataset
+    raise ValueError(f"stream {stream!r} has no experience {index}, it ends before that")

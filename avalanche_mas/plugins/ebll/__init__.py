@@ -1,0 +1,1 @@
+"""Encoder-based lifelong learning: the plugin, and the autoencoder beside it."""

@@ -1,0 +1,1 @@
+"""Elastic Weight Consolidation: the plugin, and the Fisher information beside it."""

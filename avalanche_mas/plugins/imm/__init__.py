@@ -1,0 +1,1 @@
+"""Incremental moment matching: the plugin, and the merging of networks beside it."""

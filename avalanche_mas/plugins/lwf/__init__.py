@@ -1,0 +1,1 @@
+"""Learning without Forgetting: the plugin, and distillation beside it."""

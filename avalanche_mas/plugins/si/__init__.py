@@ -1,0 +1,1 @@
+"""Synaptic Intelligence: the plugin, and the path integral beside it."""

@@ -1,0 +1,86 @@
+"""Synaptic intelligence as an Avalanche plugin (Zenke, Poole and Ganguli, ICML 2017)."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from torch import nn
+
+from avalanche_mas.importance import Importance
+from avalanche_mas.importance.batches import batch_size_of
+from avalanche_mas.importance.team import Team
+from avalanche_mas.plugins.base.regularization import RegularizationPlugin
+from avalanche_mas.plugins.base.state import State
+from avalanche_mas.plugins.si.path_integral import PathIntegral
+
+
+class SIPlugin(RegularizationPlugin):
+    """SI: importance is what a parameter contributed to the fall of the loss, per distance.
+
+    Measured during training, Eq. 3-5 of the paper, see :mod:`avalanche_mas.plugins.si.path_integral`: the
+    gradient is the task loss's alone, without the penalty; the step is the whole one, with
+    momentum and with the penalty's pull. So there is nothing to measure after training, and no
+    importance of a network that was not trained here; ``initial`` takes one from elsewhere.
+
+    The paper's penalty is c Σ Ω (θ̃−θ)², Eq. 4, so that **λ = 2c**. It uses c = 0.1 and ξ = 0.1 on
+    permuted MNIST. Each task's importance is cut off at 0 before it is added; the authors' code
+    cuts off the sum.
+
+    :param lambda_reg: λ of (λ/2) Σ Ω (θ−θ*)², twice the paper's c.
+    :param xi: ξ of Eq. 5, in units of θ²: the damping that bounds the importance of parameters
+        which hardly moved.
+    :param accumulate: ``"sum"`` (the paper), ``"mean"`` or a decay, see
+        :class:`.RegularizationPlugin`.
+    :param step: ``"auto"``, ``"proximal"`` or ``"gradient"``.
+    :param initial: importance known before the first experience.
+    :raises ValueError: for an option out of range.
+    """
+
+    def __init__(
+        self,
+        lambda_reg: float = 1.0,
+        *,
+        xi: float = 0.1,
+        accumulate: Literal["sum", "mean"] | float = "sum",
+        step: Literal["auto", "proximal", "gradient"] = "auto",
+        initial: Importance | None = None,
+    ) -> None:
+        super().__init__(lambda_reg, accumulate=accumulate, step=step, initial=initial)
+        if not 0 < xi < float("inf"):
+            raise ValueError(f"xi must be a positive number, got {xi!r}")
+        self.xi = xi
+        self.path: PathIntegral | None = None
+        """ω of the experience in training; None between experiences."""
+        self._seen = 0  # samples along the path
+
+    def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
+        """Starts a new path, or goes on with it in the next part of an online stream."""
+        super().before_training_exp(strategy, **kwargs)
+        if self.path is None or getattr(strategy.experience, "is_first_subexp", True):
+            self.path, self._seen = PathIntegral(strategy.model), 0
+        else:
+            self.path.bind(strategy.model)
+
+    def after_backward(self, strategy: Any, **kwargs: Any) -> None:
+        """Keeps the task's gradient, before :meth:`before_update` adds the penalty's."""
+        super().after_backward(strategy, **kwargs)
+        if self.path is not None:
+            self.path.before_step()
+
+    def after_training_iteration(self, strategy: Any, **kwargs: Any) -> None:
+        """Adds the step to ω, after :meth:`after_update` has pulled the parameters back."""
+        if self.path is not None and not self._scaled.was_skipped(strategy):
+            self.path.after_step()
+            self._seen += batch_size_of(strategy.mbatch)
+
+    def importance_of_task(self, strategy: Any) -> Importance:
+        """Ω of the path that has come to its end."""
+        if self.path is None:
+            raise RuntimeError("no path was followed: SIPlugin must be there before training")
+        samples = sum(Team.of("split").meet(self._seen))
+        importance = self.path.importance(self.xi, samples)
+        self.path = None
+        return importance
+
+    def _attributes(self, state: State, model: nn.Module | None) -> dict[str, Any]:
+        return {**super()._attributes(state, model), "path": None}

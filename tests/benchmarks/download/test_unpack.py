@@ -1,0 +1,139 @@
+"""Archives: whole or not at all, and never outside their folder."""
+
+import gzip
+import io
+import os
+import tarfile
+
+import pytest
+
+from avalanche_mas.benchmarks.download.unpack import ArchiveError, unpack
+
+
+def member(name, kind=tarfile.REGTYPE, link=""):
+    entry = tarfile.TarInfo(name)
+    entry.type, entry.linkname = kind, link
+    return entry
+
+
+def pack(path, *entries, content=b"content"):
+    """Write an archive with an ordinary image and then ``entries``."""
+    with tarfile.open(path, "w:gz" if path.suffix == ".tgz" else "w") as tar:
+        for entry in (member("jpg/image.jpg"), *entries):
+            if entry.isreg():
+                entry.size = len(content)
+                tar.addfile(entry, io.BytesIO(content))
+            else:
+                tar.addfile(entry)
+    return path
+
+
+BAD = {
+    "absolute": (member("/etc/passwd"), "has an absolute name"),
+    "drive": (member("C:/Windows/a.jpg"), "has an absolute name"),
+    "parent": (member("../outside.jpg"), "leads out of the folder"),
+    "within": (member("jpg/../../outside.jpg"), "leads out of the folder"),
+    "backslash": (member("jpg\\..\\..\\outside.jpg"), "leads out of the folder"),
+    "symlink": (member("jpg/link", tarfile.SYMTYPE, "/etc"), "is a link to /etc"),
+    "hard link": (member("jpg/link", tarfile.LNKTYPE, "jpg/image.jpg"), "is a link to jpg/image"),
+    "device": (member("jpg/null", tarfile.CHRTYPE), "is neither a file nor a folder"),
+    "fifo": (member("jpg/pipe", tarfile.FIFOTYPE), "is neither a file nor a folder"),
+}
+
+
+@pytest.mark.parametrize(("entry", "problem"), BAD.values(), ids=BAD)
+@pytest.mark.parametrize("name", ["bad.tgz", "bad.tar"])
+def test_malicious_member(tmp_path, entry, problem, name):
+    """The error names the member, and nothing is left of the rest either."""
+    archive = pack(tmp_path / name, entry)
+    with pytest.raises(ArchiveError) as caught:
+        unpack(archive, tmp_path / "to" / "here", "jpg")
+    assert f"member {entry.name} {problem}" in str(caught.value)
+    assert sorted(os.listdir(tmp_path)) == [name, "to"]
+    assert os.listdir(tmp_path / "to") == ["here"]
+    assert os.listdir(tmp_path / "to" / "here") == []
+
+
+def test_link_then_file_through_it(tmp_path):
+    """The classic: a link to a folder outside, then a file in that folder."""
+    (tmp_path / "outside").mkdir()
+    link = member("jpg/out", tarfile.SYMTYPE, str(tmp_path / "outside"))
+    archive = pack(tmp_path / "bad.tar", link, member("jpg/out/evil.jpg"))
+    with pytest.raises(ArchiveError, match="jpg/out is a link"):
+        unpack(archive, tmp_path / "to", "jpg")
+    assert os.listdir(tmp_path / "outside") == []
+
+
+@pytest.mark.parametrize("name", ["good.tgz", "good.tar"])
+def test_contents(tmp_path, name):
+    setuid = member("jpg/tool")
+    setuid.mode, setuid.uid = 0o6777, 12345
+    archive = pack(tmp_path / name, member("jpg/sub", tarfile.DIRTYPE), setuid)
+    seen = []
+    unpack(archive, tmp_path / "to", "jpg", lambda *progress: seen.append(progress))
+    assert sorted(os.listdir(tmp_path / "to" / "jpg")) == ["image.jpg", "sub", "tool"]
+    assert (tmp_path / "to/jpg/image.jpg").read_bytes() == b"content"
+    assert not (tmp_path / "to/jpg/tool").stat().st_mode & 0o7111
+    assert os.listdir(tmp_path / "to") == ["jpg"]
+    assert seen[-1][1] == archive.stat().st_size
+
+
+def test_neighbours_stay(tmp_path):
+    """VOC 2007 lies beside VOC 2012; what an attempt by hand left behind is replaced."""
+    old, stale = tmp_path / "VOCdevkit/VOC2007/a.xml", tmp_path / "VOCdevkit/read.me"
+    old.parent.mkdir(parents=True)
+    old.write_text("old")
+    stale.write_text("stale")
+    archive = pack(tmp_path / "voc.tar", member("VOCdevkit/VOC2012/b"), member("VOCdevkit/read.me"))
+    unpack(archive, tmp_path, "VOCdevkit/VOC2012")
+    assert old.read_text() == "old"
+    assert stale.read_text() == "content"
+    assert (tmp_path / "VOCdevkit/VOC2012/b").exists()
+
+
+def test_another_archive(tmp_path):
+    archive = pack(tmp_path / "other.tgz")
+    with pytest.raises(ArchiveError, match=r"other\.tgz has no images: it is not the official"):
+        unpack(archive, tmp_path / "to", "images")
+    assert os.listdir(tmp_path / "to") == []
+
+
+@pytest.mark.parametrize("name", ["cut.tgz", "cut.tar"])
+@pytest.mark.parametrize("share", [0.3, 0.7])
+def test_truncated(tmp_path, name, share):
+    noise = os.urandom(50_000)
+    archive = pack(tmp_path / name, member("jpg/second.jpg"), content=noise)
+    archive.write_bytes(archive.read_bytes()[: int(share * archive.stat().st_size)])
+    with pytest.raises(ArchiveError, match=r"is damaged .*: delete it and download it again"):
+        unpack(archive, tmp_path / "to", "jpg")
+    assert os.listdir(tmp_path / "to") == []
+
+
+def test_garbage_within(tmp_path):
+    archive = pack(tmp_path / "mixed.tgz", member("jpg/second.jpg"), content=bytes(50_000))
+    content = gzip.decompress(archive.read_bytes())
+    archive.write_bytes(gzip.compress(content[:20_000]) + b"garbage" * 99)
+    with pytest.raises(ArchiveError, match=r"mixed\.tgz is damaged"):
+        unpack(archive, tmp_path / "to", "jpg")
+
+
+NOT_TAR = [b"<html>", b"", gzip.compress(b"text"), b"\x1f\x8b" + b"x" * 99]
+
+
+@pytest.mark.parametrize("content", NOT_TAR, ids=["page", "empty", "gzip", "bad gzip"])
+def test_no_archive(tmp_path, content):
+    archive = tmp_path / "page.tgz"
+    archive.write_bytes(content)
+    with pytest.raises(ArchiveError, match=r"page\.tgz"):
+        unpack(archive, tmp_path / "to", "jpg")
+
+
+def test_what_a_killed_process_left(tmp_path):
+    """Half an unpacked archive does not get into the next one."""
+    archive = pack(tmp_path / "good.tgz")
+    left = tmp_path / "to" / ".good.tgz.unpacking" / "jpg"
+    left.mkdir(parents=True)
+    (left / "half.jpg").write_text("")
+    unpack(archive, tmp_path / "to", "jpg")
+    assert os.listdir(tmp_path / "to" / "jpg") == ["image.jpg"]
+    assert os.listdir(tmp_path / "to") == ["jpg"]
