@@ -12,12 +12,12 @@ from torch.utils._pytree import tree_leaves
 
 from avalanche_mas.importance.batches import batch_size_of, is_per_sample
 from avalanche_mas.importance.engines.network import Network
-from avalanche_mas.importance.rules.per_sample import wide
+from avalanche_mas.importance.parameters import wide
 
 _EQUAL = 1e-4  # relative; twice the same on a GPU differs by some 1e-6
 
 
-def doubts(network: Network, inputs: Any) -> Iterator[str]:
+def pitfalls(network: Network, inputs: Any) -> Iterator[str]:
     """What a network does that makes its importance less than it seems, a sentence for each.
 
     :param network: F, in eval mode, and to be left as it is by the caller.

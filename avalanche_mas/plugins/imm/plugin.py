@@ -12,9 +12,13 @@ from torch import Tensor, nn
 from avalanche_mas.importance import Importance
 from avalanche_mas.importance.batches import Forward
 from avalanche_mas.importance.estimate import check_positive
-from avalanche_mas.importance.importance import grow
-from avalanche_mas.importance.parameters import canonical_name, named_parameters, unwrap
-from avalanche_mas.importance.rules.per_sample import wide_dtype
+from avalanche_mas.importance.parameters import (
+    canonical_name,
+    grow,
+    named_parameters,
+    unwrap,
+    wide_dtype,
+)
 from avalanche_mas.penalty.quadratic import QuadraticPenalty
 from avalanche_mas.plugins.base.measured import Streams
 from avalanche_mas.plugins.base.regularization import RegularizationPlugin

@@ -77,7 +77,7 @@ class SIPlugin(RegularizationPlugin):
         """Ω of the path that has come to its end."""
         if self.path is None:
             raise RuntimeError("no path was followed: SIPlugin must be there before training")
-        samples = sum(Team.of("split").meet(self._seen))
+        samples = sum(Team.of("split").all_gather(self._seen))
         importance = self.path.importance(self.xi, samples)
         self.path = None
         return importance
