@@ -165,3 +165,11 @@ def to_device(batch: Any, device: torch.device) -> Any:
 def is_per_sample(leaf: Any, size: int) -> bool:
     """Whether part of a batch has an entry for each of its ``size`` samples."""
     return isinstance(leaf, Tensor) and leaf.dim() > 0 and leaf.shape[0] == size
+
+
+def labels_of(batch: Any) -> Any:
+    """The labels of a batch ``(x, y, ...)`` or of a dict; None if it has none."""
+    if isinstance(batch, Mapping):
+        labels = [batch[name] for name in batch.keys() - model_input(batch).keys()]
+        return labels[0] if len(labels) == 1 else None
+    return batch[1] if isinstance(batch, (list, tuple)) and len(batch) > 1 else None

@@ -24,12 +24,15 @@ from avalanche.training.supervised import Naive
 from avalanche.training.templates import SupervisedTemplate
 from torch import nn
 
-from avalanche_mas.plugins import LocalMASPlugin, MASPlugin
-from avalanche_mas.plugins.ebll.plugin import EBLLPlugin
-from avalanche_mas.plugins.ewc.plugin import EWCPlugin
-from avalanche_mas.plugins.imm.plugin import IMMPlugin
-from avalanche_mas.plugins.lwf.plugin import LwFPlugin
-from avalanche_mas.plugins.si.plugin import SIPlugin
+from avalanche_mas.plugins import (
+    EBLLPlugin,
+    EWCPlugin,
+    IMMPlugin,
+    LocalMASPlugin,
+    LwFPlugin,
+    MASPlugin,
+    SIPlugin,
+)
 from avalanche_mas.training import JointTraining
 
 _LAMBDA = {"lambda_reg": 1.0}

@@ -16,13 +16,13 @@ from avalanche_mas.importance.batches import (
     batch_size_of,
     call_model,
     iterate_batches,
+    labels_of,
     model_input,
     take,
 )
 from avalanche_mas.importance.parameters import unwrap
 from avalanche_mas.importance.shadow import untouched
 from avalanche_mas.importance.sharing import Share
-from avalanche_mas.plugins.ewc.fisher import labels_of
 
 
 class StreamSamples:

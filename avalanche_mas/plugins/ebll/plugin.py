@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from avalanche_mas.importance.estimate import check_positive
 from avalanche_mas.importance.parameters import unwrap
 from avalanche_mas.importance.shadow import untouched
+from avalanche_mas.plugins.base.features import find_classifier, run
 from avalanche_mas.plugins.base.state import State, check_keys, tensors
 from avalanche_mas.plugins.base.streams import StreamSamples, measuring_batch_size
 from avalanche_mas.plugins.ebll.autoencoder import train_encoder
-from avalanche_mas.plugins.ebll.features import find_classifier, run
 from avalanche_mas.plugins.lwf.plugin import LwFPlugin, check_strength
 
 

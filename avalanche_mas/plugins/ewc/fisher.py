@@ -16,7 +16,7 @@ gradient, which others use, depends on the batch size. There are three choices f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any, Literal, NamedTuple, get_args
 
 import torch
@@ -28,6 +28,7 @@ from avalanche_mas.importance.batches import (
     batch_size_of,
     call_model,
     iterate_batches,
+    labels_of,
     model_input,
 )
 from avalanche_mas.importance.shadow import untouched
@@ -103,14 +104,6 @@ def check_fisher(fisher: str, likelihood: str) -> None:
             "fisher='sampled' is for likelihood='categorical'; with 'gaussian' use 'expected', "
             "which costs one backward pass for each output"
         )
-
-
-def labels_of(batch: Any) -> Any:
-    """The labels of a batch ``(x, y, ...)`` or of a dict; None if it has none."""
-    if isinstance(batch, Mapping):
-        labels = [batch[name] for name in batch.keys() - model_input(batch).keys()]
-        return labels[0] if len(labels) == 1 else None
-    return batch[1] if isinstance(batch, (list, tuple)) and len(batch) > 1 else None
 
 
 class _Drawn(NamedTuple):

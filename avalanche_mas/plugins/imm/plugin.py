@@ -31,18 +31,18 @@ class IMMPlugin(RegularizationPlugin):
     near to it (L2-transfer, section 4.2): the loss is L_task + (λ/2) ‖θ−θ_{t−1}‖², over all
     parameters that an earlier task has trained. After each task θ_t is kept, and F_t, the diagonal
     Fisher information on that task's data. :meth:`merged` gives a copy of the model with all
-    solutions in one, see :mod:`avalanche_mas.plugins.imm.merging`. It can be had and evaluated after every
-    task: training goes on from the unmerged model, which is never written to.
+    solutions in one, see :mod:`.imm.merging`. It can be had and evaluated after every task:
+    training goes on from the unmerged model, which is never written to.
 
     Memory grows with every task: by the parameters that the task has trained, and by as much again
     for their Fisher information, which ``fisher=None`` saves.
 
     :param lambda_reg: λ. The paper's penalty has no ½, so its λ is half of this one. The default
         is 0.01 in that unit, from which De Lange et al. (TPAMI 2021) start.
-    :param fisher: how F is measured, see :mod:`avalanche_mas.plugins.ewc.fisher`: by the expectation over the
-        model's own predictions, ``"expected"``, which is the F of the paper, or by one prediction
-        drawn for each sample, ``"sampled"``, which is cheaper with many classes. Labels are never
-        read. None: not at all; then there is mean-IMM, but no mode-IMM.
+    :param fisher: how F is measured, see :mod:`.ewc.fisher`: by the expectation over the model's own
+        predictions, ``"expected"``, which is the F of the paper, or by one prediction drawn for
+        each sample, ``"sampled"``, which is cheaper with many classes. Labels are never read.
+        None: not at all; then there is mean-IMM, but no mode-IMM.
     :param likelihood: ``"categorical"``, or ``"gaussian"`` for regression, see
         :func:`~avalanche_mas.plugins.ewc.fisher.estimate_fisher`.
     :param streams: on which data F is measured, as for :class:`.MeasuredPlugin`.

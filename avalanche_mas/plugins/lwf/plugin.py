@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from avalanche_mas.importance.estimate import check_positive
 from avalanche_mas.importance.parameters import unwrap
+from avalanche_mas.plugins.base.features import FeatureTap, find_classifier, is_multi_task, run
 from avalanche_mas.plugins.base.recording import (
     check_index,
     check_repeatable,
@@ -21,7 +22,6 @@ from avalanche_mas.plugins.base.recording import (
 )
 from avalanche_mas.plugins.base.state import State, StatefulPlugin
 from avalanche_mas.plugins.base.streams import measuring_batch_size
-from avalanche_mas.plugins.ebll.features import FeatureTap, find_classifier, is_multi_task, run
 from avalanche_mas.plugins.lwf.distillation import (
     Units,
     checked_units,
