@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from avalanche_mas.importance.batches import Forward, batch_size_of, to_device
 from avalanche_mas.importance.engines.base import PlannedEngine, zeros
+from avalanche_mas.importance.engines.finite import NotFiniteError
 from avalanche_mas.importance.engines.network import Network
 from avalanche_mas.importance.importance import Importance
 from avalanche_mas.importance.parameters import unwrap
@@ -72,7 +73,7 @@ class Running:
                 raise ValueError("no samples have been measured, so there is no mean to take")
             for name, total in self.total.items():
                 if not bool(total.isfinite().all()):
-                    raise ValueError(
+                    raise NotFiniteError(
                         f"the importance of {name!r} is not finite: an input, the model's output "
                         "or its gradient held NaN or infinity, or their square overflowed"
                     )

@@ -93,6 +93,7 @@ class MASPlugin(MeasuredPlugin):
             output=self.output,
             engine=self.engine,
             batch_size=batch_size,
+            num_workers=self.num_workers,
             progress=self.verbose,
         )
 
@@ -118,7 +119,12 @@ class LocalMASPlugin(MeasuredPlugin):
     ) -> Importance:
         """Ω of ``data`` by Eq. 7."""
         return estimate_local_importance(
-            model, data, forward=forward, batch_size=batch_size, progress=self.verbose
+            model,
+            data,
+            forward=forward,
+            batch_size=batch_size,
+            num_workers=self.num_workers,
+            progress=self.verbose,
         )
 
     def _running(self, model: nn.Module) -> Mean:

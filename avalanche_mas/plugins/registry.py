@@ -5,7 +5,7 @@ For scripts, tests and notebooks alike, with Avalanche's own plugins beside ours
     method = METHODS["MAS"]
     strategy = method.strategy(model=model, optimizer=optimizer, plugins=method.plugins(1.0))
     ...  # train
-    answers = method.evaluated(strategy)(x)
+    answers = method.final_model(strategy)(x)
 
 It belongs to the package, not to the comparison scripts, which an installed package does not have.
 """
@@ -132,7 +132,7 @@ class Method:
             holder = attrgetter(owner)(found[0]) if owner else found[0]
             setattr(holder, name, attrgetter(path)(fresh))
 
-    def evaluated(self, strategy: SupervisedTemplate) -> nn.Module:
+    def final_model(self, strategy: SupervisedTemplate) -> nn.Module:
         """The network that answers between experiences.
 
         :param strategy: a strategy with this method's plugin that has learnt an experience.

@@ -97,7 +97,7 @@ class EWCPlugin(MeasuredPlugin):
 
     def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
         """Looks at a sample's labels, so that wrong ones are known before anything is trained."""
-        for y in self.samples.first_labels(strategy.experience) if self.samples else ():
+        for y in self.source.first_labels(strategy.experience) if self.source else ():
             if y is None and self.fisher == "empirical":
                 raise ValueError(NO_LABELS)
             if isinstance(y, Tensor) and y.is_floating_point() and self.likelihood != "gaussian":
@@ -120,8 +120,9 @@ class EWCPlugin(MeasuredPlugin):
             likelihood=self.likelihood,
             forward=forward,
             batch_size=batch_size,
+            num_workers=self.num_workers,
             seed=self.tasks + 10_007 * self.pieces,
-            progress=self.verbose,
+            verbose=self.verbose,
         )
 
     def _check_deployed(self, model: nn.Module) -> None:
