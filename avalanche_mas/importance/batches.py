@@ -234,3 +234,11 @@ def unmarked(batch: Any) -> Any:
     if isinstance(batch, OneSample):
         return batch.batch
     return map_leaves(lambda leaf: leaf.tensor if isinstance(leaf, Shared) else leaf, batch)
+
+
+def labels_of(batch: Any) -> Any:
+    """The labels of a batch ``(x, y, ...)`` or of a dict; None if it has none."""
+    if isinstance(batch, Mapping):
+        labels = [batch[name] for name in batch.keys() - model_input(batch).keys()]
+        return labels[0] if len(labels) == 1 else None
+    return batch[1] if isinstance(batch, (list, tuple)) and len(batch) > 1 else None

@@ -132,6 +132,10 @@ class Shadow:
         self._renormalised: dict[int, nn.Parameter] = {}
         self._newest: Callable[[], nn.Module | None] = lambda: None
 
+    def parameter(self, parameter: nn.Parameter) -> nn.Parameter:
+        """What stands in the twins for one of the model's parameters."""
+        return parameter
+
     def fresh(self) -> nn.Module:
         """A twin of the model in eval mode, in the state that the model has now.
 
