@@ -79,6 +79,7 @@ def check_model(
     with measuring(model):
         for pitfall in pitfalls(network, inputs):
             warnings.warn(pitfall, stacklevel=2)
+        inputs = network.mark_shared(inputs)
         engine(inputs, total)
         check_finite(total, network, inputs)
     if not any(bool(omega.any()) for omega in total.values()):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from avalanche_mas.importance.batches import batch_size_of, is_per_sample, leaves_of, take
@@ -43,8 +42,7 @@ def _cause(network: Network, inputs: Any, batch: int) -> str:
         if not bool(parameter.isfinite().all()):
             return f"the model's own {name!r} holds NaN or infinity, so its training has diverged"
     size = batch_size_of(inputs)
-    with torch.no_grad():
-        outputs = [wide(output).reshape(size, -1) for output in network(inputs)]
+    outputs = [wide(output.detach()).reshape(size, -1) for output in network(inputs)]
     for k in range(size):
         sample = f"sample {k} of batch {batch} (both counted from 0)"
         if not all(bool(output[k].isfinite().all()) for output in outputs):

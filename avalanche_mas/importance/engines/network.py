@@ -78,14 +78,22 @@ class Network:
 
     def prepare(self, batch: Any) -> Prepared:
         """A forward pass that is ready to run: nothing is copied any more when it does."""
+        return self._prepared(self.twin(), batch)
+
+    def _prepared(self, twin: nn.Module, batch: Any) -> Prepared:
         inputs = unmarked(batch)
         if self.writes_inputs is not False:
             inputs = map_leaves(lambda t: t.clone() if isinstance(t, Tensor) else t, inputs)
-        return Prepared(self, self.twin(), inputs, batch_size_of(batch))
+        return Prepared(self, twin, inputs, batch_size_of(batch))
 
-    def with_parameters(self, theta: Mapping[str, Tensor], batch: Any) -> list[Tensor]:
-        """The same with other tensors in the place of parameters, for ``torch.func``."""
-        module = _Called(self.prepare(batch))
+    def with_parameters(
+        self, twin: nn.Module, theta: Mapping[str, Tensor], batch: Any
+    ) -> list[Tensor]:
+        """The same with other tensors in the place of parameters, for ``torch.func``.
+
+        :param twin: a fresh :meth:`twin`; none can be made inside ``torch.func``.
+        """
+        module = _Called(self._prepared(twin, batch))
         names = {id(p): name for name, p in module.named_parameters()}
         replaced = {
             names[id(self._shadow.parameter(p))]: theta[name]
@@ -120,17 +128,15 @@ class Network:
         return _marked(batch, self._shared)
 
     def _found_shared(self, batch: Any, size: int, doubtful: list[int]) -> set[int]:
-        candidates = [set(), set(doubtful), *({i} for i in doubtful)]
-        with torch.no_grad():
-            whole = self(batch)
-            fitting = []
-            for candidate in candidates:
-                marked = _marked(batch, self._shared | candidate)
-                fits = [self._fits(whole, marked, k, size) for k in (0, size - 1)]
-                if all(fit is not None for fit in fits):
-                    if all(fits):
-                        return candidate
-                    fitting.append(candidate)
+        candidates: list[set[int]] = [set(), set(doubtful), *({i} for i in doubtful)]
+        whole, fitting = self(batch), []
+        for candidate in candidates:
+            marked = _marked(batch, self._shared | candidate)
+            fits = [self._fits(whole, marked, k, size) for k in (0, size - 1)]
+            if all(fits):
+                return candidate
+            if None not in fits:
+                fitting.append(candidate)
         if fitting and all(candidate == fitting[0] for candidate in fitting):
             return fitting[0]  # the samples depend on each other, and only the shapes tell
         raise ValueError(

@@ -109,9 +109,9 @@ def vmap(
     """
     size = batch_size_of(batch)
     samples = [leaf for leaf in leaves_of(batch) if is_per_sample(leaf, size)]
-    if network.writes_inputs:
-        samples = [sample.clone() for sample in samples]
     measured = {name: p.detach() for name, p in parameters.items()}
+
+    twin = network.twin()
 
     def outputs_of(theta: dict[str, Tensor], *sample: Tensor) -> list[Tensor]:
         own = iter(sample)
@@ -119,7 +119,7 @@ def vmap(
             lambda leaf: next(own).unsqueeze(0) if is_per_sample(leaf, size) else leaf, batch
         )
         with PlainBatchNorm():
-            return network.with_parameters(theta, one)
+            return network.with_parameters(twin, theta, one)
 
     def of_sample(theta: dict[str, Tensor], *sample: Tensor) -> dict[str, Tensor]:
         outputs, pullback = torch.func.vjp(lambda t: outputs_of(t, *sample), theta)
@@ -132,6 +132,7 @@ def vmap(
     per_sample = torch.func.vmap(of_sample, in_dims=(None,) + (0,) * len(samples))
     chunk = max(1, CHUNK_BYTES // sum(p.numel() * p.element_size() for p in measured.values()))
     for start in range(0, size, chunk):
+        twin = network.twin()
         importance = per_sample(measured, *(t[start : start + chunk] for t in samples))
         for name, values in importance.items():
             add_samples(total[name], values)
