@@ -1,4 +1,4 @@
-"""The public estimates, and the one running mean over samples behind all of them: model × data → Ω."""
+"""The public estimates and the one running mean behind them: model × data → Ω."""
 
 from __future__ import annotations
 

@@ -78,7 +78,7 @@ class Team:
     def reporting(self) -> Iterator[None]:
         """An error inside is known to the others at their next :meth:`all_gather`, so that none waits.
 
-        Nobody may leave it without having met as often as the others.
+        Every process must leave it after as many exchanges as the others.
         """
         try:
             yield

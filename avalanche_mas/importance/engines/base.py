@@ -1,4 +1,4 @@
-"""What an engine is, and what those that measure by rules share: plan, check, measure, plan again."""
+"""What an engine is; and what those that measure by rules share: plan, check, measure."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ Verify = Literal["growing", "every batch", "off"]
 CHECKED_SAMPLES = 3
 """A new plan is checked on so many."""
 FIRST_RECHECK = 32
-"""The batch at which a plan is checked again; then at every doubling. Two samples by the engine and
-by the loop cost about as much as 30 samples of AlexNet, so that this stays below 3 % of the time."""
+"""The batch at which a plan is checked again; then at every doubling. Two samples by the engine
+and by the loop cost about as much as 30 samples of AlexNet: this stays below 3 % of the time."""
 _COMPARED_ENTRIES = 1 << 16
 
 
@@ -152,6 +152,7 @@ class PlannedEngine(ABC):
             there was nothing to compare.
         """
 
+    @abstractmethod
     def fall_back(self, names: set[str], batch: Any, total: dict[str, Tensor]) -> None:
         """Adds a batch again for parameters that rules have been found not to measure."""
 

@@ -200,9 +200,11 @@ class Backward(Instrument):
             self._squares[key] = part, gradients.squared()
 
     def _add_roots(self, root: Any) -> None:
-        """Σ_k √Σ_c g_kc². For a linear map the squares of all outputs still factor,
-        Σ_c (δ_c xᵀ)² = (Σ_c δ_c²)(x²)ᵀ. For other uses they are written out, which the record
-        says, so that batches are cut accordingly.
+        """Adds Σ_k √Σ_c g_kc².
+
+        For a linear map the squares of all outputs still factor, Σ_c (δ_c xᵀ)² = (Σ_c δ_c²)(x²)ᵀ.
+        For other uses they are written out, which the record says, so that batches are cut
+        accordingly.
         """
         written = [s.gradient for _, s in self._squares.values() if isinstance(s, Dense)]
         self.given.record.sample_bytes = sum(g.nbytes for g in written) // self.size
@@ -333,8 +335,10 @@ def _own(output: Tensor) -> Tensor:
 
 
 def _mend_single(output: Tensor) -> None:
-    """torch's gradient of BatchNorm in eval mode is wrong for one sample whose δ is not contiguous
-    (on a CPU, torch 2.14)."""
+    """Makes δ contiguous, as torch's gradient of BatchNorm needs it for one sample.
+
+    In eval mode, on a CPU, it is wrong otherwise (torch 2.14).
+    """
     if output.requires_grad:
         output.register_hook(lambda delta: delta.contiguous())
 

@@ -379,7 +379,7 @@ def _is_mask(index: Tensor | None) -> bool:
 
 
 def _reads_memory(operation: Operation, leaves: list[Any]) -> bool:
-    """Whether a call turns a tensor into something that is none, such as ``tolist`` or ``numpy``."""
+    """Whether a call turns a tensor into something else, such as ``tolist`` or ``numpy``."""
     return (
         name_of(operation.function) not in _METADATA
         and any(leaf is not None for leaf in leaves)
