@@ -146,9 +146,9 @@ class Shadow:
         tied). :func:`~avalanche_mas.importance.parameters.named_parameters` of the twin has the
         model's canonical names and is what to differentiate by.
 
-        Clones of tensors are used again by the next twin where this one is gone and their
-        ``_version`` says that nothing was written to them. Writes through ``.data`` are invisible
-        to ``_version``.
+        Clones of large tensors are used again by the next twin if this one is gone and their
+        ``_version`` says that nothing was written to them. (Writes through ``.data`` do not count
+        there, nor do those of ``F.batch_norm``, whose statistics are never that large.)
         """
         reusable = self._clones if self._newest() is None else {}
         known = -1
@@ -161,8 +161,11 @@ class Shadow:
         return twin
 
 
+_LARGE_BYTES = 1 << 18  # copying less takes no longer than some calls of Python
+
+
 class _Clone(NamedTuple):
-    """A clone of a tensor, and the versions that both had when it was made."""
+    """A clone of a large tensor, and the versions that both had when it was made."""
 
     original: Tensor
     version: int
@@ -190,7 +193,7 @@ class _Copier:
     :param model: the model.
     :param kinds: how objects of a class are copied.
     :param renormalised: the parameters that forward passes rewrite, by id; added to when found.
-    :param reusable: clones of tensors that no living twin has, by the original's id.
+    :param reusable: clones of large tensors that no living twin has, by the original's id.
     """
 
     def __init__(
@@ -275,18 +278,18 @@ class _Copier:
         if tensor.requires_grad or getattr(tensor, "_is_param", False):
             return tensor
         entry = self.reusable.get(id(tensor))
-        if entry is None or not entry.is_current(tensor):
-            clone = self._clone(tensor)
-            if tensor.is_inference():  # has no version to compare
-                self._copies[id(tensor)] = clone
-                return clone
-            entry = _Clone(tensor, tensor._version, clone, clone._version)
-        self.clones[id(tensor)] = entry
-        self._copies[id(tensor)] = entry.clone
-        return entry.clone
+        if entry is not None and entry.is_current(tensor):
+            self.clones[id(tensor)] = entry
+            self._copies[id(tensor)] = entry.clone
+            return entry.clone
+        self._copies[id(tensor)] = clone = self._clone(tensor)
+        large = clone.layout is torch.strided and clone.untyped_storage().nbytes() >= _LARGE_BYTES
+        if large and not tensor.is_inference():  # tensors of inference mode have no version
+            self.clones[id(tensor)] = _Clone(tensor, tensor._version, clone, clone._version)
+        return clone
 
     def _clone(self, tensor: Tensor) -> Tensor:
-        """A clone with the same strides; clones of views of one storage are views of one clone."""
+        """A clone with the same strides; clones of views of one storage share one storage."""
         tensor = tensor.detach()
         if type(tensor) is not Tensor or tensor.layout is not torch.strided or tensor.is_quantized:
             return tensor.clone()
@@ -295,10 +298,13 @@ class _Copier:
         if not key[0]:  # empty, or on the meta device
             return tensor.clone()
         if key not in self._storages:
+            if tensor.nbytes == storage.nbytes() and tensor.is_contiguous():
+                self._storages[key] = clone = tensor.clone()
+                return clone
             whole = torch.empty(0, dtype=tensor.dtype, device=tensor.device)
             self._storages[key] = whole.set_(storage).clone()
-        base = self._storages[key]
-        return base.as_strided(tensor.shape, tensor.stride(), tensor.storage_offset())
+        clone = self._storages[key]
+        return clone.as_strided(tensor.shape, tensor.stride(), tensor.storage_offset())
 
     def copy_dict(self, value: dict[Any, Any]) -> dict[Any, Any]:
         self._copies[id(value)] = twin = value.copy()

@@ -233,23 +233,43 @@ def test_buffers_are_shared_only_with_what_shares_them():
     assert not whole.any()
 
 
-def test_clones_are_used_again_until_something_is_written():
-    model = nn.BatchNorm1d(3)
+def test_clones_of_large_tensors_are_used_again_until_something_is_written():
+    model = nn.Module()
+    model.register_buffer("table", torch.zeros(300, 300))
     shadow = Shadow(model)
     twin = shadow.fresh()
-    first = twin.running_mean
-    assert shadow.fresh().running_mean is not first  # the twin that has it still lives
-    del twin
-    address = shadow.fresh().running_mean.data_ptr()
+    first = twin.table
+    assert shadow.fresh().table.data_ptr() != first.data_ptr()  # its twin is still there
     twin = shadow.fresh()
-    assert twin.running_mean.data_ptr() == address
-    twin.running_mean += 1
+    address = twin.table.data_ptr()
     del twin
-    assert not shadow.fresh().running_mean.any()
-    model.running_mean += 2
-    assert shadow.fresh().running_mean.tolist() == [2, 2, 2]
-    model.running_mean = torch.ones(3)
-    assert shadow.fresh().running_mean.tolist() == [1, 1, 1]
+    twin = shadow.fresh()
+    assert twin.table.data_ptr() == address
+    twin.table += 1
+    del twin
+    assert not shadow.fresh().table.any()
+    model.table += 2
+    assert torch.equal(shadow.fresh().table, model.table)
+    model.table = torch.ones(300, 300)
+    assert torch.equal(shadow.fresh().table, model.table)
+
+
+def test_writes_that_torch_does_not_count():
+    """F.batch_norm writes its statistics, and .data anything, without raising ``_version``."""
+
+    def forward(self, x):
+        self.calls.data += 1
+        return nn.functional.batch_norm(x, self.mean, self.var, training=True) + self.calls
+
+    model = module(forward)
+    for name in ("calls", "mean", "var"):
+        model.register_buffer(name, torch.ones(3))
+    shadow, x = Shadow(model), torch.randn(5, 3)
+    same_output(shadow.fresh()(x), shadow.fresh()(x))
+    assert torch.equal(shadow.fresh().mean, torch.ones(3))
+    model(x)
+    assert torch.equal(shadow.fresh().mean, model.mean)
+    assert shadow.fresh().calls.tolist() == [2, 2, 2]
 
 
 @pytest.mark.parametrize("tied_first", [False, True])
