@@ -290,7 +290,6 @@ class _Copier:
 
     def _clone(self, tensor: Tensor) -> Tensor:
         """A clone with the same strides; clones of views of one storage share one storage."""
-        tensor = tensor.detach()
         if type(tensor) is not Tensor or tensor.layout is not torch.strided or tensor.is_quantized:
             return tensor.clone()
         storage = tensor.untyped_storage()
