@@ -368,7 +368,7 @@ class RunningMean:
             return Importance(
                 omega,
                 self.samples,
-                errors=self.error.of_layers(),
+                standard_errors=self.error.of_layers(),
                 fallbacks={**self.engine.fallbacks, **self._fallbacks},
             )
 

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     import pandas
 
 _FORMAT = "avalanche_mas.Importance"
-_VERSION = 1
-_RECORDED = ("samples", "errors", "fallbacks")
+_VERSION = 2
+_RECORDED = ("samples", "standard_errors", "fallbacks")
 
 
 class Importance(Mapping[str, Tensor]):
@@ -35,7 +35,7 @@ class Importance(Mapping[str, Tensor]):
 
     :param omega: parameter name → tensor of non-negative numbers.
     :param samples: the N that the means were taken over.
-    :param errors: layer → standard error of its ΣΩ, see :class:`.standard_error.StandardError`.
+    :param standard_errors: layer → standard error of its ΣΩ, see :class:`.standard_error.StandardError`.
     :param fallbacks: parameter name → why no rule measured it.
     :raises ValueError: if ``samples`` is negative.
 
@@ -52,14 +52,14 @@ class Importance(Mapping[str, Tensor]):
         omega: Mapping[str, Tensor],
         samples: int,
         *,
-        errors: Mapping[str, float] | None = None,
+        standard_errors: Mapping[str, float] | None = None,
         fallbacks: Mapping[str, str] | None = None,
     ) -> None:
         if samples < 0:
             raise ValueError(f"samples must not be negative, got {samples}")
         self._omega = {name: tensor.detach() for name, tensor in omega.items()}
         self.samples = int(samples)
-        self.errors = dict(errors or {})
+        self.standard_errors = dict(standard_errors or {})
         self.fallbacks = dict(fallbacks or {})
 
     def __getitem__(self, name: str) -> Tensor:
@@ -90,7 +90,7 @@ class Importance(Mapping[str, Tensor]):
             raise ValueError("neither importance has samples: there is no mean to take")
         a, b = self.samples / samples, other.samples / samples
         merged = {name: a * omega + b * other[name].to(omega) for name, omega in self.items()}
-        weights = dict.fromkeys(self.errors, (a, b))
+        weights = dict.fromkeys(self.standard_errors, (a, b))
         return self._combined(merged, samples, other, weights)
 
     def add(self, other: Importance, *, decay: float | None = None) -> Importance:
@@ -138,7 +138,9 @@ class Importance(Mapping[str, Tensor]):
         :return: a new importance; tensors that are there already are shared.
         """
         moved = {name: omega.to(device) for name, omega in self.items()}
-        return Importance(moved, self.samples, errors=self.errors, fallbacks=self.fallbacks)
+        return Importance(
+            moved, self.samples, standard_errors=self.standard_errors, fallbacks=self.fallbacks
+        )
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes a safetensors file, atomically: an interruption leaves the old file in place.
@@ -151,6 +153,7 @@ class Importance(Mapping[str, Tensor]):
             raise FileNotFoundError(f"no folder {path.parent} to save an importance in; create it")
         metadata = {"format": _FORMAT, "version": str(_VERSION)}
         metadata |= {key: json.dumps(getattr(self, key)) for key in _RECORDED}
+        metadata["names"] = json.dumps(list(self))
         tensors = {name: omega.contiguous().cpu() for name, omega in self.items()}
         temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
         try:
@@ -197,9 +200,16 @@ class Importance(Mapping[str, Tensor]):
             raise ValueError(
                 f"{path} is truncated or not a safetensors file ({error}); save it again"
             ) from error
-        errors, fallbacks = (json.loads(metadata.get(key, "{}")) for key in ("errors", "fallbacks"))
-        samples = int(json.loads(metadata["samples"]))
-        return cls(omega, samples, errors=errors, fallbacks=fallbacks)
+        if metadata["version"] == "1":  # in which names were sorted
+            metadata |= {"standard_errors": metadata["errors"], "names": json.dumps(list(omega))}
+        try:
+            recorded = {key: json.loads(metadata[key]) for key in (*_RECORDED, "names")}
+            omega = {name: omega[name] for name in recorded.pop("names")}  # the file sorts them
+            return cls(omega, **recorded)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"{path} has metadata that Importance.save does not write ({error!r}): save it again"
+            ) from error
 
     def summary(self, threshold: float = 0.01) -> pandas.DataFrame:
         """One row per layer: where in the network the importance lies.
@@ -230,7 +240,7 @@ class Importance(Mapping[str, Tensor]):
                     "layer": layer,
                     "parameters": omega.numel(),
                     "mean": float(omega.mean()) if omega.numel() else 0.0,
-                    "error": self.errors.get(layer, float("nan")) / max(omega.numel(), 1),
+                    "error": self.standard_errors.get(layer, float("nan")) / max(omega.numel(), 1),
                     "max": float(omega.max()) if omega.numel() else 0.0,
                     "share": float(omega.sum()) / total if total else 0.0,
                     "free": float((omega < limit).double().mean()) if omega.numel() else 0.0,
@@ -251,11 +261,19 @@ class Importance(Mapping[str, Tensor]):
         errors = {}
         for layer in {layer_of(name): None for name in omega}:
             a, b = weights.get(layer, (1.0, 1.0))
-            mine = self.errors.get(layer) if any(layer_of(n) == layer for n in self) else 0.0
-            theirs = other.errors.get(layer) if any(layer_of(n) == layer for n in other) else 0.0
+            mine = (
+                self.standard_errors.get(layer) if any(layer_of(n) == layer for n in self) else 0.0
+            )
+            theirs = (
+                other.standard_errors.get(layer)
+                if any(layer_of(n) == layer for n in other)
+                else 0.0
+            )
             if mine is not None and theirs is not None:
                 errors[layer] = math.hypot(a * mine, b * theirs)
-        return Importance(omega, samples, errors=errors, fallbacks=self.fallbacks | other.fallbacks)
+        return Importance(
+            omega, samples, standard_errors=errors, fallbacks=self.fallbacks | other.fallbacks
+        )
 
 
 def _check_same_network(a: Importance, b: Importance) -> None:

@@ -118,9 +118,8 @@ class Shadow:
         (``DataParallel``, ``DistributedDataParallel``, ``torch.compile``) are left out.
 
         Parameters are the model's own objects, with one exception: a module with ``max_norm``
-        rewrites its weight when it is used, so the twin has a clone of it (everywhere, if it is
-        tied). :func:`~avalanche_mas.importance.parameters.named_parameters` of the twin has the
-        model's canonical names and is what to differentiate by.
+        rewrites its weight when it is used, so that in all twins :meth:`parameter` stands for it
+        (everywhere, if it is tied), with the model's numbers again in every new twin.
 
         Clones of large tensors are used again by the next twin if this one is gone and their
         ``_version`` says that nothing was written to them. (Writes through ``.data`` do not count

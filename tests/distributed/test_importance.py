@@ -71,7 +71,7 @@ def test_alone_the_option_makes_no_difference():
     for distributed in ("split", "own", "off"):
         same = estimate_importance(network(), pairs, batch_size=4, distributed=distributed)
         assert all(torch.equal(usual[name], same[name]) for name in usual)
-        assert usual.errors == same.errors
+        assert usual.standard_errors == same.standard_errors
     with pytest.raises(ValueError, match="distributed must be one of split, own, off; got 'both'"):
         estimate_importance(network(), pairs, distributed="both")
 
@@ -100,7 +100,7 @@ def test_standard_errors_are_those_of_one_process(run, expected):
     """Where the batches are the same, which those of one sample are."""
     _, _, errors = run.ranks[0]["omega"]["one by one"]
     assert len(errors) == 3
-    assert errors == pytest.approx(expected["one by one"].errors, rel=1e-9)
+    assert errors == pytest.approx(expected["one by one"].standard_errors, rel=1e-9)
 
 
 # what goes wrong → (whether it goes wrong in some processes only, text)

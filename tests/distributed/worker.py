@@ -25,7 +25,7 @@ def results():
     two = dist.get_world_size() == 2
     return {
         "omega": {
-            name: (dict(omega.items()), omega.samples, omega.errors)
+            name: (dict(omega.items()), omega.samples, omega.standard_errors)
             for name, omega in importances.items()
         },
         "alone": (dict(mine.items()), [dict(omega.items()) for omega in all_alone]),

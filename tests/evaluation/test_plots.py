@@ -22,7 +22,7 @@ IMPORTANCE = Importance(
         "classifier.weight": torch.tensor([32.0]),
     },
     samples=2,
-    errors={"features.0": 2.5},
+    standard_errors={"features.0": 2.5},
 )
 OTHER = Importance(
     {"features.0.weight": torch.tensor([[3.0]]), "classifier.weight": torch.tensor([1.0])}, 2

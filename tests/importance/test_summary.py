@@ -81,7 +81,7 @@ def test_error_is_known_from_two_batches_on(estimate):
     one, two = estimate(model, data), estimate(model, data, batch_size=10)
     assert one.summary()["error"].isna().all()
     assert (two.summary()["error"] > 0).all()
-    assert list(two.errors) == ["0", "2"]
+    assert list(two.standard_errors) == ["0", "2"]
 
 
 def test_error_by_the_formula():
@@ -134,29 +134,29 @@ def test_errors_of_merged_and_added_estimates():
     a, b = (estimate_importance(model, rows(n, n), batch_size=10) for n in (200, 600))
     merged, added = a.merge(b), a.add(b)
     averaged = a.add(b, decay=0.25)
-    for layer in a.errors:
-        x, y = a.errors[layer], b.errors[layer]
-        assert merged.errors[layer] == pytest.approx(math.hypot(0.25 * x, 0.75 * y))
-        assert added.errors[layer] == pytest.approx(math.hypot(x, y))
-        assert averaged.errors[layer] == pytest.approx(math.hypot(0.25 * x, 0.75 * y))
+    for layer in a.standard_errors:
+        x, y = a.standard_errors[layer], b.standard_errors[layer]
+        assert merged.standard_errors[layer] == pytest.approx(math.hypot(0.25 * x, 0.75 * y))
+        assert added.standard_errors[layer] == pytest.approx(math.hypot(x, y))
+        assert averaged.standard_errors[layer] == pytest.approx(math.hypot(0.25 * x, 0.75 * y))
     unknown = a.add(Importance(b, b.samples))
-    assert unknown.errors == {}, "the sum of a known and an unknown error is unknown"
+    assert unknown.standard_errors == {}, "the sum of a known and an unknown error is unknown"
 
 
 def test_a_new_layer_brings_its_own_error():
-    a = Importance({"body.w": torch.ones(2)}, 10, errors={"body": 0.5})
-    b = Importance({"head.w": torch.ones(2)}, 10, errors={"head": 0.25})
-    assert a.add(b).errors == {"body": 0.5, "head": 0.25}
+    a = Importance({"body.w": torch.ones(2)}, 10, standard_errors={"body": 0.5})
+    b = Importance({"head.w": torch.ones(2)}, 10, standard_errors={"head": 0.25})
+    assert a.add(b).standard_errors == {"body": 0.5, "head": 0.25}
 
 
 def test_errors_and_fallbacks_survive_a_file_and_a_move(tmp_path):
     model, data = build("branch_on_data")
     a = estimate_importance(model, data, batch_size=3)
-    assert a.errors
+    assert a.standard_errors
     assert a.fallbacks
     a.save(tmp_path / "a.safetensors")
     for b in (Importance.load(tmp_path / "a.safetensors"), a.to("cpu")):
-        assert (b.errors, b.fallbacks) == (a.errors, a.fallbacks)
+        assert (b.standard_errors, b.fallbacks) == (a.standard_errors, a.fallbacks)
 
 
 # --- fallbacks ------------------------------------------------------------------------------------

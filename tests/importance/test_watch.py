@@ -250,7 +250,7 @@ def test_large_batches_wait_and_count_all_the_same(monkeypatch):
             model(part)
     truth = estimate_local_importance(model, x, batch_size=3)
     assert worst_error(watched.importance, truth) < EXACT
-    assert set(watched.importance.errors) == {"0", "2"}
+    assert set(watched.importance.standard_errors) == {"0", "2"}
 
 
 def test_the_error_says_nothing_was_measured():

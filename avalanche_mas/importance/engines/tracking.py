@@ -130,7 +130,7 @@ def is_inplace(operation: Operation) -> bool:
     """Whether an operation writes to one of its arguments."""
     name = name_of(operation.function)
     return (
-        "out" in operation.kwargs
+        operation.kwargs.get("out") is not None
         or (name.endswith("_") and not name.endswith("__"))
         or (name.startswith("__i") and name.endswith("__"))
         or name == "__setitem__"

@@ -103,7 +103,7 @@ def importance_state(importance: Importance | None) -> State | None:
     return {
         "omega": dict(importance),
         "samples": importance.samples,
-        "errors": importance.errors,
+        "standard_errors": importance.standard_errors,
         "fallbacks": importance.fallbacks,
     }
 
@@ -115,16 +115,18 @@ def loaded_importance(state: Any, model: nn.Module | None) -> Importance | None:
     """
     if state is None:
         return None
-    check_keys(state, ("omega", "samples", "errors", "fallbacks"), "the state's importance")
+    check_keys(
+        state, ("omega", "samples", "standard_errors", "fallbacks"), "the state's importance"
+    )
     omega = tensors(state["omega"], "the state's importance")
     if model is not None:
         parameters = named_parameters(model)
         for name in omega:
             if name in parameters:
                 check_growth(omega[name], parameters[name].shape, name)
-    errors = {str(layer): float(error) for layer, error in state["errors"].items()}
+    errors = {str(layer): float(error) for layer, error in state["standard_errors"].items()}
     fallbacks = {str(name): str(why) for name, why in state["fallbacks"].items()}
-    return Importance(omega, state["samples"], errors=errors, fallbacks=fallbacks)
+    return Importance(omega, state["samples"], standard_errors=errors, fallbacks=fallbacks)
 
 
 def penalty_state(penalty: QuadraticPenalty | None) -> State | None:

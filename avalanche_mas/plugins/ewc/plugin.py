@@ -154,6 +154,8 @@ def _scaled(importance: Importance, factor: float) -> Importance:
     return Importance(
         {name: factor * omega for name, omega in importance.items()},
         importance.samples,
-        errors={layer: factor * error for layer, error in importance.errors.items()},
+        standard_errors={
+            layer: factor * error for layer, error in importance.standard_errors.items()
+        },
         fallbacks=importance.fallbacks,
     )

@@ -1,0 +1,237 @@
+"""Which entries belong to which sample is asked of the gradient, never guessed from shapes."""
+
+import pytest
+import torch
+from judge import naive_importance, worst_error
+from networks import module
+from torch import nn
+from torch.nn import functional
+
+from avalanche_mas import check_model, estimate_importance, estimate_local_importance
+
+ENGINES = ["auto", "vmap", "loop"]
+
+
+def right(model, x, **options):
+    error = worst_error(estimate_importance(model, x, **options), naive_importance(model, x))
+    assert error < 1e-10, error
+
+
+def time_major():
+    """(B, T, F) → (T·B, F), as before recurrent layers were batch-first."""
+
+    def forward(self, x):
+        h = torch.tanh(self.layer(x.transpose(0, 1).flatten(0, 1)))
+        return self.head(torch.tanh(self.inner(h)).view(x.shape[1], len(x), 6).mean(0))
+
+    parts = {"layer": nn.Linear(5, 6), "inner": nn.Linear(6, 6), "head": nn.Linear(6, 3)}
+    return module(forward, **parts).double()
+
+
+@pytest.mark.parametrize("blank", [0, 1, 3, 8])
+@pytest.mark.parametrize("output", ["norm", "vector", "squares"])
+def test_positions_outside_and_samples_inside_go_by_rule(blank, output):
+    model, x = time_major(), torch.randn(9, 4, 5).double()
+    x[:blank] = 0
+    ours = estimate_importance(model, x, output=output)
+    assert not ours.fallbacks
+    assert worst_error(ours, naive_importance(model, x, output=output)) < 1e-10
+
+
+def test_they_do_after_a_blank_first_batch_too():
+    model, x = time_major(), torch.randn(9, 4, 5).double()
+    x[:4] = 0
+    ours = estimate_importance(model, list(x.split([4, 5])))
+    assert worst_error(ours, naive_importance(model, x)) < 1e-10
+
+
+def test_two_views_of_each_sample():
+    """Contrastive training: both views of a batch go through the network one behind the other."""
+
+    def forward(self, x):
+        first, second = self.net(torch.cat([x, x.flip(1)])).chunk(2)
+        return first * second
+
+    model = module(forward, net=nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 3)))
+    x = torch.randn(7, 4).double()
+    model.double()
+    assert not estimate_importance(model, x).fallbacks
+    right(model, x)
+
+
+def ragged():
+    """Unpadded: only the tokens that are there are embedded."""
+
+    def forward(self, tokens):
+        there = tokens != 0
+        h = torch.tanh(self.layer(self.embed(tokens[there])))
+        sums = h.new_zeros(len(tokens), 5).index_add(0, there.nonzero()[:, 0], h)
+        return self.head(sums)
+
+    parts = {"embed": nn.Embedding(11, 6), "layer": nn.Linear(6, 5), "head": nn.Linear(5, 3)}
+    return module(forward, **parts).double()
+
+
+@pytest.mark.parametrize("lengths", [[3, 3, 3, 3, 2, 4], [2, 2, 2, 1, 3, 2], [5, 1, 5, 1, 3, 3]])
+@pytest.mark.parametrize("size", [6, 3])
+def test_samples_of_unlike_length_whose_total_fits(lengths, size):
+    tokens = torch.zeros(6, 5, dtype=torch.long)
+    for row, length in zip(tokens, lengths, strict=True):
+        row[:length] = torch.randint(1, 11, (length,))
+    model = ragged()
+    right(model, tokens, batch_size=size)
+    assert set(estimate_importance(model, tokens).fallbacks) == set(dict(model.named_parameters()))
+
+
+def test_mixed_samples_are_found_and_said():
+    """The output of a sample depends on the others: importance is that of a sample alone."""
+
+    def forward(self, x):
+        h = torch.tanh(self.layer(x))
+        return self.head(h - 0.5 * h.mean(0))
+
+    model = module(forward, layer=nn.Linear(4, 5), head=nn.Linear(5, 2)).double()
+    x = torch.randn(6, 4).double()
+    right(model, x)
+    fallbacks = estimate_importance(model, x).fallbacks
+    assert "mixed" in fallbacks["layer.weight"]
+    assert "head.weight" not in fallbacks or "mixed" not in fallbacks["head.weight"]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_constant_that_grows_with_the_batch(engine):
+    def forward(self, x):
+        positions = torch.arange(x.shape[1]).expand(len(x), -1)
+        h = self.layer(x) + self.places(positions) + self.task(self.number.expand(len(x)))[:, None]
+        return torch.tanh(h).mean(1)
+
+    parts = {"layer": nn.Linear(3, 4), "places": nn.Embedding(8, 4), "task": nn.Embedding(2, 4)}
+    model = module(forward, **parts).double()
+    model.register_buffer("number", torch.tensor([1]))
+    x = torch.randn(6, 5, 3).double()
+    right(model, x, engine=engine)
+    assert not estimate_importance(model, x).fallbacks
+    assert set(check_model(model, x).measured) <= {"rule", "vmap"}
+
+
+@pytest.mark.parametrize("size", [4, 5, 6, 7])
+def test_a_tensor_that_all_samples_share_may_be_as_long_as_the_batch(size):
+    def forward(self, x, adjacency):
+        return self.head(torch.relu(torch.einsum("nm,bmf->bnf", adjacency, self.layer(x))))
+
+    model = module(forward, layer=nn.Linear(8, 4), head=nn.Linear(4, 2)).double()
+    adjacency, x = torch.rand(6, 6).double(), torch.randn(12, 6, 8).double()
+    batches = [{"x": part, "adjacency": adjacency} for part in x.split(size)]
+    truth = naive_importance(model, x, lambda m, one: m(one, adjacency))
+    assert worst_error(estimate_importance(model, batches), truth) < 1e-10
+
+
+def test_what_belongs_to_each_sample_stays_with_it():
+    def forward(self, x, scale):
+        return torch.tanh(self.layer(x)) * scale
+
+    model, x = module(forward, layer=nn.Linear(3, 4)).double(), torch.randn(5, 3).double()
+    data = {"x": x, "scale": torch.rand(5, 1).double()}
+    ours = estimate_importance(model, [data])
+    assert worst_error(ours, naive_importance(model, data)) < 1e-10
+
+
+def test_where_it_cannot_be_told_an_error_asks():
+    """Whether or not the table is cut, the output has the right shape, and it mixes samples."""
+
+    def forward(self, x, table):
+        return self.layer(x - x.mean(0)) + table.mean()
+
+    data = {"x": torch.randn(5, 3), "table": torch.randn(5, 2)}
+    with pytest.raises(ValueError, match="which to all"):
+        estimate_importance(module(forward, layer=nn.Linear(3, 4)), [data])
+
+
+def test_an_operation_that_torch_does_not_show():
+    """A torch.autograd.Function, whose parameter the first samples do not even exercise."""
+
+    class Product(torch.autograd.Function):
+        @staticmethod
+        def forward(context, x, weight):
+            context.save_for_backward(x, weight)
+            return x @ weight.t()
+
+        @staticmethod
+        def backward(context, delta):
+            x, weight = context.saved_tensors
+            return delta @ weight, delta.t() @ x
+
+    def forward(self, x):
+        return self.head(torch.tanh(Product.apply(torch.relu(self.first(x)), self.weight)))
+
+    parts = {"first": nn.Linear(5, 5, bias=False), "head": nn.Linear(4, 3)}
+    model = module(forward, weight=nn.Parameter(torch.randn(4, 5)), **parts).double()
+    x = torch.randn(16, 5).double()
+    x[:8] = 0
+    right(model, x)
+    right(model, x, batch_size=8)
+    assert set(estimate_importance(model, x).fallbacks) == {"weight"}
+
+
+def test_a_blank_first_batch_proves_nothing():
+    """Only the second batch shows that gradients depend on the size of the batch."""
+
+    class Uneven(torch.autograd.Function):
+        @staticmethod
+        def forward(context, x):
+            return x.clone()
+
+        @staticmethod
+        def backward(context, delta):
+            return delta * len(delta)
+
+    def forward(self, x):
+        return self.head(Uneven.apply(torch.relu(self.layer(x))))
+
+    parts = {"layer": nn.Linear(5, 6, bias=False), "head": nn.Linear(6, 3, bias=False)}
+    model, x = module(forward, **parts).double(), torch.randn(12, 5).double()
+    x[:6] = 0
+    right(model, x, batch_size=6)
+
+
+@pytest.mark.parametrize("sizes", [[9], [8, 1], [1, 8], [4, 4, 1]], ids=str)
+def test_local_importance_of_positions_outside(sizes):
+    model, x = time_major(), torch.randn(9, 4, 5).double()
+    x[:3] = 0
+    ours = estimate_local_importance(model, list(x.split(sizes)))
+    assert worst_error(ours, estimate_local_importance(model, x, batch_size=1)) < 1e-10
+
+
+def test_low_precision_does_not_hide_a_fault():
+    """In bfloat16 round-off is as large as many faults: plans are checked in float32."""
+    model, x = time_major().bfloat16(), torch.randn(32, 5, 5).bfloat16()
+    x[:3] = 0
+    ours = estimate_importance(model, x)
+    assert not ours.fallbacks
+    wide = {name: t.double() for name, t in ours.items()}
+    truth = naive_importance(model.double(), x.double())
+    assert worst_error(wide, truth) < 0.05
+
+
+def test_one_sample_whose_gradient_lies_with_the_channels_last():
+    """torch's own gradient of BatchNorm is wrong there; the reference must not be."""
+
+    def forward(self, x):
+        h = self.bn(self.conv(x)).flatten(2).transpose(1, 2)
+        return self.head(functional.layer_norm(h, (5,)))
+
+    parts = {"conv": nn.Conv2d(3, 5, 3), "bn": nn.BatchNorm2d(5), "head": nn.Linear(5, 3)}
+    model, x = module(forward, **parts).double(), torch.randn(5, 3, 6, 6).double()
+    nn.init.normal_(model.bn.running_mean)
+    truth = {name: torch.zeros_like(p) for name, p in model.named_parameters()}
+    model.eval()
+    for one in x:  # twice in a batch, and halved: torch errs for one sample only
+        value = model(torch.stack([one, one])).square().sum() / 2
+        gradients = torch.autograd.grad(value, list(model.parameters()))
+        for t, g in zip(truth.values(), gradients, strict=True):
+            t += g.abs() / len(x)
+    for engine in ENGINES:
+        for size in 5, 4, 1:
+            ours = estimate_importance(model, x, engine=engine, batch_size=size)
+            assert worst_error(ours, truth) < 1e-10, (engine, size)
+            assert not ours.fallbacks
