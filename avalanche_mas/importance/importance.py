@@ -96,7 +96,7 @@ class Importance(Mapping[str, Tensor]):
     def add(self, other: Importance, *, decay: float | None = None) -> Importance:
         """Accumulates the importance of a further task.
 
-        Without ``decay`` it is the paper's sum over tasks, Ω = Ω_old + Ω_new (section 4.1). With
+        Without ``decay`` it is the paper's sum over tasks, Ω = Ω_old + Ω_new (section 4.2). With
         it, Ω = decay·Ω_old + (1−decay)·Ω_new, except that a tensor which the new task did not use
         (Ω_new = 0 throughout, as for another task's head) keeps its old values, and one that only
         the new task used (Ω_old = 0 throughout) takes the new ones.

@@ -1,4 +1,4 @@
-"""Local MAS, Eq. 5-7: each layer alone is asked how sensitive its own output is. Forward only.
+"""Local MAS, Eq. 4-7: each layer alone is asked how sensitive its own output is. Forward only.
 
 A layer l with its activation is F_l; its input is taken as given. Per sample
 

@@ -1,7 +1,10 @@
-r"""Eq. 2: what of the network is differentiated, and what of each sample's gradient is summed.
+r"""Eq. 1-2: what of the network is differentiated, and what of each sample's gradient is summed.
 
 .. math:: \Omega_{ij} = \frac{1}{N} \sum_{k=1}^{N} | g_{ij}(x_k) |, \qquad
     g_{ij}(x_k) = \frac{\partial \lVert F(x_k; \theta) \rVert_2^2}{\partial \theta_{ij}}
+
+g is how much the squared length of the output changes with a parameter, to first order in a small
+change δ of the parameters, as Eq. 1 says it of F itself: F(x; θ+δ) − F(x; θ) ≈ Σ_ij g_ij(x) δ_ij.
 
 The four parts of the equation stand here once each, for every engine and for the reference:
 
