@@ -235,6 +235,7 @@ class MeasuredPlugin(RegularizationPlugin):
         if self.source is not None:
             super().after_training_exp(strategy, **kwargs)
         else:
+            self._hooks.remove()
             self._value = None
             self._unprotected |= self._task.ends(strategy.experience)
 
