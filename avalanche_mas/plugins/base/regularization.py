@@ -10,7 +10,7 @@ from abc import abstractmethod
 from typing import Any, Literal
 
 from torch import Tensor, nn
-from torch.optim import Optimizer
+from torch.optim import LBFGS, Optimizer
 
 from avalanche_mas.importance import Importance
 from avalanche_mas.importance.parameters import named_parameters
@@ -109,12 +109,19 @@ class RegularizationPlugin(StatefulPlugin):
     def before_training(self, strategy: Any, **kwargs: Any) -> None:
         """Refuses an optimizer for which the requested step is unknown, and a second such step."""
         self._hooks.remove()  # of a training that was broken off
+        optimizer = strategy.optimizer
         if self.step == "proximal":
-            check_proximal(strategy.optimizer)
+            check_proximal(optimizer)
+        searches = optimizer.param_groups[0].get("line_search_fn") is not None
+        if isinstance(optimizer, LBFGS) and self.lambda_reg and not searches:
+            raise ValueError(
+                "LBFGS without a line search diverges where the penalty's gradient is part of its "
+                "closure and Ω is large: make it with line_search_fn='strong_wolfe'"
+            )
         penalties = [p for p in strategy.plugins if isinstance(p, RegularizationPlugin)]
         if sum(p is self for p in penalties) > 1:
             raise ValueError(f"the same {type(self).__name__} is twice among the plugins")
-        proximal = [type(p).__name__ for p in penalties if p._proximal(strategy.optimizer)]
+        proximal = [type(p).__name__ for p in penalties if p._proximal(optimizer)]
         if len(proximal) > 1:
             raise ValueError(
                 f"{' and '.join(proximal)} would each take a proximal step, and one after the other"
