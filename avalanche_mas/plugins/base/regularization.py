@@ -86,7 +86,7 @@ class RegularizationPlugin(StatefulPlugin):
         """Ω of the experience that has just been learnt, by the method's own equation.
 
         :param strategy: the strategy, with its model at the task's solution.
-        :return: Ω of every parameter that shall be protected, of the parameter's shape.
+        :return: Ω of every parameter to be protected, of the parameter's shape.
         """
 
     def consolidate(self, model: nn.Module, new: Importance) -> tuple[Importance, QuadraticPenalty]:
