@@ -10,8 +10,6 @@ For scripts, tests and notebooks alike, with Avalanche's own plugins beside ours
 It belongs to the package, not to the comparison scripts, which an installed package does not have.
 """
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field

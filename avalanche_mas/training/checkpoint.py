@@ -13,8 +13,6 @@ before that is kept beside it, and a damaged file is not loaded. ::
 Files are pickles, which can run any code when they are loaded: load those that you wrote yourself.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 import warnings

@@ -1,7 +1,5 @@
 """What the methods share whose importance is measured on data: on which data, and when."""
 
-from __future__ import annotations
-
 import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence

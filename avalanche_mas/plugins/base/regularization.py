@@ -3,8 +3,6 @@
 A method is a subclass that says where its importance comes from, and no more.
 """
 
-from __future__ import annotations
-
 import warnings
 from abc import abstractmethod
 from typing import Any, Literal

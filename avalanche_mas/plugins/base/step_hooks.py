@@ -6,8 +6,6 @@ gradients from the scaler, except a fused one, which divides by the scale itself
 :func:`unscale`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Learning without Forgetting as an Avalanche plugin (Li & Hoiem, 2016)."""
 
-from __future__ import annotations
-
 import copy
 import math
 from typing import Any, Literal

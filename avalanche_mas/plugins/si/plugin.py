@@ -1,7 +1,5 @@
 """Synaptic intelligence as an Avalanche plugin (Zenke, Poole and Ganguli, ICML 2017)."""
 
-from __future__ import annotations
-
 from typing import Any, Literal
 
 from torch import nn
