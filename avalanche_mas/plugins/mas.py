@@ -92,7 +92,7 @@ class MASPlugin(MeasuredPlugin):
             engine=self.engine,
             batch_size=batch_size,
             num_workers=self.num_workers,
-            progress=self.verbose,
+            verbose=self.verbose,
         )
 
     def _running(self, model: nn.Module) -> Mean:
@@ -122,7 +122,7 @@ class LocalMASPlugin(MeasuredPlugin):
             forward=forward,
             batch_size=batch_size,
             num_workers=self.num_workers,
-            progress=self.verbose,
+            verbose=self.verbose,
         )
 
     def _running(self, model: nn.Module) -> Mean:

@@ -98,7 +98,7 @@ def estimate_fisher(
             max_samples=max_samples,
             device=device,
             distributed=distributed,
-            progress=verbose,
+            verbose=verbose,
         )
 
 
