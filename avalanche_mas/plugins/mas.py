@@ -1,7 +1,5 @@
 """Memory Aware Synapses as Avalanche plugins (Aljundi et al., ECCV 2018): MAS and l-MAS."""
 
-from __future__ import annotations
-
 import warnings
 from functools import partial
 from typing import Any, Literal

@@ -10,8 +10,6 @@ For scripts, tests and notebooks alike, with Avalanche's own plugins beside ours
 It belongs to the package, not to the comparison scripts, which an installed package does not have.
 """
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -40,7 +38,7 @@ _LAMBDA = {"lambda_reg": 1.0}
 
 @dataclass(frozen=True)
 class Published:
-    """Hyper-parameters that somebody published.
+    """Hyper-parameters that were published.
 
     :param values: arguments of the plugin, in its own units.
     :param source: who gives them, for what, and how they were converted.

@@ -4,8 +4,6 @@ Li & Hoiem, *Learning without Forgetting* (2016), first freeze the shared and th
 train the new ones; the MAS paper does the same for its LwF.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any

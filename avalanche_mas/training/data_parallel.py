@@ -7,8 +7,6 @@ processes; metrics of an evaluation are those of a part of the samples; a parame
 uses outside the model's own forward pass (as LwF does with old heads) breaks the backward pass.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

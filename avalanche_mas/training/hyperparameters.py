@@ -21,8 +21,6 @@ So λ is as large as the new task allows, and no data of other tasks are looked 
         strategy.eval(benchmark.test_stream)
 """
 
-from __future__ import annotations
-
 import math
 import warnings
 from collections.abc import Callable, Sequence

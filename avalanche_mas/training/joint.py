@@ -6,8 +6,6 @@ an epoch. It also gives heads a wrong size, pads the outputs of unequal heads wi
 the loss, and shows plugins the first experience only.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Mini-batches of which each process reads its own samples only."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Trains an Avalanche strategy on trial, several times from the same state."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Mapping
 from contextlib import redirect_stdout

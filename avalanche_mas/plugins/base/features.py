@@ -1,7 +1,5 @@
 """The shared features F of a model: what goes into its classifier."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

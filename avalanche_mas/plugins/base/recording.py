@@ -1,7 +1,5 @@
 """Writes down, once, what a model says about each sample of a dataset, to look it up later."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

@@ -1,7 +1,5 @@
 """What a plugin has learnt as tensors and plain values, and back."""
 
-from __future__ import annotations
-
 import copy
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence

@@ -1,7 +1,5 @@
 """Experience → whether its task ends with it."""
 
-from __future__ import annotations
-
 from typing import Any
 
 

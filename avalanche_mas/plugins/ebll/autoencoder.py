@@ -1,7 +1,5 @@
 """The undercomplete autoencoder of Encoder Based Lifelong Learning (Rannen et al., ICCV 2017)."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch

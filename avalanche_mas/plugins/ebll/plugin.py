@@ -1,7 +1,5 @@
 """Encoder Based Lifelong Learning as an Avalanche plugin (Rannen et al., ICCV 2017)."""
 
-from __future__ import annotations
-
 from typing import Any, Literal
 
 import torch

@@ -14,8 +14,6 @@ gradient, which others use, depends on the batch size. There are three choices f
   where the model fits its data.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from typing import Any, Literal, NamedTuple, get_args
 

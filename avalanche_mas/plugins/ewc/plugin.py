@@ -1,7 +1,5 @@
 """Elastic weight consolidation as an Avalanche plugin (Kirkpatrick et al., PNAS 2017)."""
 
-from __future__ import annotations
-
 import warnings
 from typing import Any, Literal
 

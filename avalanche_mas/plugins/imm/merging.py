@@ -13,8 +13,6 @@ over the tasks that have it, and their ratios are scaled to sum to 1 among thems
 one task alone has keeps its bits.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 

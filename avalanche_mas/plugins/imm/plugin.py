@@ -1,7 +1,5 @@
 """Incremental moment matching as an Avalanche plugin (Lee et al., NIPS 2017)."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Sequence
 from typing import Any, Literal

@@ -1,7 +1,5 @@
 """Knowledge distillation (Li & Hoiem, *Learning without Forgetting*, 2016): Eq. 2-4."""
 
-from __future__ import annotations
-
 import operator
 from collections.abc import Iterable, Mapping
 from typing import Any

@@ -9,8 +9,6 @@ where g(t) is the gradient of the task's loss alone before step t, and Δθ(t) i
 parameter has moved in that step, by whatever moved it: momentum and penalty included.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 
