@@ -1,4 +1,4 @@
-"""The README says what is so: its example prints what is shown, its table is the committed one."""
+"""The README is right: its example prints what it shows, and its table is the committed one."""
 
 import os
 import re
@@ -19,7 +19,7 @@ def accuracies(text):
 
 
 def test_the_example_prints_what_is_shown(tmp_path):
-    """Up to small differences: another processor or version of PyTorch rounds otherwise."""
+    """Numbers may differ a little: another processor or version of PyTorch rounds differently."""
     code, shown = re.search(r"```python\n(.*?)```.*?```text\n(.*?)```", README, re.DOTALL).groups()
     script = tmp_path / "example.py"
     script.write_text(code, encoding="utf-8")
