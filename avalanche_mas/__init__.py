@@ -1,9 +1,14 @@
 """Memory Aware Synapses for Avalanche: exact importance, a stable penalty, thin plugins.
 
-Where the paper (Aljundi et al., ECCV 2018) is in the code: Eq. 1-2 in :mod:`.importance.exact`,
-Eq. 3 in :mod:`.penalty`, Eq. 4-7 in :mod:`.importance.local`, the methods in :mod:`.plugins`. All
-methods by name, with their published hyper-parameters, are in :mod:`.methods`.
+Where the paper (Aljundi et al., ECCV 2018) is in the code: Eq. 1-2 in
+:mod:`.importance.engines.objectives`, Eq. 3 in :mod:`.penalty.quadratic`, Eq. 4-7 in
+:mod:`.importance.engines.local`. The methods are in :mod:`.plugins`, by name and with their
+published hyper-parameters in :mod:`.plugins.registry`.
+
+Importance and penalty are plain PyTorch. Avalanche is loaded when a plugin is first asked for.
 """
+
+from typing import TYPE_CHECKING
 
 from avalanche_mas.importance import (
     Importance,
@@ -14,17 +19,32 @@ from avalanche_mas.importance import (
     watch_local_importance,
 )
 from avalanche_mas.penalty.quadratic import QuadraticPenalty
-from avalanche_mas.plugins import (
-    EBLLPlugin,
-    EWCPlugin,
-    HeadWarmupPlugin,
-    IMMPlugin,
-    LocalMASPlugin,
-    LwFPlugin,
-    MASPlugin,
-    SIPlugin,
-)
-from avalanche_mas.plugins.ewc.fisher import estimate_fisher
+
+if TYPE_CHECKING:
+    from avalanche_mas.plugins import (
+        EBLLPlugin,
+        EWCPlugin,
+        HeadWarmupPlugin,
+        IMMPlugin,
+        LocalMASPlugin,
+        LwFPlugin,
+        MASPlugin,
+        SIPlugin,
+        estimate_fisher,
+    )
+else:
+
+    def __getattr__(name):
+        """What needs Avalanche, which takes seconds to load."""
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from avalanche_mas import plugins
+
+        return getattr(plugins, name)
+
+    def __dir__():
+        return sorted({*globals(), *__all__})
+
 
 __version__ = "0.1.0"
 

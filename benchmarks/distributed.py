@@ -23,7 +23,7 @@ from torch.optim import SGD
 
 from avalanche_mas import Importance, MASPlugin, estimate_importance
 from avalanche_mas.benchmarks import split_digits
-from avalanche_mas.importance.sharing import checksum_of
+from avalanche_mas.importance.parameters import checksum
 from avalanche_mas.importance.team import Distributed, Team
 from avalanche_mas.training import DataParallelNaive
 
@@ -61,7 +61,7 @@ def show(epochs: int, hidden: int, device: torch.device) -> Shown:
     _train(model, plugin, benchmark.train_stream, epochs, device)
     learnt = [*model.state_dict().values(), *(plugin.importance or {}).values()]
     team = Team.of("split", device)
-    bits = team.meet([checksum_of(tensor) for tensor in learnt])
+    bits = team.all_gather([checksum(tensor) for tensor in learnt])
 
     images = torch.stack([x for task in benchmark.train_stream for x, *_ in task.dataset.eval()])
     model.double()
@@ -107,12 +107,12 @@ def _train(
 def _timed(team: Team, measure: Callable[[], Importance]) -> tuple[Importance, float]:
     """What it gives, and the seconds that the slowest process took."""
     measure()  # for what only the first call has to do
-    team.meet(None)
+    team.all_gather(None)
     start = time.perf_counter()
     importance = measure()
     if team.device.type == "cuda":
         torch.cuda.synchronize(team.device)
-    return importance, max(team.meet(time.perf_counter() - start))
+    return importance, max(team.all_gather(time.perf_counter() - start))
 
 
 def _difference(ours: Tensor, theirs: Tensor) -> float:

@@ -83,9 +83,9 @@ def problem_agnostic(method: Method, trial: Trial, seed: int) -> Finding:
             **gaussian,
         )
         strategy.train(a)
-        before = squared_error(method.evaluated(strategy), old)
+        before = squared_error(method.final_model(strategy), old)
         strategy.train(b)
-        return squared_error(method.evaluated(strategy), old) - before
+        return squared_error(method.final_model(strategy), old) - before
 
     return _compare(method, trial, rise, "task A's squared error rises by")
 
@@ -130,7 +130,7 @@ def adaptive(method: Method, trial: Trial, seed: int) -> Finding:
             except Exception as error:  # whatever it is, it is the answer
                 return Finding(False, _name(error))
             for j, (x, old) in enumerate(zip(tests, before, strict=True)):
-                change[i, j] = (outputs_for(method.evaluated(strategy), x) - old).square().mean()
+                change[i, j] = (outputs_for(method.final_model(strategy), x) - old).square().mean()
         gains.append(float((change[0, 1] + change[1, 0]) / change.trace()))
     gain = max(gains)
     return Finding(
@@ -167,7 +167,7 @@ def _protects_pretrained(method: Method, trial: Trial, seed: int, data: Any) -> 
     def loss(method: Method, strength: float | None) -> float:
         strategy = _told(method, pretrained, trial, seed, strength, data)
         strategy.train(b)
-        return accuracy(pretrained, test) - accuracy(method.evaluated(strategy), test)
+        return accuracy(pretrained, test) - accuracy(method.final_model(strategy), test)
 
     return _compare(method, trial, loss, "points of accuracy on task A that are lost:", 100)
 

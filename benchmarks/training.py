@@ -158,7 +158,7 @@ def _evaluate(
 ) -> None:
     """Let the network answer that the method gives for it; training goes on with its own."""
     trained = strategy.model
-    strategy.model = method.evaluated(strategy)
+    strategy.model = method.final_model(strategy)
     try:
         strategy.eval(experiences, num_workers=loaders)
     finally:

@@ -6,6 +6,7 @@ import importlib
 import importlib.metadata
 import inspect
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -26,30 +27,17 @@ HEAVY_PARTS = ("avalanche_mas.benchmarks", "avalanche_mas.evaluation", "avalanch
 
 # Who may import whom: Avalanche, and the other parts of the package. Data run one way.
 MAY_IMPORT = {
-    "": {"fisher", "importance", "penalty", "plugins"},
-    "compat": {"avalanche"},
-    # The mathematics.
-    "distributed": set(),
-    "importance": {"distributed"},
-    "step_size": set(),
-    "blocks": {"importance"},
-    "penalty": {"blocks", "importance", "step_size"},
-    "collapse": {"importance", "penalty"},
-    "fisher": {"distributed", "importance"},
-    "path_integral": {"importance"},
-    "merging": {"importance"},
+    "": {"importance", "penalty", "plugins"},
+    # Plain PyTorch.
+    "importance": set(),
+    "penalty": {"importance"},
     # Avalanche.
-    "plugins": {"avalanche", "collapse", "compat", "distributed", "fisher", "importance"}
-    | {"merging", "path_integral", "penalty", "step_size"},
-    "checkpoint": {"avalanche", "compat"},
-    "strategies": {"avalanche", "distributed", "importance"},
-    "methods": {"avalanche", "plugins", "strategies"},
-    "trial_runs": {"avalanche", "compat"},
-    "hyperparameters": {"avalanche", "trial_runs"},
-    "benchmarks": {"avalanche"},
-    "data": {"benchmarks"},
+    "plugins": {"avalanche", "importance", "penalty", "training"},
+    "training": {"avalanche", "importance"},
+    "benchmarks": {"avalanche", "miniature"},
+    "miniature": {"benchmarks"},
     "models": {"avalanche"},
-    "evaluation": {"avalanche", "importance", "penalty", "plugins", "step_size"},
+    "evaluation": {"avalanche", "importance", "penalty", "plugins"},
 }
 
 
@@ -68,7 +56,9 @@ def imports_of(module):
             found |= names & FILES.keys()
             if names - FILES.keys():
                 found.add(node.module)
-        elif not (isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"):
+        elif isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            nodes.extend(node.orelse)
+        else:
             nodes.extend(ast.iter_child_nodes(node))
     return found
 
@@ -79,23 +69,28 @@ def part_of(module):
     return rest.partition(".")[0] if package == "avalanche_mas" else package
 
 
-def test_import_is_cheap():
-    """Beyond what Avalanche loads anyway: no plotting, no tables, no data, and under 0.5 s."""
-    code = """
-import json, sys, time, avalanche
-before, start = set(sys.modules), time.process_time()
-import avalanche_mas
-seconds = time.process_time() - start
-print(json.dumps({"seconds": seconds, "modules": sorted(set(sys.modules) - before)}))
-"""
+def python(code, **environment):
+    """What a fresh interpreter prints last, from JSON."""
     run = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", code],
         cwd=PACKAGE.parent,
+        env={**os.environ, **environment},
         capture_output=True,
         text=True,
         check=True,
     )
-    added = json.loads(run.stdout.splitlines()[-1])
+    return json.loads(run.stdout.splitlines()[-1])
+
+
+def test_import_is_cheap():
+    """Beyond what Avalanche loads anyway: no plotting, no tables, no data, and under 0.5 s."""
+    added = python("""
+import json, sys, time, avalanche
+before, start = set(sys.modules), time.process_time()
+from avalanche_mas import MASPlugin
+seconds = time.process_time() - start
+print(json.dumps({"seconds": seconds, "modules": sorted(set(sys.modules) - before)}))
+""")
     assert "avalanche_mas.plugins" in added["modules"]
     heavy = [
         name
@@ -107,14 +102,61 @@ print(json.dumps({"seconds": seconds, "modules": sorted(set(sys.modules) - befor
     assert added["seconds"] < 0.5
 
 
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "from avalanche_mas import QuadraticPenalty, estimate_importance",
+        "import avalanche_mas.training",
+        "import avalanche_mas; dir(avalanche_mas)",
+    ],
+)
+def test_plain_pytorch_users_never_load_avalanche(statement):
+    loaded = python(f"{statement}; import json, sys; print(json.dumps(sorted(sys.modules)))")
+    assert "avalanche_mas" in loaded
+    assert not [name for name in loaded if name.partition(".")[0] == "avalanche"]
+
+
+@pytest.mark.parametrize("package", ["avalanche_mas", "avalanche_mas.training"])
+def test_lazy_names_are_as_others(package):
+    """Tab completion, ``import *`` and the error for a name that is not there."""
+    found = python(f"""
+import json, {package} as package
+before = dir(package)
+from {package} import *
+missing = [name for name in package.__all__ if name not in globals() or name not in before]
+try:
+    package.MASPlugins
+except AttributeError as error:
+    print(json.dumps([missing, str(error)]))
+""")
+    assert found == [[], f"module '{package}' has no attribute 'MASPlugins'"]
+
+
+@pytest.mark.parametrize("repair", ["0", "1"])
+def test_avalanche_is_repaired_unless_the_environment_says_not_to(repair):
+    """See docs/differences-from-avalanche.md."""
+    repaired = python(
+        """
+import json, torch
+import avalanche_mas.plugins
+from avalanche.logging import WandBLogger
+from avalanche.models import MultiTaskModule
+changed = WandBLogger.import_wandb, MultiTaskModule.forward
+print(json.dumps([hasattr(f, "__wrapped__") for f in changed] + [hasattr(torch.optim, "sgd")]))
+""",
+        AVALANCHE_MAS_REPAIR=repair,
+    )
+    assert repaired == 3 * [repair == "1"]
+
+
 def test_all_names_what_is_public():
     """``__all__`` is what the package shows: no name missing, none that is not there."""
     public = {
         name
-        for name, value in vars(avalanche_mas).items()
-        if not name.startswith("_") and not inspect.ismodule(value)
+        for name in dir(avalanche_mas)
+        if not name.startswith("_") and not inspect.ismodule(getattr(avalanche_mas, name))
     }
-    assert set(avalanche_mas.__all__) - {"__version__"} == public
+    assert set(avalanche_mas.__all__) == public - {"TYPE_CHECKING"}
     assert len(avalanche_mas.__all__) == len(set(avalanche_mas.__all__))
 
 
@@ -133,7 +175,7 @@ def test_version_is_the_same_everywhere():
 def test_everything_public_is_documented(module):
     """Modules, and the public functions, classes, methods and properties that they define."""
     loaded = importlib.import_module(module)
-    assert set(getattr(loaded, "__all__", ())) <= vars(loaded).keys()
+    assert all(hasattr(loaded, name) for name in getattr(loaded, "__all__", ()))
     undocumented = [] if loaded.__doc__ else [module]
     for name, value in vars(loaded).items():
         if name.startswith("_") or getattr(value, "__module__", None) != module:

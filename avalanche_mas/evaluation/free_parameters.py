@@ -21,8 +21,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from avalanche_mas.importance.importance import grow
-from avalanche_mas.importance.parameters import named_parameters
+from avalanche_mas.importance.parameters import grow, named_parameters
 from avalanche_mas.penalty.quadratic import QuadraticPenalty
 from avalanche_mas.penalty.step_size import step_size, supports_proximal
 

@@ -1,19 +1,36 @@
-"""Data of any form → batches of samples; labels are never read."""
+"""What a sample is: data of any form → batches of samples; labels are never read."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+import copy
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.nn.utils.rnn import PackedSequence
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset
 
 Forward = Callable[[nn.Module, Any], Any]
 """``forward(model, batch) -> output``: how a batch goes through the model."""
 
+Split = Callable[[Any], Iterable[Any]]
+"""``split(batch) -> batches of one sample each``: for batches whose samples are not the entries of
+their tensors' first dimension, such as lists of images or graphs."""
+
 _LABELS = {"label", "labels", "target", "targets", "y"}
+
+
+class OneSample(NamedTuple):
+    """A batch that is one sample, whatever the shapes of its tensors: what :data:`Split` gives."""
+
+    batch: Any
+
+
+class Shared(NamedTuple):
+    """A tensor in a batch that belongs to all samples, though it is as long as the batch."""
+
+    tensor: Tensor
 
 
 def iterate_batches(
@@ -49,7 +66,7 @@ def iterate_batches(
         size = batch_size_of(batch)
         yield batch if size <= left else take(batch, slice(0, left), size)
         left -= size
-        if left <= 0:  # before the iterator is asked for a batch that nobody needs
+        if left <= 0:  # before the iterator is asked for a batch that is not needed
             return
 
 
@@ -94,8 +111,8 @@ def _loader(data: Any, batch_size: int, num_workers: int, max_samples: int | Non
 def model_input(batch: Any) -> Any:
     """What of a batch goes into the model when the user gave no ``forward``.
 
-    :param batch: ``x``, ``(x, ...)`` or a dict.
-    :return: ``x``, or the dict without its labels.
+    :param batch: ``x``, ``(x, ...)`` or a mapping.
+    :return: ``x``, or a dict without the labels.
     :raises TypeError: for anything else.
     """
     if isinstance(batch, Tensor):
@@ -114,32 +131,45 @@ def model_input(batch: Any) -> Any:
 
 
 def call_model(model: nn.Module, inputs: Any) -> Any:
-    """``model(x)``, or ``model(**inputs)`` for a dict: the default :data:`Forward`."""
+    """``model(x)``, or ``model(**inputs)`` for a mapping: the default :data:`Forward`."""
     return model(**inputs) if isinstance(inputs, Mapping) else model(inputs)
 
 
 def batch_size_of(batch: Any) -> int:
     """Number of samples: the length of the batch's first tensor.
 
-    :raises TypeError: if the batch holds no tensor with a first dimension.
+    :raises TypeError: if the batch holds no tensor with a first dimension, or something whose
+        samples lie in another way.
     """
-    for leaf in tree_leaves(batch):
+    if isinstance(batch, OneSample):
+        return 1
+    for leaf in leaves_of(batch):
+        if isinstance(leaf, PackedSequence) or (isinstance(leaf, Tensor) and leaf.is_nested):
+            kind = "nested tensor" if isinstance(leaf, Tensor) else type(leaf).__name__
+            raise TypeError(
+                f"a batch holds a {kind}, whose samples have no dimension of their own: pass "
+                "split=lambda batch: ..., which gives batches of one sample each, or give padded "
+                "tensors and let forward= pack them."
+            )
         if isinstance(leaf, Tensor) and leaf.dim() > 0:
             return leaf.shape[0]
-    raise TypeError(f"found no tensor of samples in a batch of type {type(batch).__name__}")
+    raise TypeError(
+        f"found no tensor of samples in a batch of type {type(batch).__name__}: give tensors in "
+        "tuples, lists and dicts, or pass split=lambda batch: ..., which gives batches of one "
+        "sample each."
+    )
 
 
 def take(batch: Any, samples: slice | Tensor, size: int) -> Any:
     """Some samples of a batch; what is not one entry per sample is passed on as it is.
 
-    :param batch: tensors in any nesting of tuples, lists and dicts.
+    :param batch: tensors in any nesting of tuples, lists and mappings.
     :param samples: which ones, as an index along the first dimension.
     :param size: number of samples in ``batch``.
     """
-    return tree_map(
-        lambda leaf: leaf[samples] if is_per_sample(leaf, size) else leaf,
-        batch,
-    )
+    if isinstance(batch, OneSample):
+        return batch
+    return map_leaves(lambda leaf: leaf[samples] if is_per_sample(leaf, size) else leaf, batch)
 
 
 def to_device(batch: Any, device: torch.device) -> Any:
@@ -149,6 +179,8 @@ def to_device(batch: Any, device: torch.device) -> Any:
     """
 
     def move(leaf: Any) -> Any:
+        if isinstance(leaf, (OneSample, Shared, PackedSequence)):
+            return type(leaf)(*(map_leaves(move, part) for part in leaf))
         if not isinstance(leaf, Tensor):
             return leaf
         if leaf.is_meta and device.type != "meta":
@@ -159,9 +191,54 @@ def to_device(batch: Any, device: torch.device) -> Any:
         moved = leaf.to(device, non_blocking=True)
         return moved.clone() if moved.is_inference() else moved  # made in torch.inference_mode
 
-    return tree_map(move, batch)
+    return map_leaves(move, batch)
 
 
 def is_per_sample(leaf: Any, size: int) -> bool:
     """Whether part of a batch has an entry for each of its ``size`` samples."""
     return isinstance(leaf, Tensor) and leaf.dim() > 0 and leaf.shape[0] == size
+
+
+def map_leaves(function: Callable[[Any], Any], batch: Any) -> Any:
+    """``function`` of everything in a batch that is no tuple, list or mapping, in a like batch.
+
+    Mappings of any kind keep their type, such as the batches of a tokenizer.
+    """
+    if isinstance(batch, (OneSample, Shared, PackedSequence)):
+        return function(batch)
+    if isinstance(batch, dict) and type(batch) is dict:
+        return {key: map_leaves(function, value) for key, value in batch.items()}
+    if isinstance(batch, MutableMapping):
+        twin = copy.copy(batch)
+        for key, value in batch.items():
+            twin[key] = map_leaves(function, value)
+        return twin
+    if isinstance(batch, Mapping):
+        return {key: map_leaves(function, value) for key, value in batch.items()}
+    if isinstance(batch, tuple) and hasattr(batch, "_fields"):
+        return type(batch)(*(map_leaves(function, value) for value in batch))
+    if isinstance(batch, (tuple, list)) and type(batch) in (tuple, list, torch.Size):
+        return type(batch)(map_leaves(function, value) for value in batch)
+    return function(batch)
+
+
+def leaves_of(batch: Any) -> list[Any]:
+    """Everything in a batch that :func:`map_leaves` would give to its function, in order."""
+    leaves: list[Any] = []
+    map_leaves(leaves.append, batch)
+    return leaves
+
+
+def unmarked(batch: Any) -> Any:
+    """What goes into the model: the batch without :class:`OneSample` and :class:`Shared`."""
+    if isinstance(batch, OneSample):
+        return batch.batch
+    return map_leaves(lambda leaf: leaf.tensor if isinstance(leaf, Shared) else leaf, batch)
+
+
+def labels_of(batch: Any) -> Any:
+    """The labels of a batch ``(x, y, ...)`` or of a dict; None if it has none."""
+    if isinstance(batch, Mapping):
+        labels = [batch[name] for name in batch.keys() - model_input(batch).keys()]
+        return labels[0] if len(labels) == 1 else None
+    return batch[1] if isinstance(batch, (list, tuple)) and len(batch) > 1 else None

@@ -10,17 +10,15 @@ from torch import nn
 from avalanche_mas.importance.batches import (
     Forward,
     batch_size_of,
-    call_model,
     model_input,
     to_device,
 )
-from avalanche_mas.importance.engines.base import zeros
 from avalanche_mas.importance.engines.exact import Exact
 from avalanche_mas.importance.engines.finite import check_finite
 from avalanche_mas.importance.engines.network import Network
-from avalanche_mas.importance.parameters import unwrap
-from avalanche_mas.importance.pitfalls import doubts
-from avalanche_mas.importance.shadow import untouched
+from avalanche_mas.importance.estimate import measuring
+from avalanche_mas.importance.parameters import unwrap, zeros
+from avalanche_mas.importance.pitfalls import pitfalls
 
 if TYPE_CHECKING:
     import pandas
@@ -67,7 +65,7 @@ def check_model(
     import pandas
 
     model = unwrap(model)
-    network = Network(model, forward or call_model)
+    network = Network(model, forward)
     parameters = network.trainable()
     device = next(iter(parameters.values())).device
     inputs = to_device(example if forward is not None else model_input(example), device)
@@ -78,9 +76,10 @@ def check_model(
             "the samples of a batch lie"
         )
     engine, total = Exact(network, parameters), zeros(parameters)
-    with untouched(model):
-        for doubt in doubts(network, inputs):
-            warnings.warn(doubt, stacklevel=2)
+    with measuring(model):
+        for pitfall in pitfalls(network, inputs):
+            warnings.warn(pitfall, stacklevel=2)
+        inputs = network.mark_shared(inputs)
         engine(inputs, total)
         check_finite(total, network, inputs)
     if not any(bool(omega.any()) for omega in total.values()):

@@ -1,12 +1,14 @@
-"""The one loop over data: model × data → Ω."""
+"""The public estimates and the one running mean behind them: model × data → Ω."""
 
 from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
@@ -14,28 +16,59 @@ from tqdm.auto import tqdm
 
 from avalanche_mas.importance.batches import (
     Forward,
+    OneSample,
+    Split,
     batch_size_of,
-    call_model,
     count_batches,
     model_input,
     to_device,
 )
 from avalanche_mas.importance.engines import reference
-from avalanche_mas.importance.engines.base import PlannedEngine, zeros
-from avalanche_mas.importance.engines.exact import Exact, Output
-from avalanche_mas.importance.engines.finite import check_finite
+from avalanche_mas.importance.engines.base import (
+    Engine,
+    EngineName,
+    MakeEngine,
+    VerificationError,
+    Verify,
+)
+from avalanche_mas.importance.engines.exact import Exact
+from avalanche_mas.importance.engines.finite import NotFiniteError, check_finite
 from avalanche_mas.importance.engines.local import Local
 from avalanche_mas.importance.engines.network import Network
+from avalanche_mas.importance.engines.objectives import OBJECTIVES, Output, mean
 from avalanche_mas.importance.importance import Importance
-from avalanche_mas.importance.parameters import unwrap
-from avalanche_mas.importance.shadow import untouched
+from avalanche_mas.importance.parameters import unwrap, zeros
+from avalanche_mas.importance.shadow import preserve_state
 from avalanche_mas.importance.sharing import Share, check_same, check_same_data
 from avalanche_mas.importance.standard_error import StandardError
 from avalanche_mas.importance.team import Distributed, Team
 
-EngineName = Literal["auto", "exact", "vmap", "loop", "batch"]
-_Engine = Callable[[Any, dict[str, Tensor]], None]
-_MakeEngine = Callable[[Network, dict[str, Tensor]], _Engine]
+SETTLED_AFTER = 4096
+"""Samples after which a float32 sum is added to one in float64: a sum of so many positive numbers
+that are alike loses up to a ten-thousandth of each, one of 16 million would not grow any more."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How an estimate goes through its data, see :func:`estimate_importance`.
+
+    :raises ValueError: for a number out of range, or an unknown option.
+    """
+
+    forward: Forward | None = None
+    split: Split | None = None
+    verify: Verify = "growing"
+    batch_size: int = 64
+    num_workers: int = 0
+    max_samples: int | None = None
+    device: torch.device | str | None = None
+    distributed: Distributed = "split"
+    verbose: bool = False
+
+    def __post_init__(self) -> None:
+        check_positive(batch_size=self.batch_size, max_samples=self.max_samples)
+        if self.verify not in get_args(Verify):
+            raise ValueError(f"verify must be one of {get_args(Verify)}, got {self.verify!r}")
 
 
 def estimate_importance(
@@ -43,14 +76,16 @@ def estimate_importance(
     data: Any,
     *,
     forward: Forward | None = None,
+    split: Split | None = None,
     output: Output = "norm",
     engine: EngineName = "auto",
+    verify: Verify = "growing",
     batch_size: int = 64,
     num_workers: int = 0,
     max_samples: int | None = None,
     device: torch.device | str | None = None,
     distributed: Distributed = "split",
-    progress: bool = False,
+    verbose: bool = False,
 ) -> Importance:
     r"""Global MAS: how sensitive the network's output is to each parameter.
 
@@ -70,15 +105,24 @@ def estimate_importance(
         A batch is ``x``, ``(x, ...)`` or a dict of arguments (labels in it are left out).
     :param forward: ``forward(model, batch) -> output`` for anything else, such as several inputs
         or task labels; receives the whole batch on the device.
+    :param split: ``split(batch) -> batches of one sample each``, where samples are not the entries
+        of the tensors' first dimension: lists of images, graphs, packed sequences. They are
+        measured one at a time.
     :param output: ``"norm"`` for the squared Euclidean norm of the output (Eq. 2); ``"vector"`` for
         the norm of the gradient vector over outputs, mean_k ‖∂F(x_k)/∂θ‖₂ (section 4.1);
         ``"squares"`` for mean_k Σ_c (∂F_c(x_k)/∂θ)², the diagonal of the Fisher information where
         F_c is a log-likelihood. The latter two cost one backward pass per output c.
     :param engine: ``"exact"`` (rules of the operations, see :func:`~avalanche_mas.check_model`),
         ``"vmap"`` and ``"loop"`` agree; ``"batch"`` is the approximation of other libraries, see
-        :func:`avalanche_mas.importance.engines.reference.batch`. ``"auto"`` is ``"exact"``, where what has
-        no rule falls back to vmap, or to the loop where vmap cannot transform the model; the
-        result's :meth:`~avalanche_mas.Importance.summary` says which parameters fell back and why.
+        :func:`avalanche_mas.importance.engines.reference.batch`. ``"auto"`` is ``"exact"``, where
+        what has no rule falls back to vmap, or to the loop where vmap cannot transform the model;
+        the result's :meth:`~avalanche_mas.Importance.summary` says which parameters fell back and
+        why.
+    :param verify: how often ``"exact"`` is compared with the loop. ``"growing"``: on three samples
+        of the first batch, when a parameter first has an importance, and on two samples at batch
+        32, 64, 128, and so on, for less than 3 % of the time; ``"every batch"``; or ``"off"``.
+        Where they differ in a parameter, it is measured by the loop from the start: the data are
+        read again, or if they can be read only once, an error says so.
     :param batch_size: samples per batch when ``data`` is a ``Dataset`` or a tensor.
     :param num_workers: loader processes when ``data`` is a ``Dataset``.
     :param max_samples: upper limit for N: a fixed random subset of a map-style ``Dataset``, the
@@ -90,35 +134,40 @@ def estimate_importance(
         sample k belongs to process k mod P; of a ``Dataset`` or a tensor each reads its own
         samples only, of anything else all. ``"own"``: each is given data of its own. ``"off"``:
         this process measures by itself what it is given. Alone it makes no difference.
-    :param progress: show a progress bar, in the first process.
+    :param verbose: show a progress bar, in the first process.
     :return: Ω on the parameters' devices, in float64 for float64 parameters and in float32 for all
         others, with N. A parameter that no sample uses has Ω = 0.
     :raises ValueError: for an unknown option, a model without trainable parameters, data without
-        samples, an output or gradient that is not finite, or processes whose data or parameters are
-        not the same.
+        samples, processes whose data or parameters are not the same, or as a
+        :class:`~.engines.finite.NotFiniteError` an output or gradient that is not finite.
+    :raises VerificationError: if rules and loop differ, and the data cannot be read again.
     :raises ProcessFailedError: if another process failed.
     :raises TypeError: for data, batches or outputs of a form that cannot be understood.
     """
     check_engine(output, engine)
-    engines: dict[str, _MakeEngine] = {
-        "auto": partial(Exact, output=output),
-        "exact": partial(Exact, output=output),
-        "vmap": _reference(reference.vmap, output),
-        "loop": _reference(reference.loop, output),
-        "batch": _reference(reference.batch, output),
-    }
-    return _estimate(
-        engines[engine],
-        model,
-        data,
+    options = Options(
         forward,
+        split,
+        verify,
         batch_size,
         num_workers,
         max_samples,
         device,
         distributed,
-        progress,
+        verbose,
     )
+    slow = {"vmap": reference.vmap, "loop": reference.loop, "batch": reference.batch}
+    make: MakeEngine = partial(Exact, output=output, verify=verify)
+    if engine in slow:
+        make = partial(reference.Reference, slow[engine], objective=OBJECTIVES[output])
+    try:
+        return _estimate(model, data, make, options)
+    except VerificationError as error:
+        if engine in slow or isinstance(data, Iterator) or Team.of(distributed).size > 1:
+            raise
+        warnings.warn(f"{error} The data are read again for that.", stacklevel=2)
+        unruled = dict.fromkeys(error.names, "disagrees with the batch-size-1 loop")
+        return _estimate(model, data, partial(make, unruled=unruled), options)
 
 
 def estimate_local_importance(
@@ -126,115 +175,202 @@ def estimate_local_importance(
     data: Any,
     *,
     forward: Forward | None = None,
+    split: Split | None = None,
+    verify: Verify = "growing",
     batch_size: int = 64,
     num_workers: int = 0,
     max_samples: int | None = None,
     device: torch.device | str | None = None,
     distributed: Distributed = "split",
-    progress: bool = False,
+    verbose: bool = False,
 ) -> Importance:
     r"""Local MAS (l-MAS): Hebbian importance of each layer by itself, from forward passes only.
 
     .. math:: \Omega_{ij} = \frac{1}{N} \sum_{k=1}^{N} y_i^k \, y_j^k
 
-    for a ReLU layer with input y_j and output y_i (Eq. 7 and section 4.2 of Aljundi et al., ECCV
+    for a ReLU layer with input y_j and output y_i (Eq. 7 and section 4.3 of Aljundi et al., ECCV
     2018); in general ½ |∂‖F_l‖²/∂θ_l| per sample and layer, see
-    :mod:`avalanche_mas.importance.engines.local` for what counts as a layer. The factor 2 of the derivative
-    is dropped, as in Eq. 7.
+    :mod:`avalanche_mas.importance.engines.local` for what counts as a layer. The factor 2 of the
+    derivative is dropped, as in Eq. 7.
 
     Parameters, return value and errors are those of :func:`estimate_importance`. Parameters outside
     linear, convolutional, normalisation and embedding layers get Ω = 0, and a warning names them.
     """
-    return _estimate(
-        Local,
-        model,
-        data,
+    options = Options(
         forward,
+        split,
+        verify,
         batch_size,
         num_workers,
         max_samples,
         device,
         distributed,
-        progress,
+        verbose,
     )
+    return _estimate(model, data, partial(Local, verify=verify), options)
 
 
-def _estimate(
-    make_engine: _MakeEngine,
-    model: nn.Module,
-    data: Any,
-    forward: Forward | None,
-    batch_size: int,
-    num_workers: int,
-    max_samples: int | None,
-    device: torch.device | str | None,
-    distributed: Distributed,
-    progress: bool,
-) -> Importance:
-    check_positive(batch_size=batch_size, max_samples=max_samples)
-    model = unwrap(model)
+def _estimate(model: nn.Module, data: Any, make_engine: MakeEngine, options: Options) -> Importance:
+    """The one loop over data."""
+    model, forward = unwrap(model), options.forward
     home = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
-    place = home if device is None else torch.device(device)
-    team = Team.of(distributed, place)
-    share = Share(team.rank, team.size) if distributed == "split" else Share()
+    place = home if options.device is None else torch.device(options.device)
+    team = Team.of(options.distributed, place)
+    share = Share(team.rank, team.size) if options.distributed == "split" else Share()
     with team.reporting():
         if place != home and (place.type != home.type or place.index is not None):
             model = copy.deepcopy(model).to(place)
-        network = Network(model, forward or call_model)
-        parameters = network.trainable()
-        with warnings.catch_warnings(), untouched(model, data):
-            # torch tells users of vmap to ask for faster operations; ours did not choose vmap
-            warnings.filterwarnings("ignore", message="There is a performance drop")
-            total, samples = zeros(parameters), 0
-            error = StandardError(total)
-            measure = make_engine(network, parameters)
-            batches = share.batches(data, batch_size, num_workers, max_samples)
+        running = RunningMean(model, make_engine, forward)
+        with measuring(model, data):
+            batches = share.batches(
+                data, options.batch_size, options.num_workers, options.max_samples
+            )
             check_same(team, model, share)
             shown = tqdm(
                 batches,
                 desc="importance",
-                total=count_batches(data, batch_size * share.size, max_samples),
-                disable=not progress or team.rank > 0,
+                total=count_batches(data, options.batch_size * share.size, options.max_samples),
+                disable=not options.verbose or team.rank > 0,
                 leave=False,
             )
-            for number, batch in enumerate(shown):
-                inputs = to_device(batch if forward is not None else model_input(batch), place)
-                size = batch_size_of(inputs)
-                if size:
-                    measure(inputs, total)
-                    samples += size
-                    error.note(size)
-                    if not error.finite:
-                        check_finite(total, network, inputs, number)
-        fallbacks = measure.unruled if isinstance(measure, PlannedEngine) else {}
+            for batch in shown:
+                for part in map(OneSample, options.split(batch)) if options.split else (batch,):
+                    running.add(part if forward or options.split else model_input(part))
         if team.size > 1:
             check_same_data(team, share)
-            everyone = team.meet((samples, error.state(), fallbacks))
-            samples = sum(own for own, _, _ in everyone)
-            error.join([state for _, state, _ in everyone])
-            fallbacks = {name: why for _, _, own in everyone for name, why in own.items()}
-            team.add_up(total.values())
-    if not samples:
-        raise ValueError(
-            "the data gave no samples, so there is no mean to take; an iterator may be exhausted"
-        )
-    for name, omega in total.items():
-        if not bool(torch.isfinite(omega).all()):
+            running.gather(team)
+    importance = running.importance
+    return importance if place == home else importance.to(home)
+
+
+@contextmanager
+def measuring(model: nn.Module, data: Any = None) -> Iterator[None]:
+    """Nothing that is done inside shows afterwards; no advice of torch's for users of vmap."""
+    with warnings.catch_warnings(), preserve_state(data, model=model):
+        warnings.filterwarnings("ignore", message="There is a performance drop")
+        yield
+
+
+class RunningMean:
+    """The mean importance of batches that are added one after the other, as of all at once.
+
+    :param model: unwrapped. It is not changed, and must stay as it is.
+    :param make_engine: network, parameters → engine.
+    :param forward: how a batch goes through the model; None for ``model(x)``.
+    :raises ValueError: if the model has no trainable parameters.
+    """
+
+    def __init__(
+        self, model: nn.Module, make_engine: MakeEngine, forward: Forward | None = None
+    ) -> None:
+        self.model = model
+        self.network = Network(model, forward)
+        self.parameters = self.network.trainable()
+        self.device = next(iter(self.parameters.values())).device
+        self.engine: Engine = make_engine(self.network, self.parameters)
+        self.samples = 0
+        """How many have been added."""
+        self._batches = 0
+        self._fallbacks: dict[str, str] = {}  # of other processes
+        with torch.inference_mode(False):
+            self.total = zeros(self.parameters)
+            """Σ_k |g_k| since sums were settled."""
+        self._settled: dict[str, Tensor] = {}  # Σ_k |g_k| before, in float64
+        self._unsettled = 0
+        self._scratch: dict[str, Tensor] | None = None
+        self.error = StandardError(self.total)
+
+    def add(self, batch: Any) -> None:
+        """Measures a batch and adds its samples. Call it inside :func:`measuring`.
+
+        :raises NotFiniteError: if a number is NaN or infinite; the sum is then lost.
+        """
+        batch = self.network.mark_shared(to_device(batch, self.device))
+        size = batch_size_of(batch)
+        if not size:
+            return
+        self.engine(batch, self.total)
+        self.note(size)
+        if not self.error.finite:
+            check_finite(self.total, self.network, batch, self._batches - 1)
+
+    def add_whole(self, batch: Any) -> None:
+        """Measures a batch and adds all of it, or after an error nothing; it leaves no trace.
+
+        :raises NotFiniteError: if a number is NaN or infinite.
+        """
+        with measuring(self.model):
+            scratch, self._scratch = self._scratch or zeros(self.parameters), None
+            batch = self.network.mark_shared(to_device(batch, self.device))
+            self.engine(batch, scratch)
+            check_finite(scratch, self.network, batch, self._batches)
+            for name, total in self.total.items():
+                total.add_(scratch[name])
+                scratch[name].zero_()
+            self._scratch = scratch  # an error drops it, with what has been added to it
+            self.note(batch_size_of(batch))
+
+    def note(self, size: int) -> None:
+        """Counts samples that an engine has just added to the total."""
+        self.samples += size
+        self._batches += 1
+        self._unsettled += size
+        self.error.note(size)
+        if self._unsettled >= SETTLED_AFTER:
+            self._settle()
+
+    def _settle(self) -> None:
+        for name, total in self.total.items():
+            if name in self._settled:
+                self._settled[name].add_(total)
+            else:
+                self._settled[name] = total.double()
+            total.zero_()
+        self._unsettled = 0
+        self.error.restart()
+
+    def gather(self, team: Team) -> None:
+        """Continues with what all processes have added."""
+        own = self.samples, self.error.state(), dict(self.engine.fallbacks), bool(self._settled)
+        everyone = team.all_gather(own)
+        self.samples = sum(samples for samples, *_ in everyone)
+        self.error.join([state for _, state, *_ in everyone])
+        self._fallbacks = {name: why for *_, own, _ in everyone for name, why in own.items()}
+        if any(settled for *_, settled in everyone):
+            self._settle()
+            team.all_reduce_(self._settled.values())
+        else:
+            team.all_reduce_(self.total.values())
+
+    @property
+    def importance(self) -> Importance:
+        """Ω of all samples so far, as a copy.
+
+        :raises ValueError: if there are none.
+        :raises NotFiniteError: if it is not finite.
+        """
+        if not self.samples:
             raise ValueError(
-                f"the importance of {name!r} is not finite: the data, the model's output or its "
-                "gradient hold NaN or infinity, or their square overflows"
+                "the data gave no samples, so there is no mean to take; an iterator may be "
+                "exhausted"
             )
-        omega.div_(samples)
-    return Importance(
-        {name: omega.to(home) for name, omega in total.items()},
-        samples,
-        errors=error.of_layers(),
-        fallbacks=fallbacks,
-    )
-
-
-def _reference(engine: Callable[..., None], output: str) -> _MakeEngine:
-    return lambda network, parameters: partial(engine, network, parameters, output=output)
+        with torch.inference_mode(False), torch.no_grad():
+            omega = {}
+            for name, total in self.total.items():
+                settled = self._settled.get(name)
+                whole = total if settled is None else total + settled
+                omega[name] = mean(whole, self.samples).to(total.dtype)
+                if not bool(omega[name].isfinite().all()):
+                    raise NotFiniteError(
+                        f"the importance of {name!r} is not finite: an input, the model's output "
+                        "or its gradient held NaN or infinity, or their square overflowed"
+                    )
+            return Importance(
+                omega,
+                self.samples,
+                errors=self.error.of_layers(),
+                fallbacks={**self.engine.fallbacks, **self._fallbacks},
+            )
 
 
 def check_engine(output: str, engine: str) -> None:

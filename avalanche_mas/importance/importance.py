@@ -15,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from avalanche_mas.importance.parameters import grow
 from avalanche_mas.importance.standard_error import layer_of
 
 if TYPE_CHECKING:
@@ -255,30 +256,6 @@ class Importance(Mapping[str, Tensor]):
             if mine is not None and theirs is not None:
                 errors[layer] = math.hypot(a * mine, b * theirs)
         return Importance(omega, samples, errors=errors, fallbacks=self.fallbacks | other.fallbacks)
-
-
-def grow(old: Tensor, shape: torch.Size, name: str) -> Tensor:
-    """``old`` in the leading corner of a zero tensor of ``shape``; ``old`` itself if it fits.
-
-    Incremental classifiers append their new units after the old ones, in every dimension.
-
-    :raises ValueError: if ``shape`` has other dimensions or is smaller anywhere.
-    """
-    check_growth(old, shape, name)
-    if old.shape == shape:
-        return old
-    new = old.new_zeros(shape)
-    new[tuple(slice(size) for size in old.shape)] = old
-    return new
-
-
-def check_growth(old: Tensor, shape: torch.Size, name: str) -> None:
-    """:raises ValueError: unless ``shape`` is that of ``old``, or larger in some dimensions."""
-    if old.dim() != len(shape) or any(a > b for a, b in zip(old.shape, shape, strict=True)):
-        raise ValueError(
-            f"parameter {name!r} went from shape {tuple(old.shape)} to {tuple(shape)}: only "
-            "growing parameters can keep their importance. Is this the importance of another model?"
-        )
 
 
 def _check_same_network(a: Importance, b: Importance) -> None:

@@ -8,16 +8,15 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.utils._pytree import tree_leaves
 
-from avalanche_mas.importance.batches import batch_size_of, is_per_sample
+from avalanche_mas.importance.batches import batch_size_of, is_per_sample, leaves_of
 from avalanche_mas.importance.engines.network import Network
-from avalanche_mas.importance.rules.per_sample import wide
+from avalanche_mas.importance.parameters import wide
 
 _EQUAL = 1e-4  # relative; twice the same on a GPU differs by some 1e-6
 
 
-def doubts(network: Network, inputs: Any) -> Iterator[str]:
+def pitfalls(network: Network, inputs: Any) -> Iterator[str]:
     """What a network does that makes its importance less than it seems, a sentence for each.
 
     :param network: F, in eval mode, and to be left as it is by the caller.
@@ -35,17 +34,17 @@ def doubts(network: Network, inputs: Any) -> Iterator[str]:
             f"{_some(mixing)} normalise over the batch in eval mode as well (track_running_stats="
             "False). Importance is that of a sample alone, which is not what training sees."
         )
-    with torch.no_grad():
-        first, second = (_rows(network, inputs) for _ in range(2))
-        if not bool(first.isfinite().all()):
-            return  # an error will say so
-        if not _close(first, second):
-            yield (
-                "two passes over the example in eval mode give different outputs. Something random "
-                "is left on, such as functional dropout without training=self.training, or the "
-                "model changes itself: importance would be that of a single draw."
-            )
-        yield from _of_output(first, network(inputs), _vary(inputs))
+    outputs = [output.detach() for output in network(inputs)]
+    first = _rows(outputs)
+    if not bool(first.isfinite().all()):
+        return  # an error will say so
+    if not _close(first, _rows(network(inputs)).detach()):
+        yield (
+            "two passes over the example in eval mode give different outputs. Something random "
+            "is left on, such as functional dropout without training=self.training, or the "
+            "model changes itself: importance would be that of a single draw."
+        )
+    yield from _of_output(first, outputs, _vary(inputs))
 
 
 def _of_output(rows: Tensor, outputs: list[Tensor], inputs_vary: bool) -> Iterator[str]:
@@ -71,14 +70,14 @@ def _of_output(rows: Tensor, outputs: list[Tensor], inputs_vary: bool) -> Iterat
         )
 
 
-def _rows(network: Network, inputs: Any) -> Tensor:
+def _rows(outputs: list[Tensor]) -> Tensor:
     """The whole output, a row for each sample."""
-    return torch.cat([wide(output).flatten(1) for output in network(inputs)], 1)
+    return torch.cat([wide(output).reshape(len(output), -1) for output in outputs], 1)
 
 
 def _vary(inputs: Any) -> bool:
     size = batch_size_of(inputs)
-    leaves = [leaf for leaf in tree_leaves(inputs) if is_per_sample(leaf, size)]
+    leaves = [leaf for leaf in leaves_of(inputs) if is_per_sample(leaf, size)]
     return any(bool((leaf != leaf[:1]).any()) for leaf in leaves)
 
 

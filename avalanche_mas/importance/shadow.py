@@ -1,58 +1,59 @@
-"""Estimation leaves no trace: everything it might disturb is put back, bit for bit."""
+"""Measures a shadow of the user's model: what is never touched needs no restoring.
+
+A forward pass may fill a cache, count its calls, update statistics or replace its own attributes,
+and ``model.eval()`` runs whatever a user wrote into ``train()``. Importance is therefore measured
+on twins of the model, which share its parameters and nothing that a forward pass writes to.
+"""
 
 from __future__ import annotations
 
+import argparse
+import copy
+import functools
+import operator
 import random
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from typing import Any
+import sys
+import weakref
+from abc import ABC
+from collections import Counter, OrderedDict, UserDict, UserList, defaultdict, deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from types import BuiltinMethodType, CellType, FunctionType, MethodType, SimpleNamespace
+from typing import Any, Generic, NamedTuple, Protocol
 
 import numpy
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+from avalanche_mas.importance.parameters import unwrap
 
 
 @contextmanager
-def untouched(model: nn.Module, data: Any = None) -> Iterator[None]:
-    """Eval mode inside, and afterwards as if nothing had happened, also after an exception.
+def preserve_state(data: Any = None, *, model: nn.Module | None = None) -> Iterator[None]:
+    """Autograd is on inside; afterwards the global state is as before, also after an exception.
 
-    Restored are: train/eval mode and attributes of every submodule (a forward pass may count or
-    cache), the bits of every buffer (BatchNorm statistics), weights of embeddings that renormalise
-    themselves when used (``max_norm``), RNG states (torch on CPU and on every GPU, numpy,
-    ``random``, and the generators of a ``DataLoader``), and cuDNN's switch. Parameters, ``.grad``,
-    hooks and ``requires_grad`` are never written in the first place.
+    Restored are the random number generators (torch on CPU and on every GPU, numpy, ``random``, and
+    those of a ``DataLoader``), inference mode, grad mode and cuDNN's switch. Nothing of a model is
+    restored: run a twin from :meth:`Shadow.fresh`, and there is nothing to restore.
 
-    :param model: the model that will be run.
     :param data: the data that will be iterated, for the generators inside it.
+    :param model: the model whose twins will be run. cuDNN is off inside if it has recurrent layers
+        and there is a GPU, because cuDNN refuses their backward pass in eval mode.
     """
-    tensors = [(tensor, tensor.detach().clone()) for tensor in _written_by_forward(model)]
-    attributes = [(module, dict(vars(module))) for module in model.modules()]
-    buffers = [(module, dict(module._buffers)) for module in model.modules()]
     generators = [(generator, generator.get_state()) for generator in _generators(data)]
     rng = torch.get_rng_state(), numpy.random.get_state(), random.getstate()
     cuda = torch.cuda.is_available()
     cuda_rng = torch.cuda.get_rng_state_all() if cuda else []
+    recurrent = model is not None and any(isinstance(m, nn.RNNBase) for m in model.modules())
     try:
         with ExitStack() as stack:
             stack.enter_context(torch.inference_mode(False))
             stack.enter_context(torch.enable_grad())
-            if cuda and any(isinstance(module, nn.RNNBase) for module in model.modules()):
-                # cuDNN refuses to run an RNN's backward pass in eval mode
+            if cuda and recurrent:
                 stack.enter_context(torch.backends.cudnn.flags(enabled=False))
-            if any("_orig_mod" in module._modules for module in model.modules()):
-                stack.enter_context(torch.compiler.set_stance("force_eager"))
-            model.eval()
             yield
     finally:
-        for module, held in attributes:
-            vars(module).clear()
-            vars(module).update(held)
-        for module, held in buffers:
-            module._buffers.clear()
-            module._buffers.update(held)
-        with torch.no_grad():
-            for tensor, before in tensors:
-                tensor.copy_(before)
         for generator, state in generators:
             generator.set_state(state)
         torch.set_rng_state(rng[0])
@@ -60,6 +61,33 @@ def untouched(model: nn.Module, data: Any = None) -> Iterator[None]:
         random.setstate(rng[2])
         if cuda:
             torch.cuda.set_rng_state_all(cuda_rng)
+
+
+@contextmanager
+def untouched(model: nn.Module, data: Any = None) -> Iterator[None]:
+    """:func:`preserve_state`, and the model itself in eval mode and restored afterwards.
+
+    For callers that do not yet run a :class:`Shadow`.
+    """
+    tensors = [(tensor, tensor.detach().clone()) for tensor in _written_by_forward(model)]
+    attributes = [(module, dict(vars(module))) for module in model.modules()]
+    buffers = [(module, dict(module._buffers)) for module in model.modules()]
+    with preserve_state(data, model=model), ExitStack() as stack:
+        if any("_orig_mod" in module._modules for module in model.modules()):
+            stack.enter_context(torch.compiler.set_stance("force_eager"))
+        try:
+            model.eval()
+            yield
+        finally:
+            for module, held in attributes:
+                vars(module).clear()
+                vars(module).update(held)
+            for module, held in buffers:
+                module._buffers.clear()
+                module._buffers.update(held)
+            with torch.no_grad():
+                for tensor, before in tensors:
+                    tensor.copy_(before)
 
 
 def _written_by_forward(model: nn.Module) -> Iterator[Tensor]:
@@ -75,3 +103,407 @@ def _generators(data: Any) -> list[torch.Generator]:
     holders += [batch_sampler, getattr(batch_sampler, "sampler", None)]
     found = [getattr(holder, "generator", None) for holder in holders]
     return list({id(g): g for g in found if isinstance(g, torch.Generator)}.values())
+
+
+class Shadow:
+    """The model as it is measured: own modules, containers and buffers over its parameters.
+
+    :param model: the model, wrapped or not. It is only ever read.
+    :raises ValueError: if a submodule is TorchScript, whose state cannot be separated from it, or
+        lazy and without parameters so far: its first forward pass would write them.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        for name, module in model.named_modules():
+            where = f"submodule {name!r}" if name else "the model"
+            if isinstance(module, torch.jit.ScriptModule):
+                raise ValueError(
+                    f"{where} is TorchScript ({type(module).__name__}), which cannot be measured: "
+                    "use the nn.Module that it was made from"
+                )
+            if any(map(is_lazy, module._parameters.values())):
+                raise ValueError(
+                    f"{where} is a {type(module).__name__} whose parameters have no shape yet: run "
+                    "the model on a batch first"
+                )
+        self._model = model
+        self._kinds = _Kinds()
+        self._clones: dict[int, _Clone] = {}
+        self._renormalised: dict[int, nn.Parameter] = {}
+        self._newest: Callable[[], nn.Module | None] = lambda: None
+
+    def parameter(self, parameter: nn.Parameter) -> nn.Parameter:
+        """What stands in the twins for one of the model's parameters."""
+        return parameter
+
+    def fresh(self) -> nn.Module:
+        """A twin of the model in eval mode, in the state that the model has now.
+
+        Every submodule has a counterpart of the same class, made without running any code of the
+        user's. Containers, plain objects, arrays, generators, buffers and other tensors that do not
+        require a gradient are copied; methods, partial functions and closures that hold modules
+        hold the twin's. What is shared in the model is shared in the twin. Wrappers
+        (``DataParallel``, ``DistributedDataParallel``, ``torch.compile``) are left out.
+
+        Parameters are the model's own objects, with one exception: a module with ``max_norm``
+        rewrites its weight when it is used, so the twin has a clone of it (everywhere, if it is
+        tied). :func:`~avalanche_mas.importance.parameters.named_parameters` of the twin has the
+        model's canonical names and is what to differentiate by.
+
+        Clones of tensors are used again by the next twin where this one is gone and their
+        ``_version`` says that nothing was written to them. Writes through ``.data`` are invisible
+        to ``_version``.
+        """
+        reusable = self._clones if self._newest() is None else {}
+        known = -1
+        while known != len(self._renormalised):  # a tied weight may be met before it is known
+            known = len(self._renormalised)
+            copier = _Copier(self._model, self._kinds, self._renormalised, reusable)
+            with torch.inference_mode(False):
+                twin: nn.Module = copier.copy(self._model)
+        self._clones, self._newest = copier.clones, weakref.ref(twin)
+        return twin
+
+
+class _Clone(NamedTuple):
+    """A clone of a tensor, and the versions that both had when it was made."""
+
+    original: Tensor
+    version: int
+    clone: Tensor
+    clone_version: int
+
+    def is_current(self, original: Tensor) -> bool:
+        return (
+            self.original is original
+            and self.version == original._version
+            and self.clone_version == self.clone._version
+            and not self.clone.requires_grad
+        )
+
+
+def _new(value: Any) -> Any:
+    """An empty object of the same class, whose ``__init__`` has not run."""
+    cls: Any = type(value)
+    return cls.__new__(cls)
+
+
+class _Copier:
+    """Copies one model, every object once.
+
+    :param model: the model.
+    :param kinds: how objects of a class are copied.
+    :param renormalised: the parameters that forward passes rewrite, by id; added to when found.
+    :param reusable: clones of tensors that no living twin has, by the original's id.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        kinds: _Kinds,
+        renormalised: dict[int, nn.Parameter],
+        reusable: dict[int, _Clone],
+    ) -> None:
+        self.model, self.kinds = model, kinds
+        self.renormalised, self.reusable = renormalised, reusable
+        self.clones: dict[int, _Clone] = {}
+        self._storages: dict[tuple[int, torch.dtype], Tensor] = {}
+        self._copies: dict[int, Any] = {
+            key: nn.Parameter(parameter.detach().clone(), parameter.requires_grad)
+            for key, parameter in renormalised.items()
+        }
+
+    def copy(self, value: Any) -> Any:
+        """The counterpart of ``value``: a copy, or itself where it may be shared."""
+        kind = self.kinds[type(value)]
+        if kind is None:
+            return value
+        known = self._copies.get(id(value))
+        return kind(self, value) if known is None else known
+
+    def _copy_values(self, twin: dict[Any, Any]) -> None:
+        """Replaces the values of a shallow copy by their counterparts.
+
+        The same as :meth:`copy`, without a call for what most values of a module are: constants and
+        empty dicts of hooks.
+        """
+        kinds, copies = self.kinds, self._copies
+        for key, value in twin.items():
+            kind = kinds[type(value)]
+            if kind is None:
+                continue
+            copied = copies.get(id(value))
+            if copied is None:
+                if kind is _copy_dict and not value:
+                    copied = copies[id(value)] = value.copy()
+                else:
+                    copied = kind(self, value)
+            twin[key] = copied
+
+    def _copy_attributes(self, value: Any, twin: Any) -> None:
+        if vars(value) is value:  # a dict whose items are its attributes
+            object.__setattr__(twin, "__dict__", twin)
+            return
+        attributes = vars(twin)
+        attributes.update(vars(value))
+        self._copy_values(attributes)
+
+    def copy_object(self, value: Any) -> Any:
+        self._copies[id(value)] = twin = _new(value)
+        self._copy_attributes(value, twin)
+        return twin
+
+    def copy_module(self, module: nn.Module) -> Any:
+        inner = unwrap(module)
+        if inner is not module:
+            self._copies[id(module)] = twin = self.copy(inner)
+            return twin
+        self._copies[id(module)] = twin = object.__new__(type(module))
+        state = vars(twin)
+        state.update(vars(module))
+        self._copy_values(state)
+        state["training"] = False
+        if "_compiled_call_impl" in state:  # of Module.compile()
+            state["_compiled_call_impl"] = None
+        if state.get("max_norm") is not None:
+            own = module._parameters.values()
+            self.renormalised.update((id(p), p) for p in own if p is not None)
+        if state.get("sparse") and isinstance(module, (nn.Embedding, nn.EmbeddingBag)):
+            state["sparse"] = False  # sums of |g| are dense
+        return twin
+
+    def copy_parameter(self, parameter: nn.Parameter) -> nn.Parameter:
+        return parameter
+
+    def copy_tensor(self, tensor: Tensor) -> Tensor:
+        if tensor.requires_grad or getattr(tensor, "_is_param", False):
+            return tensor
+        entry = self.reusable.get(id(tensor))
+        if entry is None or not entry.is_current(tensor):
+            clone = self._clone(tensor)
+            if tensor.is_inference():  # has no version to compare
+                self._copies[id(tensor)] = clone
+                return clone
+            entry = _Clone(tensor, tensor._version, clone, clone._version)
+        self.clones[id(tensor)] = entry
+        self._copies[id(tensor)] = entry.clone
+        return entry.clone
+
+    def _clone(self, tensor: Tensor) -> Tensor:
+        """A clone with the same strides; clones of views of one storage are views of one clone."""
+        tensor = tensor.detach()
+        if type(tensor) is not Tensor or tensor.layout is not torch.strided or tensor.is_quantized:
+            return tensor.clone()
+        storage = tensor.untyped_storage()
+        key = storage.data_ptr(), tensor.dtype
+        if not key[0]:  # empty, or on the meta device
+            return tensor.clone()
+        if key not in self._storages:
+            whole = torch.empty(0, dtype=tensor.dtype, device=tensor.device)
+            self._storages[key] = whole.set_(storage).clone()
+        base = self._storages[key]
+        return base.as_strided(tensor.shape, tensor.stride(), tensor.storage_offset())
+
+    def copy_dict(self, value: dict[Any, Any]) -> dict[Any, Any]:
+        self._copies[id(value)] = twin = value.copy()
+        for key in twin:
+            if self.kinds[type(key)] is not None:
+                twin.clear()
+                twin.update((self.copy(key), self.copy(item)) for key, item in value.items())
+                return twin
+        self._copy_values(twin)
+        return twin
+
+    def copy_dict_subclass(self, value: Any) -> Any:
+        base: Any = OrderedDict if isinstance(value, OrderedDict) else dict
+        self._copies[id(value)] = twin = _new(value)
+        if isinstance(value, defaultdict):
+            twin.default_factory = self.copy(value.default_factory)
+        for key, item in base.items(value):
+            base.__setitem__(twin, self.copy(key), self.copy(item))
+        if hasattr(value, "__dict__"):
+            self._copy_attributes(value, twin)
+        return twin
+
+    def copy_list(self, value: list[Any]) -> Any:
+        self._copies[id(value)] = twin = _new(value)
+        list.extend(twin, map(self.copy, list.__iter__(value)))
+        if type(value) is not list and hasattr(value, "__dict__"):
+            self._copy_attributes(value, twin)
+        return twin
+
+    def copy_set(self, value: set[Any]) -> set[Any]:
+        self._copies[id(value)] = twin = set(map(self.copy, value))
+        return twin
+
+    def copy_deque(self, value: deque[Any]) -> deque[Any]:
+        self._copies[id(value)] = twin = deque[Any](maxlen=value.maxlen)
+        twin.extend(map(self.copy, value))
+        return twin
+
+    def copy_tuple(self, value: tuple[Any, ...]) -> Any:
+        items = list(map(self.copy, value))
+        if all(map(operator.is_, items, value)):
+            return value
+        # a list in the tuple that holds the tuple has copied it by now
+        return self._copies.setdefault(id(value), tuple.__new__(type(value), items))
+
+    def copy_frozenset(self, value: frozenset[Any]) -> Any:
+        return self._copies.setdefault(id(value), frozenset(map(self.copy, value)))
+
+    def copy_method(self, method: MethodType) -> Any:
+        owner, function = self.copy(method.__self__), self.copy(method.__func__)
+        if owner is method.__self__ and function is method.__func__:
+            return method
+        return self._copies.setdefault(id(method), MethodType(function, owner))
+
+    def copy_builtin(self, method: BuiltinMethodType) -> Any:
+        owner = self.copy(method.__self__)
+        return method if owner is method.__self__ else getattr(owner, method.__name__)
+
+    def copy_partial(self, value: functools.partial[Any]) -> functools.partial[Any]:
+        if not _holds_module(value, set()):
+            return value
+        function, args = self.copy(value.func), self.copy(value.args)
+        twin = type(value)(function, *args, **self.copy(value.keywords))
+        self._copies[id(value)] = twin
+        self._copy_attributes(value, twin)
+        return twin
+
+    def copy_function(self, function: FunctionType) -> FunctionType:
+        """The same code over the twin's modules, where its closure or its defaults hold any."""
+        if not _holds_module(function, set()):
+            return function
+        cells = function.__closure__ or ()
+        for cell in cells:
+            self._copies.setdefault(id(cell), CellType())
+        closure = tuple(self._copies[id(cell)] for cell in cells)
+        code, scope = function.__code__, function.__globals__
+        twin = FunctionType(code, scope, function.__name__, closure=closure)
+        self._copies[id(function)] = twin
+        for cell, own in zip(cells, closure, strict=True):
+            with suppress(ValueError):  # a cell may be empty
+                own.cell_contents = self.copy(cell.cell_contents)
+        twin.__defaults__ = self.copy(function.__defaults__)
+        twin.__kwdefaults__ = self.copy(function.__kwdefaults__)
+        twin.__qualname__, twin.__doc__ = function.__qualname__, function.__doc__
+        self._copy_attributes(function, twin)
+        return twin
+
+    def copy_reference(self, reference: weakref.ref[Any]) -> weakref.ref[Any]:
+        target = reference()
+        ours = isinstance(target, nn.Module) and any(target is m for m in self.model.modules())
+        return weakref.ref(self.copy(target)) if ours else reference
+
+    def copy_generator(self, generator: torch.Generator) -> torch.Generator:
+        self._copies[id(generator)] = twin = torch.Generator(generator.device)
+        twin.set_state(generator.get_state())
+        return twin
+
+    def copy_array(self, value: Any) -> Any:
+        return self._copies.setdefault(id(value), value.copy())
+
+    def deepcopy(self, value: Any) -> Any:
+        return self._copies.setdefault(id(value), copy.deepcopy(value))
+
+
+def _holds_module(value: Any, seen: set[int]) -> bool:
+    """Whether a module can be reached through functions, methods and containers."""
+    if isinstance(value, nn.Module):
+        return True
+    if id(value) in seen:
+        return False
+    seen.add(id(value))
+    parts: Iterable[Any] = ()
+    if isinstance(value, FunctionType):
+        parts = (value.__closure__, value.__defaults__, value.__kwdefaults__, vars(value))
+    elif isinstance(value, CellType):
+        with suppress(ValueError):
+            parts = (value.cell_contents,)
+    elif isinstance(value, MethodType):
+        parts = (value.__self__, value.__func__)
+    elif isinstance(value, functools.partial):
+        parts = (value.func, value.args, value.keywords)
+    elif isinstance(value, dict):
+        parts = (*value.keys(), *value.values())
+    elif isinstance(value, (list, tuple, set, frozenset, deque)):
+        parts = value
+    return any(_holds_module(part, seen) for part in parts)
+
+
+_Kind = Callable[[_Copier, Any], Any]
+_copy_dict = _Copier.copy_dict
+
+_EXACT: dict[type, _Kind] = {
+    Tensor: _Copier.copy_tensor,
+    nn.Parameter: _Copier.copy_parameter,
+    dict: _Copier.copy_dict,
+    OrderedDict: _Copier.copy_dict,
+    defaultdict: _Copier.copy_dict_subclass,
+    list: _Copier.copy_list,
+    set: _Copier.copy_set,
+    deque: _Copier.copy_deque,
+    tuple: _Copier.copy_tuple,
+    frozenset: _Copier.copy_frozenset,
+    MethodType: _Copier.copy_method,
+    BuiltinMethodType: _Copier.copy_builtin,
+    FunctionType: _Copier.copy_function,
+    functools.partial: _Copier.copy_partial,
+    weakref.ref: _Copier.copy_reference,
+    torch.Generator: _Copier.copy_generator,
+    random.Random: _Copier.deepcopy,
+    numpy.random.Generator: _Copier.deepcopy,
+    numpy.random.RandomState: _Copier.deepcopy,
+}
+_PLAIN = {
+    *(object, ABC, Generic, Protocol, dict, list, OrderedDict, defaultdict, Counter),
+    *(SimpleNamespace, argparse.Namespace, *UserDict.__mro__, *UserList.__mro__),
+}
+_SHARED_PACKAGES = {*sys.stdlib_module_names, "torch", "numpy"}
+_CUSTOM = {
+    *("__new__", "__slots__", "__del__", "__copy__", "__deepcopy__"),
+    *("__reduce__", "__reduce_ex__", "__getstate__", "__setstate__"),
+}
+
+
+class _Kinds(dict[type, "_Kind | None"]):
+    """How objects of a class are copied; None where they are shared."""
+
+    def __missing__(self, cls: type) -> _Kind | None:
+        self[cls] = kind = _kind_of(cls)
+        return kind
+
+
+def _kind_of(cls: type) -> _Kind | None:
+    if cls in _EXACT:
+        return _EXACT[cls]
+    if issubclass(cls, torch.jit.ScriptModule):
+        return None
+    if issubclass(cls, nn.Module):
+        return _Copier.copy_module
+    if issubclass(cls, nn.Parameter):
+        return _Copier.copy_parameter
+    if issubclass(cls, Tensor):
+        return _Copier.copy_tensor
+    if issubclass(cls, numpy.ndarray):
+        return _Copier.copy_array
+    if issubclass(cls, tuple):
+        return _Copier.copy_tuple if hasattr(cls, "_fields") else None
+    if not _is_plain(cls):
+        return None
+    if issubclass(cls, dict):
+        return _Copier.copy_dict_subclass
+    return _Copier.copy_list if issubclass(cls, list) else _Copier.copy_object
+
+
+def _is_plain(cls: type) -> bool:
+    """Whether an object of a class is no more than its attributes and items.
+
+    Shared is what the standard library, torch and numpy define (locks, files, loggers, datasets,
+    optimizers, enumerations, classes), and what has its own way to be made, copied or deleted.
+    """
+    bases = [base for base in cls.__mro__ if base not in _PLAIN]
+    return cls.__dictoffset__ != 0 and not any(
+        base.__module__.partition(".")[0] in _SHARED_PACKAGES or _CUSTOM & vars(base).keys()
+        for base in bases
+    )

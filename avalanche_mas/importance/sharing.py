@@ -14,18 +14,18 @@ from typing import Any, Protocol, runtime_checkable
 import numpy
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
 from torch.utils.data import Subset
 
 from avalanche_mas.importance.batches import (
     batch_size_of,
     is_map_style,
     iterate_batches,
+    leaves_of,
     some_of,
     take,
 )
-from avalanche_mas.importance.parameters import named_parameters
-from avalanche_mas.importance.shadow import untouched
+from avalanche_mas.importance.parameters import checksum, named_parameters
+from avalanche_mas.importance.shadow import preserve_state
 from avalanche_mas.importance.team import DisagreementError, Team
 
 
@@ -90,7 +90,7 @@ class Share:
         size = len(data)
         self._note((), size)
         ends = _part(data, [0, size - 1] if size else [])
-        with untouched(nn.Module(), data):
+        with preserve_state(data):
             torch.manual_seed(0)
             numpy.random.seed(0)
             random.seed(0)
@@ -100,11 +100,11 @@ class Share:
     def _note(self, batch: Any, size: int) -> None:
         """Its size, and its first and last sample."""
         ends = take(batch, torch.tensor([0, size - 1]), size) if size else batch
-        checksum = zlib.crc32(str(size).encode(), self.fingerprint)
-        for leaf in tree_leaves(ends):
+        fingerprint = zlib.crc32(str(size).encode(), self.fingerprint)
+        for leaf in leaves_of(ends):
             if isinstance(leaf, Tensor):
-                checksum = checksum_of(leaf, checksum)
-        self.fingerprint = checksum
+                fingerprint = checksum(leaf, fingerprint)
+        self.fingerprint = fingerprint
 
 
 def _part(data: Any, samples: Sequence[int]) -> Any:
@@ -114,13 +114,6 @@ def _part(data: Any, samples: Sequence[int]) -> Any:
     part: Any = Subset(data, samples)
     part.collate_fn = getattr(data, "collate_fn", None)
     return part
-
-
-def checksum_of(tensor: Tensor, start: int = 0) -> int:
-    """CRC-32 of a tensor's bits, continued from ``start``."""
-    flat = tensor.detach().cpu().contiguous().flatten()
-    raw: Any = flat.view(torch.uint8).numpy()
-    return zlib.crc32(raw, start)
 
 
 def check_same(team: Team, model: nn.Module, share: Share) -> None:
@@ -147,12 +140,12 @@ def check_same(team: Team, model: nn.Module, share: Share) -> None:
                 "avalanche_mas.training does). For one process by itself pass distributed='off'."
             )
     if any(len(seen) > 1 for _, seen in _seen_by(team, buffers)):
-        team.copy_first(buffers.values())
+        team.broadcast_(buffers.values())
 
 
 def check_same_data(team: Team, share: Share) -> None:
     """:raises DisagreementError: if the processes have seen different data, but are to share."""
-    team.agree(
+    team.check_equal(
         share.fingerprint,
         "the processes were given different data, or the same in another order, but "
         "distributed='split' is to measure every sample once. Pass the same Dataset in all of them "
@@ -164,9 +157,9 @@ def check_same_data(team: Team, share: Share) -> None:
 def _seen_by(team: Team, tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, set[Any]]]:
     """Each name, and what the processes have under it."""
     own = {
-        name: (tuple(t.shape), t.stride(), str(t.dtype), t.requires_grad, checksum_of(t))
+        name: (tuple(t.shape), t.stride(), str(t.dtype), t.requires_grad, checksum(t))
         for name, t in tensors.items()
     }
-    everyone = team.meet(own)
+    everyone = team.all_gather(own)
     for name in {name: None for others in everyone for name in others}:
         yield name, {others.get(name) for others in everyone}

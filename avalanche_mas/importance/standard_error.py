@@ -56,6 +56,10 @@ class StandardError:
         self._samples += size
         self._batches += 1
 
+    def restart(self) -> None:
+        """To be called when the total begins again at zero."""
+        self._before = torch.zeros_like(self._before)
+
     def state(self) -> dict[str, Any]:
         """What has been noted, as plain numbers, for :meth:`join`."""
         typical = (

@@ -56,7 +56,7 @@ class Team:
             return cls(device=device)
         return cls(dist.get_rank(), dist.get_world_size(), device)
 
-    def meet(self, fact: Fact) -> list[Fact]:
+    def all_gather(self, fact: Fact) -> list[Fact]:
         """What every process says, in the order of their ranks. All wait until the last has come.
 
         :param fact: what this one says; anything that can be pickled.
@@ -64,21 +64,21 @@ class Team:
         """
         return [fact] if self.size == 1 else self._exchange(None, fact)
 
-    def agree(self, fact: object, problem: str) -> None:
+    def check_equal(self, fact: object, problem: str) -> None:
         """Makes sure that all processes say the same.
 
         :param fact: what this one says.
         :param problem: what is wrong, and what to do, if they do not.
         :raises DisagreementError: in all of them.
         """
-        if any(other != fact for other in self.meet(fact)):
+        if any(other != fact for other in self.all_gather(fact)):
             raise DisagreementError(problem)
 
     @contextmanager
     def reporting(self) -> Iterator[None]:
-        """An error inside is known to the others at their next :meth:`meet`, so that none waits.
+        """An error inside is known to the others at their next :meth:`all_gather`, so that none waits.
 
-        Nobody may leave it without having met as often as the others.
+        Every process must leave it after as many exchanges as the others.
         """
         try:
             yield
@@ -89,7 +89,7 @@ class Team:
                 self._exchange(f"{type(error).__name__}: {error}", None)
             raise
 
-    def add_up(self, tensors: Iterable[Tensor]) -> None:
+    def all_reduce_(self, tensors: Iterable[Tensor]) -> None:
         """Replaces each tensor by its sum over the processes, the same bits in each.
 
         :param tensors: of dense memory, the same shapes and strides in every process.
@@ -100,7 +100,7 @@ class Team:
                 dist.all_reduce(sent)
                 _memory(tensor).copy_(sent)
 
-    def copy_first(self, tensors: Iterable[Tensor]) -> None:
+    def broadcast_(self, tensors: Iterable[Tensor]) -> None:
         """Replaces each tensor by that of the first process, bit for bit.
 
         :param tensors: the same shapes and dtypes in every process.

@@ -6,7 +6,7 @@ import threading
 import warnings
 import weakref
 from collections.abc import Callable, Iterable
-from contextlib import ExitStack
+from contextlib import nullcontext
 from functools import partial
 from types import TracebackType
 from typing import Any, NamedTuple, Protocol
@@ -14,14 +14,15 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
-from torch.utils.hooks import RemovableHandle
 
 from avalanche_mas.importance.batches import batch_size_of, take
-from avalanche_mas.importance.engines.exact import Exact, Output
-from avalanche_mas.importance.engines.inference_pass import Live, RunningLocal
+from avalanche_mas.importance.engines.exact import Exact
+from avalanche_mas.importance.engines.finite import NotFiniteError
+from avalanche_mas.importance.engines.inference_pass import Live, LocalMean
+from avalanche_mas.importance.engines.objectives import Output
+from avalanche_mas.importance.estimate import RunningMean
 from avalanche_mas.importance.importance import Importance
-from avalanche_mas.importance.parameters import unwrap
-from avalanche_mas.importance.running import Running
+from avalanche_mas.importance.parameters import checksum, named_parameters, unwrap
 
 FRACTION = 0.1
 """Of the samples, which is measured unless another one is asked for.
@@ -31,12 +32,12 @@ watched model takes at least (1 + fraction) times as long."""
 
 
 class Mean(Protocol):
-    """A running mean of importance, such as :class:`.Running`."""
+    """A mean of importance that samples can be added to, such as :class:`.RunningMean`."""
 
     samples: int
 
-    def add(self, batch: Any) -> None:
-        """Measures a batch, which leaves no trace."""
+    def add_whole(self, batch: Any) -> None:
+        """Measures a batch and adds all of it, or after an error nothing; it leaves no trace."""
 
     @property
     def importance(self) -> Importance:
@@ -65,11 +66,16 @@ class Watch:
     A sample is what has its own entry along the first dimension of the first tensor that the model
     is called with. Of all samples, in the order in which they come, every tenth is measured, or
     whatever ``fraction`` says, beginning with the first; no random number is drawn. The model's
-    parameters, modes, gradients and random states are not touched, nor is its output.
+    parameters, modes, gradients and random states are not touched, nor is its output. Several
+    threads may call the model: what they add is added by one after the other. A copy of the model,
+    or a file that it is saved to, knows nothing of being watched.
 
-    :param model: called by the user as ever, in eval mode, from one thread at a time. It may be
-        wrapped, and is then to be called by the wrapper or from inside. What
-        ``DistributedDataParallel`` computes in other processes is not seen.
+    A call that fails adds nothing, and neither does one whose importance is not finite, of which a
+    warning tells.
+
+    :param model: called by the user as ever, in eval mode. It may be wrapped, and is then to be
+        called by the wrapper or from inside. What ``DistributedDataParallel`` computes in other
+        processes is not seen.
     :param mean: where samples are added.
     :param fraction: the part of the samples that is measured.
     :param parts: a call's arguments → those of several calls that come to the same, for which the
@@ -94,10 +100,9 @@ class Watch:
         self._called, self._model = _called(model), unwrap(model)
         inside = (module for module in self._called.modules() if "_orig_mod" in module._modules)
         self._own = self._called is self._model and next(inside, None) is None
-        self._hooks: list[RemovableHandle] = []
-        self._calls: list[_Call | None] = []  # None for those inside the first
-        self._following = ExitStack()
-        self._thread: int | None = None
+        self._lock = threading.RLock()
+        self._thread = threading.local()
+        self._at: dict[str, tuple[int, int]] = {}  # parameters at entry: version and checksum
 
     @property
     def samples(self) -> int:
@@ -110,7 +115,8 @@ class Watch:
 
         :raises ValueError: if there are none, or if it is not finite.
         """
-        return self._mean.importance
+        with self._lock:
+            return self._mean.importance
 
     def __enter__(self) -> Watch:
         own = set(self._model.parameters())
@@ -120,11 +126,11 @@ class Watch:
                 "For a second importance of the same samples use observe or an estimate."
             )
         _watching.add(self)
-        self._hooks = [
-            # before the user's own hooks, through which a second pass goes again
-            self._called.register_forward_pre_hook(self._before, prepend=True, with_kwargs=True),
-            self._called.register_forward_hook(self._after, with_kwargs=True, always_call=True),
-        ]
+        self._at = {
+            name: (parameter._version, checksum(parameter))
+            for name, parameter in named_parameters(self._model).items()
+        }
+        self._called._compiled_call_impl = _Interception(self, self._called._compiled_call_impl)
         return self
 
     def __exit__(
@@ -133,84 +139,90 @@ class Watch:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        for hook in self._hooks:
-            hook.remove()
+        held = self._called._compiled_call_impl
+        assert isinstance(held, _Interception)
+        self._called._compiled_call_impl = held.inner
         _watching.discard(self)
-        self._hooks = []
-        self._following.close()  # of a call that ended with something like Ctrl-C
-        self._calls.clear()
-        if kind is None and not self.seen:
+        if kind is not None:
+            return
+        self._check_unmoved(bits=True)
+        if not self.seen:
             warnings.warn(
                 "the watched model was never called: call the object that was given to watch, or "
                 "the module inside it, and not its forward()",
                 stacklevel=2,
             )
 
-    def _before(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if self._calls and self._thread == threading.get_ident():
-            self._calls.append(None)  # by itself, or by a measurement
-            return
-        if self._calls:
-            raise RuntimeError("a watched model was called from two threads at the same time")
+    def call(self, inner: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """The model's call, and the measurement of its samples."""
+        if getattr(self._thread, "inside", False):  # the model calls itself
+            return inner(*args, **kwargs)
+        self._thread.inside = True
+        try:
+            call = self._begin(CallArguments(args, kwargs))
+            try:
+                with call.live or nullcontext():
+                    output = inner(*args, **kwargs)
+            except BaseException:
+                with self._lock:
+                    self.seen, self._taken = self.seen - call.size, self._taken - call.chosen
+                raise
+            self._end(call)
+            return output
+        finally:
+            self._thread.inside = False
+
+    def _begin(self, batch: CallArguments) -> _Call:
         if training := [name for name, part in self._model.named_modules() if part.training]:
             raise ValueError(
                 f"the watched model is in train mode ({training[0] or 'all of it'}), but importance"
                 " is that of a network as it is used: call model.eval() first"
             )
-        self._thread = threading.get_ident()
-        self._calls.append(None)  # what follows may call the model
-        try:
-            self._calls[0] = self._begun(CallArguments(args, kwargs))
-        except BaseException:
-            self._calls.clear()
-            raise
-
-    def _begun(self, batch: CallArguments) -> _Call:
         size = batch_size_of(batch)
-        chosen = self._chosen(size)
-        if not chosen:
-            return _Call(size, 0, batch)
-        rows = torch.tensor(chosen)
-        with torch.inference_mode(False), torch.no_grad():
-            kept = take(batch, rows, size)  # copies: the model may write to what it is given
-        parts = tuple(self._parts(batch)) if self._own else ()
-        local = self._mean if isinstance(self._mean, RunningLocal) else None
-        live = local.follow(parts[0], size, rows) if local and len(parts) == 1 else None
-        if live is None:
-            return _Call(size, len(chosen), batch, kept)
-        self._following.enter_context(live)
-        return _Call(size, len(chosen), parts[0], kept, live)
+        with self._lock:
+            self._check_unmoved()
+            chosen = self._chosen(size)
+            self.seen, self._taken = self.seen + size, self._taken + len(chosen)
+            if not chosen:
+                return _Call(size, 0, batch)
+            rows = torch.tensor(chosen)
+            with torch.inference_mode(False), torch.no_grad():
+                kept = take(batch, rows, size)  # copies: the model may write to what it is given
+            parts = tuple(self._parts(batch)) if self._own else ()
+            local = self._mean if isinstance(self._mean, LocalMean) else None
+            live = local.follow(parts[0], size, rows) if local and len(parts) == 1 else None
+            return _Call(size, len(chosen), parts[0] if live else batch, kept, live)
 
-    def _after(
-        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
-    ) -> None:
-        if len(self._calls) != 1 or self._calls[0] is None:
-            del self._calls[-1:]
-            return
-        call = self._calls[0]
-        self._following.close()
-        self._calls[0] = None
-        try:
-            if output is not None:  # else the forward pass has failed
-                self._add(call)
-                self.seen, self._taken = self.seen + call.size, self._taken + call.chosen
-        finally:
-            self._calls.clear()
-
-    def _add(self, call: _Call) -> None:
+    def _end(self, call: _Call) -> None:
         if call.kept is None:
             return
-        local = self._mean if isinstance(self._mean, RunningLocal) else None
-        if call.live and local and local.add_live(call.live, call.batch):
-            return
-        for part in self._parts(call.kept):
-            self._mean.add(part)
+        with self._lock:
+            try:
+                if call.live and isinstance(self._mean, LocalMean):
+                    if self._mean.add_live(call.live, call.batch):
+                        return
+                for part in self._parts(call.kept):
+                    self._mean.add_whole(part)
+            except NotFiniteError as error:
+                warnings.warn(f"{error} The samples of this call are left out.", stacklevel=4)
+
+    def _check_unmoved(self, *, bits: bool = False) -> None:
+        """:raises ValueError: if a parameter is not what it was when the context was opened."""
+        for name, parameter in named_parameters(self._model).items():
+            version, before = self._at.get(name, (None, None))
+            same = version == parameter._version and not bits
+            if not same and before != checksum(parameter):
+                raise ValueError(
+                    f"the parameter {name!r} has changed while the model was being watched: "
+                    "importance at different parameters has no common mean. Leave the context "
+                    "before the model is trained or loaded."
+                )
 
     def _chosen(self, size: int) -> list[int]:
         """The j-th sample to measure is number ⌊j / fraction⌋ of all, both counted from 0."""
         rows: list[int] = []
         while (k := int((self._taken + len(rows)) / self.fraction)) < self.seen + size:
-            rows.append(k - self.seen)
+            rows.append(max(0, k - self.seen))
         return rows
 
 
@@ -224,8 +236,24 @@ class _Call(NamedTuple):
     live: Live | None = None
 
 
+class _Interception:
+    """Stands where ``Module.compile`` leaves what ``model(...)`` runs; copies and files lack it."""
+
+    def __init__(self, watch: Watch, inner: Callable[..., Any] | None) -> None:
+        self.watch, self.inner = watch, inner
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.watch.call(self.inner or self.watch._called._call_impl, args, kwargs)
+
+    def __deepcopy__(self, memo: Any) -> None:
+        return None
+
+    def __reduce__(self) -> Any:
+        return type(None), ()
+
+
 def _called(model: nn.Module) -> nn.Module:
-    """The module whose calls are seen by hooks, whether or not the wrapper is called.
+    """The module whose calls are seen, whether or not the wrapper is called.
 
     ``DataParallel`` calls copies of what is inside it, and ``torch.compile`` no module at all.
     """
@@ -254,7 +282,8 @@ def watch_importance(
     :return: a context manager, see :class:`Watch`.
     :raises ValueError: for an option out of range, or a model without trainable parameters.
     """
-    return Watch(model, Running(model, partial(Exact, output=output), call_again), fraction)
+    mean = RunningMean(unwrap(model), partial(Exact, output=output), call_again)
+    return Watch(model, mean, fraction)
 
 
 def watch_local_importance(model: nn.Module, *, fraction: float = FRACTION) -> Watch:
@@ -270,4 +299,4 @@ def watch_local_importance(model: nn.Module, *, fraction: float = FRACTION) -> W
     :return: a context manager, see :class:`Watch`.
     :raises ValueError: for an option out of range, or a model without trainable parameters.
     """
-    return Watch(model, RunningLocal(model, call_again), fraction)
+    return Watch(model, LocalMean(unwrap(model), call_again), fraction)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from avalanche_mas.importance.rules.per_sample import wide_dtype
+from avalanche_mas.importance.parameters import wide_dtype
 
 BLOCK = 1 << 19
 """Numbers per block on the CPU, so that a block's tensors stay in cache between operations."""

@@ -26,10 +26,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import SGD, Optimizer
 
-from avalanche_mas.importance.engines.finite import check_numbers
-from avalanche_mas.importance.importance import check_growth, grow
-from avalanche_mas.importance.parameters import named_parameters
-from avalanche_mas.importance.rules.per_sample import wide_dtype
+from avalanche_mas.importance.parameters import check_growth, grow, named_parameters, wide_dtype
 from avalanche_mas.penalty.blocks import blocks
 from avalanche_mas.penalty.step_size import check_proximal, step_size
 
@@ -238,6 +235,19 @@ class QuadraticPenalty:
 def _groups(optimizer: Optimizer) -> dict[int, dict[str, Any]]:
     """``id(parameter)`` → the group that holds its learning rate and momentum."""
     return {id(p): group for group in optimizer.param_groups for p in group["params"]}
+
+
+def check_numbers(name: str, anchor: Tensor, omega: Tensor) -> None:
+    """:raises ValueError: unless θ* is finite, and Ω is and not negative."""
+    for what, tensor, low in ("value", anchor, -math.inf), ("importance", omega, 0.0):
+        if not tensor.numel():
+            continue
+        least, most = (float(end) for end in tensor.aminmax())  # of a NaN, both are NaN
+        if not (math.isfinite(least) and math.isfinite(most) and least >= low):
+            raise ValueError(
+                f"the {what} of parameter {name!r} must be finite{' and not negative' * (low == 0)}"
+                f", it goes from {least} to {most}. Has training diverged?"
+            )
 
 
 def check_lambda(lambda_reg: float) -> None:

@@ -1,4 +1,4 @@
-"""Memory Aware Synapses as an Avalanche plugin (Aljundi et al., ECCV 2018), global: Eq. 1-3."""
+"""Memory Aware Synapses as Avalanche plugins (Aljundi et al., ECCV 2018): MAS and l-MAS."""
 
 from __future__ import annotations
 
@@ -8,11 +8,17 @@ from typing import Any, Literal
 
 from torch import nn
 
-from avalanche_mas.importance import Importance, estimate_importance
+from avalanche_mas.importance import (
+    Importance,
+    estimate_importance,
+    estimate_local_importance,
+)
 from avalanche_mas.importance.batches import Forward
+from avalanche_mas.importance.engines.base import EngineName
 from avalanche_mas.importance.engines.exact import Exact
-from avalanche_mas.importance.estimate import EngineName, check_engine
-from avalanche_mas.importance.running import Running
+from avalanche_mas.importance.engines.inference_pass import LocalMean
+from avalanche_mas.importance.estimate import RunningMean, check_engine
+from avalanche_mas.importance.parameters import unwrap
 from avalanche_mas.importance.watch import Mean, call_again
 from avalanche_mas.plugins.base.measured import MeasuredPlugin, Streams
 
@@ -88,13 +94,42 @@ class MASPlugin(MeasuredPlugin):
             output=self.output,
             engine=self.engine,
             batch_size=batch_size,
-            progress=self.verbose,
+            num_workers=self.num_workers,
+            verbose=self.verbose,
         )
 
     def _running(self, model: nn.Module) -> Mean:
         if self.engine not in ("auto", "exact"):
             return super()._running(model)
-        return Running(model, partial(Exact, output=self.output), call_again)
+        return RunningMean(unwrap(model), partial(Exact, output=self.output), call_again)
+
+
+class LocalMASPlugin(MeasuredPlugin):
+    """l-MAS: importance of each layer by itself, from forward passes only.
+
+    For a ReLU layer Ω_ij is the mean of y_j y_i, Hebb's rule (Eq. 7); the factor 2 of the
+    derivative ∂‖F_l‖²/∂θ_l is dropped as there, so the same λ protects half as strongly as with the
+    derivative itself. Parameters outside linear, convolutional, normalisation and embedding layers
+    are not protected, and a warning names them.
+
+    Parameters are those of :class:`MeasuredPlugin`.
+    """
+
+    def measure(
+        self, model: nn.Module, data: Any, forward: Forward | None, batch_size: int
+    ) -> Importance:
+        """Ω of ``data`` by Eq. 7."""
+        return estimate_local_importance(
+            model,
+            data,
+            forward=forward,
+            batch_size=batch_size,
+            num_workers=self.num_workers,
+            verbose=self.verbose,
+        )
+
+    def _running(self, model: nn.Module) -> Mean:
+        return LocalMean(unwrap(model), call_again)
 
 
 def _from_avalanche(lambda_reg: float, alpha: float) -> tuple[float, float]:

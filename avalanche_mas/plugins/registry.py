@@ -5,7 +5,7 @@ For scripts, tests and notebooks alike, with Avalanche's own plugins beside ours
     method = METHODS["MAS"]
     strategy = method.strategy(model=model, optimizer=optimizer, plugins=method.plugins(1.0))
     ...  # train
-    answers = method.evaluated(strategy)(x)
+    answers = method.final_model(strategy)(x)
 
 It belongs to the package, not to the comparison scripts, which an installed package does not have.
 """
@@ -24,12 +24,15 @@ from avalanche.training.supervised import Naive
 from avalanche.training.templates import SupervisedTemplate
 from torch import nn
 
-from avalanche_mas.plugins import LocalMASPlugin, MASPlugin
-from avalanche_mas.plugins.ebll.plugin import EBLLPlugin
-from avalanche_mas.plugins.ewc.plugin import EWCPlugin
-from avalanche_mas.plugins.imm.plugin import IMMPlugin
-from avalanche_mas.plugins.lwf.plugin import LwFPlugin
-from avalanche_mas.plugins.si.plugin import SIPlugin
+from avalanche_mas.plugins import (
+    EBLLPlugin,
+    EWCPlugin,
+    IMMPlugin,
+    LocalMASPlugin,
+    LwFPlugin,
+    MASPlugin,
+    SIPlugin,
+)
 from avalanche_mas.training import JointTraining
 
 _LAMBDA = {"lambda_reg": 1.0}
@@ -129,7 +132,7 @@ class Method:
             holder = attrgetter(owner)(found[0]) if owner else found[0]
             setattr(holder, name, attrgetter(path)(fresh))
 
-    def evaluated(self, strategy: SupervisedTemplate) -> nn.Module:
+    def final_model(self, strategy: SupervisedTemplate) -> nn.Module:
         """The network that answers between experiences.
 
         :param strategy: a strategy with this method's plugin that has learnt an experience.

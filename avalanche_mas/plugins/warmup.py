@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from avalanche_mas.importance.parameters import named_parameters
+from avalanche_mas.plugins.base.arguments import check_not_negative
 from avalanche_mas.plugins.base.state import State, StatefulPlugin, check_fits
 
 
@@ -30,8 +31,7 @@ class HeadWarmupPlugin(StatefulPlugin):
 
     def __init__(self, epochs: int) -> None:
         super().__init__()
-        if epochs < 0:
-            raise ValueError(f"the epochs of a warm-up must not be negative, got {epochs}")
+        check_not_negative(epochs=epochs)
         self.epochs = epochs
         self.known: dict[str, torch.Size] = {}
         """Parameters that are not new any more, and their shapes."""

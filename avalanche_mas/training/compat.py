@@ -1,4 +1,8 @@
-"""Repairs of Avalanche 0.6.0 that users of this package need, each with its reason."""
+"""Repairs of Avalanche 0.6.0 that users of this package need, each with its reason.
+
+Importing :mod:`avalanche_mas.plugins` makes all of them. With ``AVALANCHE_MAS_REPAIR=0`` in the
+environment it makes none; each can still be made by a call.
+"""
 
 import functools
 import secrets
@@ -9,6 +13,13 @@ import torch.optim
 from avalanche.logging import WandBLogger
 from avalanche.models import MultiTaskModule
 from torch import Tensor
+
+
+def repair_avalanche() -> None:
+    """All repairs of this module; doing it again does nothing."""
+    repair_checkpointing()
+    repair_wandb()
+    repair_autocast()
 
 
 def repair_checkpointing() -> None:
@@ -22,7 +33,7 @@ def repair_checkpointing() -> None:
 
     The repair attaches the modules of ``torch.optim`` that are loaded but hidden, under the names
     that they have in ``sys.modules``. Nothing that exists is replaced, and doing it again does
-    nothing. Loading a checkpoint needs no repair. Importing ``avalanche_mas.plugins`` calls this.
+    nothing. Loading a checkpoint needs no repair.
     """
     for name, module in list(sys.modules.items()):
         package, _, attribute = name.rpartition(".")
@@ -37,7 +48,7 @@ def repair_autocast() -> None:
     autocast they return float16 or bfloat16, and PyTorch refuses: ``Index put requires the source
     and destination dtypes match``. With the repair the buffer has the dtype of the heads' output.
     Without autocast, and for a single task label, the method runs as it is; doing it again does
-    nothing. Importing ``avalanche_mas.plugins`` calls this.
+    nothing.
     """
     original = MultiTaskModule.forward
     if hasattr(original, "__wrapped__"):
@@ -65,8 +76,7 @@ def repair_wandb() -> None:
     It asks for ``wandb.util.generate_id`` when it is made, and for ``wandb.viz`` with every value.
     Neither exists any more (with wandb 0.31, ``AttributeError`` in both places). The repair gives
     it what took their places when it imports wandb, which is not before a logger is made. What
-    wandb has is not replaced, and doing it again does nothing. Importing ``avalanche_mas.plugins``
-    calls this.
+    wandb has is not replaced, and doing it again does nothing.
     """
     original = WandBLogger.import_wandb
     if hasattr(original, "__wrapped__"):

@@ -16,7 +16,7 @@ from avalanche.training.supervised import Naive
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from avalanche_mas.importance.sharing import checksum_of
+from avalanche_mas.importance.parameters import checksum
 from avalanche_mas.importance.team import Team
 from avalanche_mas.training.joint import JointTraining
 from avalanche_mas.training.shared_loader import SharedLoader, Weight, weighted_sum
@@ -81,8 +81,8 @@ class DataParallel:
         team = Team.of("split", self.device)
         for plugin in self.plugins if team.size > 1 else ():
             importance = getattr(plugin, "importance", None) or {}
-            team.agree(
-                [checksum_of(omega) for omega in importance.values()],
+            team.check_equal(
+                [checksum(omega) for omega in importance.values()],
                 f"each process's {type(plugin).__name__} holds another importance, so that the "
                 "penalties would drive the parameters apart: give all of them the same one, or "
                 "let them observe the same samples",
@@ -101,7 +101,7 @@ class DataParallel:
 
     def _after_training_exp(self, **kwargs: Any) -> None:
         self.model = _unwrapped(self.model)
-        Team.of("split", self.device).copy_first(self.model.buffers())
+        Team.of("split", self.device).broadcast_(self.model.buffers())
         super()._after_training_exp(**kwargs)  # type: ignore[misc]
 
     def _share_dataloader(self) -> None:

@@ -33,7 +33,7 @@ from avalanche.benchmarks import CLExperience
 from avalanche.training.templates import SupervisedTemplate
 from tqdm.auto import tqdm
 
-from avalanche_mas.training.trial_runs import Start, accuracy, train_finite
+from avalanche_mas.training.trial_runs import Snapshot, accuracy, train_finite
 
 LEARNING_RATES = (1e-2, 5e-3, 1e-3, 5e-4, 1e-4)
 """The grid of the code that De Lange et al. released."""
@@ -104,7 +104,7 @@ def continual_hyperparameters(
     max_trials: int = 10,
     score: Callable[[SupervisedTemplate, CLExperience], float] = accuracy,
     set_learning_rate: Callable[[SupervisedTemplate, float], None] = set_learning_rate,
-    progress: bool = False,
+    verbose: bool = False,
     **train_options: Any,
 ) -> Hyperparameters:
     """Trains a strategy on its next experience with the λ and the learning rate that suit it.
@@ -126,9 +126,9 @@ def continual_hyperparameters(
     :param experience: the new task's training data.
     :param validation: data of the same task that are not in ``experience``.
     :param set_strength: says to a strategy what λ is from now on, where 0 means finetuning;
-        :meth:`.Method.set_strength` does for the methods of :mod:`avalanche_mas.plugins.registry`. It must
-        look the plugin up in the strategy that it gets. None: the method has no λ; the task is
-        finetuned with η*.
+        :meth:`.Method.set_strength` does for the methods of :mod:`.plugins.registry`. It must look
+        the plugin up in the strategy that it gets. None: the method has no λ; the task is finetuned
+        with η*.
     :param strength: the λ to begin with, the largest that is wanted.
     :param learning_rates: the grid for η; of equally good ones the first is taken.
     :param drop_margin: p in [0, 1), how much of A* may be given up for stability.
@@ -137,7 +137,7 @@ def continual_hyperparameters(
         with a warning.
     :param score: how good a strategy is on ``validation``, the higher the better, at least 0.
     :param set_learning_rate: says to a strategy what η is, for those with a schedule of their own.
-    :param progress: show a progress bar.
+    :param verbose: show a progress bar.
     :param train_options: for ``strategy.train``, such as ``num_workers``.
     :return: the values that were taken, and all trials.
     :raises ValueError: for an option out of range, if ``validation`` is empty, the training data
@@ -147,11 +147,11 @@ def continual_hyperparameters(
     _check_options(set_strength, strength, learning_rates, drop_margin, decay, max_trials)
     _check_data(experience, validation)
     trials: list[Trial] = []
-    start = Start(strategy)
+    snapshot = Snapshot(strategy)
 
     def train(phase: Phase, eta: float, lam: float) -> tuple[SupervisedTemplate, float]:
         bar.set_postfix(phase=phase, lr=f"{eta:g}", strength=f"{lam:g}")
-        trial = start.again()
+        trial = snapshot.restore()
         set_learning_rate(trial, eta)
         if set_strength is not None:
             set_strength(trial, lam)
@@ -163,7 +163,7 @@ def continual_hyperparameters(
         return trial, trials[-1].accuracy
 
     steps = len(learning_rates) + (0 if set_strength is None else max_trials)
-    with tqdm(total=steps, desc="hyper-parameters", disable=not progress, leave=False) as bar:
+    with tqdm(total=steps, desc="hyper-parameters", disable=not verbose, leave=False) as bar:
         learnt, best = strategy, -math.inf
         for rate in learning_rates:
             trial, found = train("plasticity", rate, 0.0)
@@ -177,7 +177,7 @@ def continual_hyperparameters(
         if best < 0:
             raise ValueError(f"score must not be negative, got {best:g} at best")
         if strength is None:
-            start.become(learnt)
+            snapshot.adopt(learnt)
             return Hyperparameters(eta, None, best, best, True, tuple(trials))
         for k in range(max_trials):
             lam = strength * decay**k
@@ -194,7 +194,7 @@ def continual_hyperparameters(
             f"is taken, {best:.3g} by finetuning. {remedy}",
             stacklevel=2,
         )
-    start.become(learnt)
+    snapshot.adopt(learnt)
     return Hyperparameters(eta, lam, found, best, within, tuple(trials))
 
 

@@ -83,7 +83,7 @@ class _Parts:
 
     def __iter__(self) -> Iterator[list[int]]:
         drawn = [list(batch) for batch in self._sampler]  # by all, so that their RNGs keep step
-        (batches, *_) = self._team.meet(drawn if self._team.rank == 0 else [])
+        (batches, *_) = self._team.all_gather(drawn if self._team.rank == 0 else [])
         parts = [self._part(batch) for batch in batches]
         self.weights = [weight for _, weight in parts]
         for part, _ in parts:

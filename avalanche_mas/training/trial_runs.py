@@ -1,4 +1,4 @@
-"""Training an Avalanche strategy on trial: again and again from the same start."""
+"""Trains an Avalanche strategy on trial, several times from the same state."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from avalanche.training.determinism.rng_manager import RNGManager
 from avalanche.training.plugins import SupervisedPlugin
 from avalanche.training.templates import SupervisedTemplate
 
+from avalanche_mas.importance.engines.finite import NotFiniteError
 from avalanche_mas.training.compat import repair_checkpointing
 
 
-class Start:
-    """Where a strategy is, between two experiences, with all random numbers.
+class Snapshot:
+    """A strategy between two experiences, with all random numbers, to go back to.
 
     It is a checkpoint in memory, without the loggers. Unlike ``copy.deepcopy`` that keeps tensors
     together which share memory with a parameter, as those of Avalanche's SI do on a CPU.
@@ -38,20 +39,19 @@ class Start:
             strategy.evaluator.loggers = self._loggers
         self._checkpoint = checkpoint.getbuffer()
 
-    def again(self) -> SupervisedTemplate:
-        """Goes back to the start.
+    def restore(self) -> SupervisedTemplate:
+        """Sets the random numbers back, and makes a copy of the strategy as it was.
 
-        :return: a copy of the strategy, without loggers, that shares nothing with it. The random
-            numbers are set back.
+        :return: the copy, which has no loggers and shares nothing with the strategy.
         """
         with redirect_stdout(StringIO()):  # Avalanche prints a line for each device
-            trial, _ = maybe_load_checkpoint(copy.copy(self._strategy), BytesIO(self._checkpoint))
-        return trial
+            copied, _ = maybe_load_checkpoint(copy.copy(self._strategy), BytesIO(self._checkpoint))
+        return copied
 
-    def become(self, learnt: SupervisedTemplate) -> None:
-        """Makes the strategy what a copy has become; its loggers are back.
+    def adopt(self, learnt: SupervisedTemplate) -> None:
+        """Puts the strategy into the state of a copy; its loggers are back.
 
-        :param learnt: one of :meth:`again`.
+        :param learnt: a copy from :meth:`restore`, trained since.
         """
         vars(self._strategy).update(vars(learnt))
         self._strategy.evaluator.loggers = self._loggers
@@ -60,7 +60,7 @@ class Start:
 def train_finite(
     strategy: SupervisedTemplate, experience: CLExperience, ends: bool, options: Mapping[str, Any]
 ) -> bool:
-    """Trains, and says whether the weights stay finite, and the importance of what was learnt.
+    """Trains, and says whether the weights and the importance of what was learnt are finite.
 
     :param strategy: the strategy.
     :param experience: what it is trained on.
@@ -74,8 +74,10 @@ def train_finite(
         strategy.train(experience, **options)
     except _StoppedError:
         pass
-    except ValueError as error:
-        if _is_finite(strategy) and "not finite" not in str(error):
+    except NotFiniteError:
+        return False
+    except ValueError:
+        if _is_finite(strategy):  # else the weights that have diverged are its cause
             raise
         return False
     finally:

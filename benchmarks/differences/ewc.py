@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from avalanche_mas.benchmarks import permuted_digits
 from avalanche_mas.evaluation import method_memory
-from avalanche_mas.plugins.ewc.plugin import EWCPlugin
+from avalanche_mas.plugins import EWCPlugin
 
 from ..cell import Training
 from ..trials import tensors

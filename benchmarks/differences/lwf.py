@@ -12,7 +12,7 @@ from avalanche.training.plugins import LwFPlugin as AvalancheLwF
 from torch import Tensor, nn
 
 from avalanche_mas.benchmarks import split_digits
-from avalanche_mas.plugins.lwf.plugin import LwFPlugin
+from avalanche_mas.plugins import LwFPlugin
 
 from ..cell import Training
 from ..trials import tensors

@@ -7,7 +7,7 @@ from typing import Any
 from avalanche.training.plugins import SynapticIntelligencePlugin
 
 from avalanche_mas.benchmarks import permuted_digits
-from avalanche_mas.plugins.si.plugin import SIPlugin
+from avalanche_mas.plugins import SIPlugin
 
 from ..cell import Training
 from .parts import SingleHead, learn, weights

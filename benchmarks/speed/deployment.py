@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import torch
 
-from avalanche_mas.importance.engines.inference_pass import RunningLocal
+from avalanche_mas.importance.engines.inference_pass import LocalMean
 from avalanche_mas.importance.watch import FRACTION, Watch, call_again, watch_importance
 
 from .clock import interleave
@@ -34,7 +34,7 @@ def plain(case: Case) -> _Call:
 
 def local(case: Case, fraction: float = FRACTION) -> _Call:
     """The same, watched for l-MAS."""
-    mean = RunningLocal(case.model, call_again)
+    mean = LocalMean(case.model, call_again)
     watched, infer = Watch(case.model, mean, fraction), plain(case)
 
     def call() -> None:

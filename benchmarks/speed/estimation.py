@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from avalanche_mas.importance.engines import reference
-from avalanche_mas.importance.engines.base import zeros
+from avalanche_mas.importance.parameters import zeros
 
 from . import peers, ways
 from .clock import interleave

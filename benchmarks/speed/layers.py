@@ -82,12 +82,12 @@ def measure(network: str, settings: Settings) -> Iterator[Row]:
 def _call(
     gradients: PerSample, total: Tensor, *, onednn: bool, patches: bool = True
 ) -> Callable[[], None]:
-    smallest = matmul.LARGE if onednn else 1 << 62
+    smallest = matmul.MIN_ONEDNN_FLOPS if onednn else 1 << 62
     positions = conv.POSITIONS_PER_CHANNEL if patches else 0
 
     def call() -> None:
         with (
-            patch.object(matmul, "LARGE", smallest),
+            patch.object(matmul, "MIN_ONEDNN_FLOPS", smallest),
             patch.object(conv, "POSITIONS_PER_CHANNEL", positions),
         ):
             gradients.add(total, torch.abs)

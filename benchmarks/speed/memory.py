@@ -58,7 +58,7 @@ def measure(network: str, batch: int, way: str, settings: Settings) -> Iterator[
     if way == FLOOR:
         yield Row(PARAMETERS, 0, sum(p.nbytes for p in case.model.parameters()))
     tiny = make_case(network, settings.device, True, 8)  # quarters of it, too, are several samples
-    with suppress(Refused), patch.multiple(matmul, LARGE=0, MANY=0):
+    with suppress(Refused), patch.multiple(matmul, MIN_ONEDNN_FLOPS=0, MIN_ONEDNN_SAMPLES=0):
         WAYS[way](tiny).call()  # code that is loaded when first needed is not counted
     del tiny
     with torch.no_grad():

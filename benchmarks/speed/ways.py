@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from avalanche_mas.importance.engines import reference
-from avalanche_mas.importance.engines.base import zeros
 from avalanche_mas.importance.engines.exact import Exact
 from avalanche_mas.importance.engines.local import Local
 from avalanche_mas.importance.engines.network import Network
+from avalanche_mas.importance.parameters import zeros
 
 from .networks import Case
 from .rows import Refused

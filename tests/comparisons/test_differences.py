@@ -17,7 +17,7 @@ from rich.console import Console
 
 from avalanche_mas import MASPlugin
 from avalanche_mas.benchmarks import permuted_digits
-from avalanche_mas.plugins.ewc.plugin import EWCPlugin
+from avalanche_mas.plugins import EWCPlugin
 from avalanche_mas.plugins.lwf.distillation import distillation_loss
 from benchmarks.differences import DIFFERENCES, Pair
 from benchmarks.differences.parts import SingleHead, learn, measure, omega

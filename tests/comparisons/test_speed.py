@@ -16,7 +16,7 @@ from torch import nn
 from typer.testing import CliRunner
 
 import avalanche_mas
-from avalanche_mas.importance.engines.base import zeros
+from avalanche_mas.importance.parameters import zeros
 from avalanche_mas.importance.rules import matmul
 from benchmarks.cli import app
 from benchmarks.speed import deployment, estimation, layers, memory, peers, report, suite, ways

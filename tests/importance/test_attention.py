@@ -9,9 +9,9 @@ from torch import nn
 from torch.nn import functional
 
 from avalanche_mas.importance import estimate_importance
-from avalanche_mas.importance.engines.base import zeros
 from avalanche_mas.importance.engines.exact import Exact
 from avalanche_mas.importance.engines.network import Network
+from avalanche_mas.importance.parameters import zeros
 from avalanche_mas.importance.rules.attention import attention
 
 BATCH, TARGETS, SOURCES, WIDTH, HEADS = 5, 4, 3, 6, 2

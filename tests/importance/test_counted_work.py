@@ -145,7 +145,7 @@ def test_large_products_are_onednns(monkeypatch, name):
     """No more work than torch.mm would have, and where samples have positions, no |·| besides."""
     model, x = case(name)
     before = steady(model, x)
-    for bound in ("LARGE", "MANY"):
+    for bound in ("MIN_ONEDNN_FLOPS", "MIN_ONEDNN_SAMPLES"):
         monkeypatch.setattr(matmul, bound, 0)
     ours = steady(model, x)
     assert counted(ours, "_linear_pointwise") > 0

@@ -108,7 +108,7 @@ def test_the_trial_does_not_depend_on_defaults(monkeypatch):
 def test_blocks_of_rows(monkeypatch, by_onednn):
     """The last one is smaller."""
     monkeypatch.setattr(matmul, "BLOCK_BYTES", 32 * 1300 * 4)
-    monkeypatch.setattr(matmul, "LARGE", 0)
+    monkeypatch.setattr(matmul, "MIN_ONEDNN_FLOPS", 0)
     a, b, total = torch.randn(2, 70, 50), torch.randn(2, 50, 1300), torch.zeros(70, 1300)
     add_magnitudes(total, a, b, torch.abs)
     close(total, (a.double() @ b.double()).abs().sum(0))
@@ -180,7 +180,7 @@ def test_sums_that_wait_become_one_product(by_onednn):
 def test_a_large_batch_does_not_wait():
     """It would take memory, and gain nothing."""
     waiting, total = Products(), torch.zeros(70, 1300)
-    a, b = factors(matmul.ENOUGH)
+    a, b = factors(matmul.MAX_WAITING_SAMPLES)
     waiting.add(total, a, b, torch.abs)
     close(total, a.double().abs().t() @ b.double().abs())
 
@@ -208,7 +208,7 @@ def test_importance_by_onednn(monkeypatch, by_onednn, estimate, name):
     torch.manual_seed(0)
     build, shape = MODELS[name]
     model, x = build().eval(), torch.randn(11, *shape)
-    for bound in ("LARGE", "MANY"):
+    for bound in ("MIN_ONEDNN_FLOPS", "MIN_ONEDNN_SAMPLES"):
         monkeypatch.setattr(matmul, bound, 0)
     ours = estimate(model, x)
     assert by_onednn

@@ -10,9 +10,9 @@ from networks import module
 from torch import nn
 
 from avalanche_mas import check_model, estimate_importance, estimate_local_importance
-from avalanche_mas.importance.engines.base import zeros
 from avalanche_mas.importance.engines.exact import Exact
 from avalanche_mas.importance.engines.network import Network
+from avalanche_mas.importance.parameters import zeros
 from avalanche_mas.importance.rules import registry
 from avalanche_mas.importance.rules.embedding import embedding_bag
 

@@ -10,9 +10,9 @@ from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from avalanche_mas import estimate_importance, estimate_local_importance
-from avalanche_mas.importance.engines.base import zeros
 from avalanche_mas.importance.engines.exact import Exact
 from avalanche_mas.importance.engines.network import Network
+from avalanche_mas.importance.parameters import zeros
 from avalanche_mas.importance.rules import NoRule, recurrent
 
 EXACT = 1e-10

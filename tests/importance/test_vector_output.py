@@ -9,9 +9,9 @@ from torch.nn import functional
 
 from avalanche_mas import estimate_importance
 from avalanche_mas.importance.batches import call_model, model_input, take
-from avalanche_mas.importance.engines.base import zeros
 from avalanche_mas.importance.engines.exact import Exact
 from avalanche_mas.importance.engines.network import Network
+from avalanche_mas.importance.parameters import zeros
 
 FEW = ["mlp", "batchnorm2d", "layer_used_thrice", "unused_parameters", "frozen_parameters"]
 FEW += ["dict_output", "tuple_output", "class_token_expanded", "embedding", "lstm"]

@@ -21,11 +21,7 @@ from torch.nn import functional as F
 
 from avalanche_mas import LocalMASPlugin, MASPlugin, estimate_importance
 from avalanche_mas.models import MultiHead, TaskHeads
-from avalanche_mas.plugins.ebll.plugin import EBLLPlugin
-from avalanche_mas.plugins.ewc.plugin import EWCPlugin
-from avalanche_mas.plugins.imm.plugin import IMMPlugin
-from avalanche_mas.plugins.lwf.plugin import LwFPlugin
-from avalanche_mas.plugins.si.plugin import SIPlugin
+from avalanche_mas.plugins import EBLLPlugin, EWCPlugin, IMMPlugin, LwFPlugin, SIPlugin
 from avalanche_mas.training import JointTraining
 
 SIZES = [2, 4, 3]

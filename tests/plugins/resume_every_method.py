@@ -28,7 +28,7 @@ def strategy_of(name):
 def state(name, strategy):
     """What must not depend on an interruption, the evaluated network included."""
     trained = strategy.model.state_dict()
-    evaluated = OURS[name].evaluated(strategy).state_dict()
+    evaluated = OURS[name].final_model(strategy).state_dict()
     return {**trained, **{f"evaluated {key}": value for key, value in evaluated.items()}}
 
 

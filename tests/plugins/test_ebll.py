@@ -22,9 +22,8 @@ from tiny_avalanche import (
 )
 from torch import nn, optim
 
+from avalanche_mas.plugins import EBLLPlugin, LwFPlugin
 from avalanche_mas.plugins.ebll.autoencoder import train_encoder
-from avalanche_mas.plugins.ebll.plugin import EBLLPlugin
-from avalanche_mas.plugins.lwf.plugin import LwFPlugin
 
 TARGETS = ["recorded", "recomputed"]
 both = pytest.mark.parametrize("targets", TARGETS)

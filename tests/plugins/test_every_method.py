@@ -125,7 +125,7 @@ def test_the_network_that_is_evaluated(name, case):
     for experience in benchmark().train_stream:
         train(strategy, [experience])
         before = {n: t.clone() for n, t in strategy.model.state_dict().items()}
-        evaluated = method.evaluated(strategy)
+        evaluated = method.final_model(strategy)
         assert same_bits(before, strategy.model.state_dict())
         assert (evaluated is strategy.model) is (method.merge is None)
         x = torch.stack([sample[0] for sample in experience.dataset])

@@ -25,7 +25,7 @@ from tiny_avalanche import (
 from torch import nn, optim
 from torch.utils.data import TensorDataset
 
-from avalanche_mas.plugins.ewc.plugin import EWCPlugin
+from avalanche_mas.plugins import EWCPlugin
 
 equal = functools.partial(assert_close, rtol=1e-10, atol=1e-14)
 

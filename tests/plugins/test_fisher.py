@@ -9,6 +9,7 @@ from tiny_avalanche import assert_close, mlp, same_bits
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from avalanche_mas.importance import batches
 from avalanche_mas.plugins.ewc.fisher import estimate_fisher
 
 equal = functools.partial(assert_close, rtol=1e-10, atol=1e-14)
@@ -117,3 +118,22 @@ def test_outputs_without_a_likelihood_are_refused_in_words():
         estimate_fisher(nn.Linear(4, 3), torch.randn(2, 5, 4))
     with pytest.raises(ValueError, match=r"one class index.*float64"):
         estimate_fisher(nn.Linear(4, 3), [(torch.randn(2, 4), torch.randn(2))], fisher="empirical")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_reading_options_are_those_of_every_estimate(kind):
+    model, data = mlp(3), TensorDataset(torch.randn(30, 8), torch.randint(3, (30,)))
+    some = estimate_fisher(model, data, fisher=kind, max_samples=10, seed=5)
+    assert some.samples == 10
+    chosen = [data[i] for i in batches.some_of(30, 10)]
+    few = TensorDataset(torch.stack([x for x, _ in chosen]), torch.stack([y for _, y in chosen]))
+    options = {"num_workers": 2, "device": "cpu", "batch_size": 3}
+    equal(estimate_fisher(model, few, fisher=kind, seed=5, **options), some)
+
+
+def test_another_device_is_a_copys():
+    """On the meta device nothing can be computed: it is the copy that is sent there."""
+    model = mlp(3)
+    with pytest.raises(ValueError, match="meta"):
+        estimate_fisher(model, torch.randn(4, 8), device="meta")
+    assert all(p.device.type == "cpu" for p in model.parameters())

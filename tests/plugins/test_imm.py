@@ -19,7 +19,7 @@ from tiny_avalanche import (
 from torch import nn, optim
 
 from avalanche_mas.evaluation import method_memory
-from avalanche_mas.plugins.imm.plugin import IMMPlugin
+from avalanche_mas.plugins import IMMPlugin
 
 
 def solutions():

@@ -26,7 +26,7 @@ from torch import nn, optim
 from torch.utils.data import TensorDataset
 
 from avalanche_mas import estimate_importance
-from avalanche_mas.plugins.imm.plugin import IMMPlugin
+from avalanche_mas.plugins import IMMPlugin
 
 
 def solutions():

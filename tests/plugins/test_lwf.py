@@ -20,8 +20,8 @@ from tiny_avalanche import (
 )
 from torch import nn, optim
 
+from avalanche_mas.plugins import LwFPlugin
 from avalanche_mas.plugins.lwf.distillation import distillation_loss
-from avalanche_mas.plugins.lwf.plugin import LwFPlugin
 
 TARGETS = ["recorded", "recomputed"]
 both = pytest.mark.parametrize("targets", TARGETS)

@@ -27,8 +27,8 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 from avalanche_mas import MASPlugin
-from avalanche_mas.plugins.ebll.features import FeatureTap
-from avalanche_mas.plugins.lwf.plugin import LwFPlugin
+from avalanche_mas.plugins import LwFPlugin
+from avalanche_mas.plugins.base.features import FeatureTap
 
 both = pytest.mark.parametrize("targets", ["recorded", "recomputed"])
 

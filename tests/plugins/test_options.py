@@ -15,6 +15,7 @@ from avalanche.training.plugins import (
     ReplayPlugin,
 )
 from tiny_avalanche import (
+    FEATURES,
     PLUGINS,
     MultiHead,
     Watch,
@@ -28,8 +29,10 @@ from tiny_avalanche import (
     weights,
 )
 from torch import optim
+from torch.utils.data import TensorDataset
 
-from avalanche_mas import MASPlugin, estimate_importance
+from avalanche_mas import EWCPlugin, IMMPlugin, LocalMASPlugin, MASPlugin, estimate_importance
+from avalanche_mas.importance import batches
 
 both = pytest.mark.parametrize("plugin_type", PLUGINS)
 
@@ -266,3 +269,21 @@ def test_a_stream_without_boundaries_is_refused_in_words(plugin_type):
     stream = split_continuous_linear_decay_stream(split().train_stream, 10, 4, 0.5, shuffle=True)
     with pytest.raises(ValueError, match="experience"):
         naive(mlp(), plugin_type(), epochs=1).train(next(iter(stream)))
+
+
+@pytest.mark.parametrize("make", [MASPlugin, LocalMASPlugin, EWCPlugin, IMMPlugin])
+def test_priming_reads_as_it_is_asked_to(make, monkeypatch):
+    """The batch size given to prime, else the plugin's own; the plugin's loader processes."""
+    read = []
+
+    class Recorded(batches.DataLoader):
+        def __init__(self, data, batch_size, **options):
+            read.append((batch_size, options["num_workers"]))
+            super().__init__(data, batch_size, **options | {"num_workers": 0})
+
+    monkeypatch.setattr(batches, "DataLoader", Recorded)
+    data = TensorDataset(torch.randn(12, FEATURES))
+    make(batch_size=8, num_workers=2).prime(mlp(), data, batch_size=5)
+    make(batch_size=8).prime(mlp(), data)
+    make(num_workers=1).prime(mlp(), data)
+    assert read == [(5, 2), (8, 0), (64, 1)]

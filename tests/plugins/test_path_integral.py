@@ -18,8 +18,8 @@ from tiny_avalanche import (
 )
 from torch import nn, optim
 
+from avalanche_mas.plugins import SIPlugin
 from avalanche_mas.plugins.si.path_integral import PathIntegral
-from avalanche_mas.plugins.si.plugin import SIPlugin
 
 XI = 0.05
 equal = functools.partial(assert_close, rtol=1e-10, atol=1e-12)

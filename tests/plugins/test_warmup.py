@@ -10,8 +10,7 @@ from tiny_avalanche import FEATURES, MultiHead, Watch, mlp, naive, same_bits, sp
 from torch import nn, optim
 
 from avalanche_mas import MASPlugin
-from avalanche_mas.plugins.ebll.plugin import EBLLPlugin
-from avalanche_mas.plugins.lwf.plugin import LwFPlugin
+from avalanche_mas.plugins import EBLLPlugin, LwFPlugin
 from avalanche_mas.plugins.warmup import HeadWarmupPlugin, warm_up
 
 MAKE = {

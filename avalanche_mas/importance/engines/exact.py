@@ -1,25 +1,43 @@
-"""Global MAS, Eq. 2: Ω = (1/N) Σ_k |∂‖F(x_k; θ)‖²/∂θ|, exact and for a whole batch at once."""
+"""Global MAS, Eq. 2: Ω = (1/N) Σ_k |∂‖F(x_k; θ)‖²/∂θ|, exact and for a whole batch at once.
+
+The backward pass starts at the outputs and runs only through activations. Where it passes an
+operation that has parameters, the operation's rule turns its input and the gradient δ at its output
+into Σ_k |g_k|, and both are forgotten again. What is summed, see :mod:`.objectives`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import copy
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from functools import cached_property
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
+from torch.nn import functional
+from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
 
-from avalanche_mas.importance.batches import batch_size_of
+from avalanche_mas.importance.batches import batch_size_of, map_leaves
 from avalanche_mas.importance.engines import reference
-from avalanche_mas.importance.engines.backward import Backward
-from avalanche_mas.importance.engines.base import PlannedEngine, compared, disagreeing
-from avalanche_mas.importance.engines.instrument import Diverged
+from avalanche_mas.importance.engines.base import PlannedEngine, Verify, compared, disagreeing
+from avalanche_mas.importance.engines.instrument import Instrument, Pass, PlanMismatch
 from avalanche_mas.importance.engines.network import Network
-from avalanche_mas.importance.engines.objectives import Norms, Squares
-from avalanche_mas.importance.engines.plan import Plan
-from avalanche_mas.importance.rules.per_sample import wide
+from avalanche_mas.importance.engines.objectives import OBJECTIVES, Objective, Output
+from avalanche_mas.importance.engines.plan import REPEATING, Plan
+from avalanche_mas.importance.engines.tracking import Operation, is_inplace
+from avalanche_mas.importance.parameters import wide, zeros
+from avalanche_mas.importance.rules.per_sample import Dense, PerSample
+from avalanche_mas.importance.rules.registry import (
+    Call,
+    Gradients,
+    NoRule,
+    name_of,
+    samples_back,
+    samples_first,
+)
 
-Output = Literal["norm", "vector", "squares"]
-_MEASUREMENTS: dict[str, type[Backward]] = {"norm": Backward, "vector": Norms, "squares": Squares}
+_HIDDEN = "an operation uses it that torch does not show, such as a torch.autograd.Function"
 
 
 class Exact(PlannedEngine):
@@ -32,76 +50,314 @@ class Exact(PlannedEngine):
     :param network: F.
     :param parameters: canonical name → parameter to measure.
     :param output: see :func:`~avalanche_mas.estimate_importance`.
+    :param verify: how often it is compared with the loop, as above.
+    :param unruled: parameters to measure without rules from the start: name → why.
     """
 
     def __init__(
-        self, network: Network, parameters: dict[str, Tensor], output: Output = "norm"
+        self,
+        network: Network,
+        parameters: dict[str, Tensor],
+        output: Output = "norm",
+        verify: Verify = "growing",
+        unruled: Mapping[str, str] | None = None,
     ) -> None:
-        super().__init__(network, parameters)
-        self.output = output
-        self._slow = reference.VmapOrLoop(network, parameters, output)
+        super().__init__(network, parameters, verify)
+        self.objective: Objective = OBJECTIVES[output]
+        self.record.unruled.update(unruled or {})
+        self._slow = reference.VmapOrLoop(network, self.objective)
 
     @property
     def fallback(self) -> Literal["vmap", "loop"]:
         """How parameters are measured that no rule measures, as far as has been seen."""
         return "vmap" if self._slow.vmap_works else "loop"
 
-    def __call__(self, batch: Any, total: dict[str, Tensor]) -> None:
-        """Adds Σ_k of ``batch`` to ``total``, in pieces that bound the memory."""
-        if self._plan is None and batch_size_of(batch) == 1:
-            self.measure_unplanned(batch, total)  # to plan and check would cost more
-        else:
-            super().__call__(batch, total)
-
     def measure(self, plan: Plan, batch: Any, size: int, total: dict[str, Tensor]) -> bool:
         """One forward pass, backward passes through activations, and the slow engines' rest."""
+        if plan.looks_at_values:
+            self._give_up("what the network does depends on the values of the samples", alone=True)
         if len(self.unruled) < len(self.parameters):
-            kind = _MEASUREMENTS[self.output]
-            measurement = kind(self.parameters, plan, size, total, self.record, self.products)
+            given = Pass(
+                self.parameters, plan, self.objective, size, total, self.record, self.products
+            )
+            backward = Backward(given)
+            prepared = self.network.prepare(batch)
             try:
-                with measurement:
-                    outputs = self.network(batch)
-                measurement.check_complete()
-            except Diverged:
+                with backward:
+                    outputs = prepared.run()
+                backward.check_complete()
+            except PlanMismatch:
                 return False
-            if outputs := [output for output in outputs if output.requires_grad]:
-                measurement.differentiate(outputs)
+            backward.differentiate([output for output in outputs if output.requires_grad])
         self._measure_slowly(self.unruled, batch, total)
         return True
 
-    def check(self, plan: Plan, few: Any, spare: dict[str, Tensor]) -> bool:
-        """Compares with the loop."""
+    def measure_unplanned(self, batch: Any, total: dict[str, Tensor]) -> None:
+        """Everything one sample at a time."""
+        self._give_up("the network runs other operations for other samples", alone=True)
+        self._measure_slowly(self.parameters, batch, total)
+
+    def measure_single(self, batch: Any, total: dict[str, Tensor]) -> None:
+        """The same; it says nothing of how further batches can be measured."""
+        reference.loop(self.network, self.parameters, batch, total, self.objective)
+
+    def compare(self, plan: Plan, few: Any, spare: dict[str, Tensor]) -> set[str] | None:
+        """Compares with the loop, in at least float32."""
+        if any(p.element_size() < 4 for p in self.parameters.values()):
+            with suppress(RuntimeError):  # where the model insists on its own precision
+                return self._compare_widened(few)
         values = compared({name: p.detach() for name, p in self.parameters.items()})
         loops = {name: torch.zeros_like(wide(entries)) for name, entries in values.items()}
         for name, importance in reference.one_by_one(
-            self.network, self.parameters, few, self.output
+            self.network, self.parameters, few, self.objective
         ):
-            loops[name] += compared({name: importance})[name].abs()
-        reason = "the network looks at values, so that samples may not go the same way"
-        if not plan.looks_at_values:
+            loops[name] += compared({name: importance})[name]
+        self.exercised |= {name for name, entries in loops.items() if bool(entries.any())}
+        while True:
             try:
                 if not self.measure(plan, few, batch_size_of(few), spare):
-                    return False
+                    return None
                 self.products.flush()
-                differ = set(disagreeing(compared(spare), loops, self.parameters))
-                # what the same operation uses may agree by chance, where all signs are equal
-                together = [set(use.names) for use in plan.uses if differ & set(use.names)]
-                for name in differ.union(*together) & set(self.parameters):
-                    self.unruled.setdefault(name, "disagrees with the batch-size-1 loop")
-                return True
-            except (
-                RuntimeError
-            ) as error:  # such as activation checkpointing, which runs layers again
-                reason = str(error).partition("\n")[0]
+            except RuntimeError as error:  # such as activation checkpointing: layers run again
+                self._give_up(str(error).partition("\n")[0])
+                return set()
+            differ = set(disagreeing(compared(spare), loops, self.parameters))
+            if not (self._slow.vmap_works and differ & set(self.unruled)):
+                break
+            self._slow.vmap_works = False  # it is vmap that disagrees: again, by the loop
+            for importance in spare.values():
+                importance.zero_()
+        # what the same operation uses may agree by chance, where all signs are equal
+        together = [set(use.names) for use in plan.uses if differ & set(use.names)]
+        return (differ.union(*together) & set(self.parameters)) - set(self.unruled)
+
+    def _compare_widened(self, few: Any) -> set[str]:
+        """The same for a float32 copy of the model, in which round-off does not hide a fault."""
+        network = Network(copy.deepcopy(self.network.twin()).float(), self.network.forward)
+        engine = Exact(network, network.trainable())
+        engine.objective = self.objective
+        engine(map_leaves(_widened, few), zeros(engine.parameters))
+        self.exercised |= engine.exercised
+        return set(engine.unruled) - set(self.unruled)
+
+    def fall_back(self, names: set[str], batch: Any, total: dict[str, Tensor]) -> None:
+        """Adds a batch again for parameters that rules have been found not to measure."""
+        self._measure_slowly(names, batch, total)
+
+    def _give_up(self, reason: str, *, alone: bool = False) -> None:
+        """From now on nothing is measured by rules, and with ``alone`` one sample at a time."""
         for name in self.parameters:
             self.unruled.setdefault(name, reason)
-        return True
-
-    def measure_unplanned(self, batch: Any, total: dict[str, Tensor]) -> None:
-        """Everything by the slow engines."""
-        self._measure_slowly(self.parameters, batch, total)
+        if alone:
+            self._slow.vmap_works = False  # where it does not refuse, all samples go one way
 
     def _measure_slowly(self, names: Iterable[str], batch: Any, total: dict[str, Tensor]) -> None:
-        self._slow.parameters = {name: self.parameters[name] for name in names}
-        if self._slow.parameters:
-            self._slow(batch, total)
+        if parameters := {name: self.parameters[name] for name in names}:
+            self._slow(parameters, batch, total)
+
+
+class Backward(Instrument):
+    """A pass whose δ come from backward passes that start at the network's outputs."""
+
+    def __init__(self, given: Pass) -> None:
+        super().__init__(given)
+        self._again = False  # whether the graph is needed for another backward pass
+        self._squares: dict[tuple[str, int, torch.Size], tuple[Tensor, PerSample]] = {}
+
+    @cached_property
+    def anchor(self) -> Tensor:
+        """A scalar that gives the graph its beginning, see :class:`_Entry`."""
+        first = next(iter(self.parameters.values()))
+        return torch.zeros((), device=first.device, requires_grad=True)
+
+    def differentiate(self, outputs: list[Tensor]) -> None:
+        """Measures every use, given what the forward pass has returned."""
+        if not outputs:
+            return
+        self._find_hidden_uses(outputs)
+        objective = self.given.objective
+        passes = objective.starts(outputs)
+        following = next(passes, None)
+        while following is not None:
+            (ends, starts), following = following, next(passes, None)
+            self._again = following is not None
+            torch.autograd.grad(
+                ends, [self.anchor], starts, retain_graph=self._again, allow_unused=True
+            )
+            self.finish()
+        if objective.root is not None:
+            self._add_roots(objective.root)
+
+    def add_complete(self, name: str, part: Tensor, gradients: PerSample) -> None:
+        """Adds Σ_k |g_k|, or where there is a root, keeps g_k² with those of other outputs."""
+        if self.given.objective.root is None:
+            super().add_complete(name, part, gradients)
+            return
+        key = name, int(part.storage_offset()), part.shape
+        if key in self._squares:
+            self._squares[key][1].accumulate(gradients)
+        else:
+            self._squares[key] = part, gradients.squared()
+
+    def _add_roots(self, root: Any) -> None:
+        """Adds Σ_k √Σ_c g_kc².
+
+        For a linear map the squares of all outputs still factor, Σ_c (δ_c xᵀ)² = (Σ_c δ_c²)(x²)ᵀ.
+        For other uses they are written out, which the record says, so that batches are cut
+        accordingly.
+        """
+        written = [s.gradient for _, s in self._squares.values() if isinstance(s, Dense)]
+        self.given.record.sample_bytes = sum(g.nbytes for g in written) // self.size
+        for (name, *_), (part, squares) in self._squares.items():
+            offset = part.storage_offset() - self.parameters[name].storage_offset()
+            total = self.given.total[name].as_strided(part.shape, part.stride(), offset)
+            self.add_magnitudes(total, squares, root)
+
+    def _find_hidden_uses(self, outputs: list[Tensor]) -> None:
+        """Parameters that autograd can still reach: all uses that were seen run detached."""
+        nodes = [output.grad_fn for output in outputs if output.grad_fn is not None]
+        visited = set(nodes)
+        while nodes:
+            node = nodes.pop()
+            if (name := self.find(getattr(node, "variable", None))) is not None:
+                self.given.record.unruled.setdefault(name, _HIDDEN)
+            for following, _ in node.next_functions:
+                if following is not None and following not in visited:
+                    visited.add(following)
+                    nodes.append(following)
+
+    def pass_by(self, operation: Operation) -> Any:
+        result = operation.run()
+        if operation.function is functional.batch_norm and self.size == 1:
+            _mend_single(result)
+        return result
+
+    def run(self, call: Call, gradients: Gradients) -> Any:
+        held = [(call, gradients)]
+
+        def receive(delta: Tensor) -> None:
+            call, gradients = held[0]
+            if not self._again:
+                held.clear()  # autograd frees what it saved for this operation as well
+            call.check_kept()
+            axis = call.output_axes[0]
+            if axis is None:
+                return
+            for parameter, per_sample in gradients(samples_first(delta, axis, self.size)):
+                self.add(parameter, per_sample)
+
+        args, kwargs = self.detach((call.args, call.kwargs))
+        if not any(isinstance(t, Tensor) and t.requires_grad for t in tree_leaves((args, kwargs))):
+            return _Entry.apply(self.anchor, receive, lambda: _own(call.function(*args, **kwargs)))
+        output: Any = _own(call.function(*args, **kwargs))
+        if call.function is functional.batch_norm and self.size == 1:
+            _mend_single(output)
+        output.register_hook(receive)
+        return output
+
+    def vectorised(self, operation: Operation, call: Call) -> Any:
+        """vmap over the samples of this one call, each with its own copy of the parameters."""
+        if is_inplace(operation):
+            raise NoRule("a parameter in an in-place operation")
+        if all(axis is None for axis in call.output_axes):
+            raise NoRule("a tensor computed from parameters alone")
+        if not call.axes:
+            return self._expanded(call)
+        leaves, spec = tree_flatten((call.args, call.kwargs))
+        own: list[Tensor] = []
+        places: list[int] = []
+        for place, leaf in enumerate(leaves):
+            if self.find(leaf):
+                own.append(self._replicas(leaf))
+                places.append(place)
+            elif isinstance(leaf, Tensor) and id(leaf) in call.axes:
+                own.append(samples_first(leaf, call.axes[id(leaf)], self.size))
+                places.append(place)
+
+        def one(*sample: Tensor) -> list[Any]:
+            filled = list(leaves)
+            for place, value in zip(places, sample, strict=True):
+                filled[place] = value
+            args, kwargs = tree_unflatten(filled, spec)
+            result = call.function(*args, **kwargs)
+            structure.append(result)
+            return [leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor)]
+
+        structure: list[Any] = []
+        try:
+            outputs = torch.func.vmap(one)(*own)
+        except (RuntimeError, ValueError, NotImplementedError) as error:
+            message = str(error).partition("\n")[0]
+            raise NoRule(f"vmap refuses it ({message})") from error
+        values = iter(
+            samples_back(output, axis) if axis else output[0]
+            for output, axis in zip(outputs, call.output_axes, strict=True)
+        )
+        return tree_map(
+            lambda leaf: next(values) if isinstance(leaf, Tensor) else leaf, structure[0]
+        )
+
+    def _expanded(self, call: Call) -> Any:
+        """A parameter repeated for every sample, such as a class token."""
+        parameters = [leaf for leaf in tree_leaves((call.args, call.kwargs)) if self.find(leaf)]
+        args, kwargs = self.detach((call.args, call.kwargs))
+        result, axis = call.function(*args, **kwargs), call.output_axes[0]
+        if (
+            len(parameters) != 1
+            or not isinstance(result, Tensor)
+            or axis is None
+            or axis.per_sample != 1
+            or name_of(call.function) not in REPEATING
+            or result.select(axis.dim, 0).numel() != parameters[0].numel()
+        ):
+            raise NoRule("a parameter spread over the samples")
+        one = result.select(axis.dim, 0).shape
+        replicas = self._replicas(parameters[0]).clone()  # not the parameter's memory any more
+        return replicas.reshape(self.size, *one).movedim(0, axis.dim)
+
+    def _replicas(self, parameter: Tensor) -> Tensor:
+        """One copy of a parameter for every sample: shape (B, *parameter), no memory."""
+        copies: Tensor = _Entry.apply(
+            self.anchor,
+            lambda gradient: self.add(parameter, Dense(gradient)),
+            lambda: parameter.detach().expand(self.size, *parameter.shape),
+        )
+        return copies
+
+
+def _widened(leaf: Any) -> Any:
+    return wide(leaf) if isinstance(leaf, Tensor) and leaf.is_floating_point() else leaf
+
+
+def _own(output: Tensor) -> Tensor:
+    """Not a view: where what follows overwrites one (``ReLU(inplace=True)``), no δ reaches it."""
+    return output.clone() if output._is_view() else output
+
+
+def _mend_single(output: Tensor) -> None:
+    """Makes δ contiguous, as torch's gradient of BatchNorm needs it for one sample.
+
+    In eval mode, on a CPU, it is wrong otherwise (torch 2.14).
+    """
+    if output.requires_grad:
+        output.register_hook(lambda delta: delta.contiguous())
+
+
+class _Entry(torch.autograd.Function):
+    """Where the graph begins: an operation none of whose inputs needs a gradient.
+
+    ``anchor``, a scalar, gives the output its place in the graph, so that no gradient is ever
+    computed for the network's input.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, anchor: Tensor, receive: Callable[[Tensor], None], compute: Callable[[], Tensor]
+    ) -> Tensor:
+        ctx.receive = receive
+        return compute()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        ctx.receive(gradients[0])
+        return gradients[0].new_zeros((), dtype=torch.float32), None, None

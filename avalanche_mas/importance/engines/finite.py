@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor
-from torch.utils._pytree import tree_leaves
 
-from avalanche_mas.importance.batches import batch_size_of, is_per_sample, take
+from avalanche_mas.importance.batches import batch_size_of, is_per_sample, leaves_of, take
 from avalanche_mas.importance.engines.network import Network
+from avalanche_mas.importance.engines.objectives import OBJECTIVES
 from avalanche_mas.importance.engines.reference import one_by_one
-from avalanche_mas.importance.parameters import named_parameters
-from avalanche_mas.importance.rules.per_sample import wide
+from avalanche_mas.importance.parameters import named_parameters, wide
+
+
+class NotFiniteError(ValueError):
+    """An importance, or what it is computed from, is NaN or infinite."""
 
 
 def check_finite(
@@ -26,26 +27,13 @@ def check_finite(
     :param network: F.
     :param inputs: the batch that was added last.
     :param batch: its number, counted from 0.
-    :raises ValueError: if a number in ``total`` is NaN or infinite.
+    :raises NotFiniteError: if a number in ``total`` is NaN or infinite.
     """
     for name, omega in total.items():
         if not bool(omega.isfinite().all()):
-            raise ValueError(
+            raise NotFiniteError(
                 f"the importance of {name!r} is not finite: {_cause(network, inputs, batch)}. "
                 "Nothing was changed."
-            )
-
-
-def check_numbers(name: str, anchor: Tensor, omega: Tensor) -> None:
-    """:raises ValueError: unless θ* is finite, and Ω is and not negative."""
-    for what, tensor, low in ("value", anchor, -math.inf), ("importance", omega, 0.0):
-        if not tensor.numel():
-            continue
-        least, most = (float(end) for end in tensor.aminmax())  # of a NaN, both are NaN
-        if not (math.isfinite(least) and math.isfinite(most) and least >= low):
-            raise ValueError(
-                f"the {what} of parameter {name!r} must be finite{' and not negative' * (low == 0)}"
-                f", it goes from {least} to {most}. Has training diverged?"
             )
 
 
@@ -54,8 +42,7 @@ def _cause(network: Network, inputs: Any, batch: int) -> str:
         if not bool(parameter.isfinite().all()):
             return f"the model's own {name!r} holds NaN or infinity, so its training has diverged"
     size = batch_size_of(inputs)
-    with torch.no_grad():
-        outputs = [wide(output).reshape(size, -1) for output in network(inputs)]
+    outputs = [wide(output.detach()).reshape(size, -1) for output in network(inputs)]
     for k in range(size):
         sample = f"sample {k} of batch {batch} (both counted from 0)"
         if not all(bool(output[k].isfinite().all()) for output in outputs):
@@ -66,7 +53,7 @@ def _cause(network: Network, inputs: Any, batch: int) -> str:
             return f"the output for {sample} is so large that its square overflows"
     for k in range(size):
         one = take(inputs, slice(k, k + 1), size)
-        for name, gradient in one_by_one(network, network.parameters_by_name, one, "norm"):
+        for name, gradient in one_by_one(network, network.trainable(), one, OBJECTIVES["norm"]):
             if not bool(gradient.isfinite().all()):
                 return (
                     f"the gradient at {name!r} of sample {k} of batch {batch} (both counted from "
@@ -77,5 +64,5 @@ def _cause(network: Network, inputs: Any, batch: int) -> str:
 
 def _is_finite(inputs: Any, k: int, size: int) -> bool:
     return all(
-        bool(leaf[k].isfinite().all()) for leaf in tree_leaves(inputs) if is_per_sample(leaf, size)
+        bool(leaf[k].isfinite().all()) for leaf in leaves_of(inputs) if is_per_sample(leaf, size)
     )

@@ -8,13 +8,13 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
+from avalanche_mas.importance.engines.objectives import Magnitude, Objective
 from avalanche_mas.importance.engines.plan import Plan, Use
 from avalanche_mas.importance.engines.tracking import Operation, Tracker
-from avalanche_mas.importance.rules.matmul import Magnitude, Products
+from avalanche_mas.importance.rules.matmul import Products
 from avalanche_mas.importance.rules.per_sample import PerSample, Pullback, Sum
 from avalanche_mas.importance.rules.registry import (
     Axis,
@@ -29,51 +29,56 @@ from avalanche_mas.importance.rules.registry import (
 
 @dataclass
 class Record:
-    """How parameters are measured."""
+    """How parameters are measured, as far as has been seen."""
 
     unruled: dict[str, str] = field(default_factory=dict)
     """Parameters that no rule measures: name → why."""
     ways: dict[str, dict[str, str]] = field(default_factory=dict)
     """Name → the operations that use the parameter → ``"rule"`` or ``"vmap"``."""
     sample_bytes: int = 0
-    """Memory for per-sample gradients that are kept until the end of a measurement."""
+    """Memory for per-sample gradients that are kept until the end of a pass."""
 
 
-class Diverged(Exception):
+@dataclass(frozen=True)
+class Pass:
+    """What one forward pass over a batch, or a piece of it, is measured with.
+
+    :param parameters: canonical name → parameter.
+    :param plan: the uses to expect.
+    :param objective: what is measured.
+    :param size: number of samples B in the forward pass.
+    :param total: name → where Σ_k |g_k| is added; strides as the parameters'.
+    :param record: how parameters are measured; added to when that turns out on the way.
+    :param products: where sums that are matrix products may wait for other pieces of the batch.
+    :param rows: the samples that are measured; None for all.
+    """
+
+    parameters: dict[str, Tensor]
+    plan: Plan
+    objective: Objective
+    size: int
+    total: dict[str, Tensor]
+    record: Record
+    products: Products
+    rows: Tensor | None = None
+
+
+class PlanMismatch(Exception):
     """The forward pass executed other operations than its plan foresaw."""
 
 
-class Measurement(Tracker):
+class Instrument(Tracker):
     """While active, every planned use of a parameter runs with the parameter detached.
 
     Autograd therefore never builds a weight gradient; :meth:`run` decides where the gradient δ at
     the operation's output comes from and hands it to the rule's closed form.
 
-    :param parameters: canonical name → parameter.
-    :param plan: the uses to expect.
-    :param size: number of samples B in the forward pass.
-    :param total: where Σ_k |g_k| is added; strides as the parameters'.
-    :param record: how parameters are measured; added to when that turns out on the way.
-    :param products: where sums that are matrix products may wait for other pieces of the batch.
+    :param given: the pass to measure.
     """
 
-    magnitude: Magnitude = staticmethod(torch.abs)
-    """What is summed over the samples, |g_k| for MAS."""
-    rows: Tensor | None = None
-    """The samples that are measured; None for all."""
-
-    def __init__(
-        self,
-        parameters: dict[str, Tensor],
-        plan: Plan,
-        size: int,
-        total: dict[str, Tensor],
-        record: Record,
-        products: Products,
-    ) -> None:
-        super().__init__(parameters)
-        self.plan, self.size, self.total, self.record = plan, size, total, record
-        self.products = products
+    def __init__(self, given: Pass) -> None:
+        super().__init__(given.parameters)
+        self.given, self.plan, self.size = given, given.plan, given.size
         self._next = 0
         self._waiting: dict[str, list[tuple[Tensor, PerSample]]] = {}
 
@@ -89,19 +94,22 @@ class Measurement(Tracker):
         use = self.plan.uses[self._next] if self._next < len(self.plan.uses) else None
         self._next += 1
         if use is None or not self._as_planned(operation, use):
-            raise Diverged
+            raise PlanMismatch
         if use.is_view and not any(use.output_axes):
             return operation.run()
+        given = self.given
         function, args, kwargs, leaves, names = operation
         try:
             if use.unclear:
                 raise NoRule("the dimension that counts samples is not clear")
+            if use.mixed and self.size > 1:
+                raise NoRule("the samples of a batch are mixed")
             if use.derives:
                 return self.add_derived(operation.run(), names)
             if any(overlaps_itself(leaf) for leaf in leaves if self.find(leaf)):
                 raise NoRule("an expanded view of a parameter")
             axes = {id(leaf): axis for leaf, axis in zip(leaves, use.axes, strict=True) if axis}
-            call = Call(function, args, kwargs, self.size, axes, list(use.output_axes), self.rows)
+            call = Call(function, args, kwargs, self.size, axes, list(use.output_axes), given.rows)
             closed_form = find_rule(function)
             if closed_form is not None:
                 with suppress(NoRule):
@@ -113,14 +121,14 @@ class Measurement(Tracker):
             return result
         except NoRule as reason:
             for name in self.sources(names):
-                self.record.unruled.setdefault(name, f"{name_of(function)}: {reason}")
+                self.given.record.unruled.setdefault(name, f"{name_of(function)}: {reason}")
             if use.derives:
                 return self.add_derived(operation.run(), names)
             return self.plainly(function, args, kwargs)
 
     def _note(self, operation: Operation, way: str) -> None:
         for name in self.sources(operation.names):
-            self.record.ways.setdefault(name, {})[name_of(operation.function)] = way
+            self.given.record.ways.setdefault(name, {})[name_of(operation.function)] = way
 
     def _as_planned(self, operation: Operation, use: Use) -> bool:
         """Whether this is the planned operation, with the same optional arguments and samples."""
@@ -140,7 +148,7 @@ class Measurement(Tracker):
     def plainly(
         self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
-        """The result of a call whose weight gradients nobody asks autograd for."""
+        """The result of a call whose weight gradients autograd is not asked for."""
         if not self.live:
             args, kwargs = self.detach((args, kwargs))
         return function(*args, **kwargs)
@@ -155,7 +163,7 @@ class Measurement(Tracker):
         The gradients of all uses belong inside the absolute value: |Σ_uses g_k|.
         """
         name = self.find(parameter)
-        if parameter is None or name is None or name in self.record.unruled:
+        if parameter is None or name is None or name in self.given.record.unruled:
             return
         if name in self.plan.shared or name in self.derived:
             self._waiting.setdefault(name, []).append((parameter, gradients))
@@ -165,16 +173,20 @@ class Measurement(Tracker):
     def add_complete(self, name: str, part: Tensor, gradients: PerSample) -> None:
         """Adds Σ_k |g_k| of a parameter, or of a part of its memory, that has no other use."""
         offset = part.storage_offset() - self.parameters[name].storage_offset()
-        total = self.total[name].as_strided(part.shape, part.stride(), offset)
+        total = self.given.total[name].as_strided(part.shape, part.stride(), offset)
+        self.add_magnitudes(total, gradients, self.given.objective.magnitude)
+
+    def add_magnitudes(self, total: Tensor, gradients: PerSample, magnitude: Magnitude) -> None:
+        """total += Σ_k magnitude(g_k), at once or with the products of other pieces."""
         if factors := gradients.factors():
-            self.products.add(total, *factors, self.magnitude)
+            self.given.products.add(total, *factors, magnitude)
         else:
-            gradients.add(total, self.magnitude)
+            gradients.add(total, magnitude)
 
     def check_complete(self) -> None:
-        """:raises Diverged: if fewer operations ran than planned."""
+        """:raises PlanMismatch: if fewer operations ran than planned."""
         if self._next != len(self.plan.uses):
-            raise Diverged
+            raise PlanMismatch
 
     def finish(self) -> None:
         """Adds what waited, once every use has been measured."""

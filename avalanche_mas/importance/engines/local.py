@@ -11,7 +11,7 @@ y_j y_i, Hebb's rule (Eq. 7). The factor 2 of the derivative is dropped everywhe
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -19,10 +19,9 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional
-from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from avalanche_mas.importance.batches import batch_size_of, take
+from avalanche_mas.importance.batches import batch_size_of, leaves_of, take
 from avalanche_mas.importance.engines.activations import (
     ELEMENTWISE,
     KEEPS_SIGN,
@@ -30,11 +29,13 @@ from avalanche_mas.importance.engines.activations import (
     batch_norm_scale,
     half_gradient,
 )
-from avalanche_mas.importance.engines.base import PlannedEngine, compared, disagreeing, zeros
-from avalanche_mas.importance.engines.instrument import Diverged, Measurement, Record
+from avalanche_mas.importance.engines.base import PlannedEngine, Verify, compared, disagreeing
+from avalanche_mas.importance.engines.instrument import Instrument, Pass, PlanMismatch
 from avalanche_mas.importance.engines.network import Network
+from avalanche_mas.importance.engines.objectives import OBJECTIVES
 from avalanche_mas.importance.engines.plan import Plan
 from avalanche_mas.importance.engines.tracking import Operation
+from avalanche_mas.importance.parameters import zeros
 from avalanche_mas.importance.rules.matmul import Products
 from avalanche_mas.importance.rules.registry import (
     Axis,
@@ -58,8 +59,10 @@ class Local(PlannedEngine):
     :param parameters: canonical name → parameter to measure.
     """
 
-    def __init__(self, network: Network, parameters: dict[str, Tensor]) -> None:
-        super().__init__(network, parameters)
+    def __init__(
+        self, network: Network, parameters: dict[str, Tensor], verify: Verify = "growing"
+    ) -> None:
+        super().__init__(network, parameters, verify)
         self.one_by_one = False
         """Whether samples have to be measured alone."""
         self._seen: set[tuple[object, ...]] = set()
@@ -90,22 +93,25 @@ class Local(PlannedEngine):
                 for k in range(size)
             )
         kind = plan.signature, shapes_of(batch)
+        prepared = self.network.prepare(batch)
         # What went as planned once will do so again; until then, an incomplete sum must not count.
         added = total if kind in self._seen else zeros(self.parameters)
         products = self.products if added is total else Products()
-        measurement = Hebbian(self.parameters, plan, size, added, self.record, products)
+        hebbian = Hebbian(
+            Pass(self.parameters, plan, OBJECTIVES["norm"], size, added, self.record, products)
+        )
         try:
-            with measurement:
-                self.network(batch)
-            measurement.check_complete()
-        except Diverged:
+            with hebbian:
+                prepared.run()
+            hebbian.check_complete()
+        except PlanMismatch:
             if added is total:
                 raise ValueError(
                     "the model ran other operations than before for a batch of the same shapes, so "
                     "its layers cannot be told apart; use global MAS for it"
                 ) from None
             return False
-        measurement.finish()
+        hebbian.finish()
         if added is not total:
             products.flush()
             for name, importance in added.items():
@@ -113,9 +119,10 @@ class Local(PlannedEngine):
             self._seen.add(kind)
         return True
 
-    def check(self, plan: Plan, few: Any, spare: dict[str, Tensor]) -> bool:
+    def compare(self, plan: Plan, few: Any, spare: dict[str, Tensor]) -> set[str] | None:
         """Compares several samples at once with each of them alone."""
         size = batch_size_of(few)
+        self.one_by_one |= plan.looks_at_values or plan.mixes_samples
         self.measure(plan, few, size, spare)
         self.products.flush()
         together = compared(spare)
@@ -124,9 +131,24 @@ class Local(PlannedEngine):
         for k in range(size):
             self.measure(plan, take(few, slice(k, k + 1), size), 1, spare)
         self.products.flush()
-        differ = disagreeing(together, compared(spare), self.parameters)
-        self.one_by_one |= plan.looks_at_values or bool(differ)
-        return True
+        alone = compared(spare)
+        self.exercised |= {name for name, entries in alone.items() if bool(entries.any())}
+        if not self.one_by_one and (differ := disagreeing(together, alone, self.parameters)):
+            self.one_by_one = True
+            return set(differ)
+        return set()
+
+    def distrust(self, names: Iterable[str]) -> None:
+        """Nothing more: samples are measured alone from now on."""
+
+    def fall_back(self, names: set[str], batch: Any, total: dict[str, Tensor]) -> None:
+        """Adds a batch again for some parameters, one sample at a time."""
+        added = zeros(self.parameters)
+        if self._plan is None or not self.measure(self._plan, batch, batch_size_of(batch), added):
+            self.measure_unplanned(batch, total)
+        self.products.flush()
+        for name in names:
+            total[name].add_(added[name])
 
     def measure_unplanned(self, batch: Any, total: dict[str, Tensor]) -> None:
         """Refuses: layers are told apart by the plan."""
@@ -135,12 +157,15 @@ class Local(PlannedEngine):
             "cannot be told apart; use global MAS for it"
         )
 
+    def measure_single(self, batch: Any, total: dict[str, Tensor]) -> None:
+        """Plans as for several samples: only the plan tells layers apart."""
+        self._add(batch, total)
+        self.products.flush()
+
 
 def shapes_of(batch: Any) -> tuple[object, ...]:
     """The shape of a sample, and whatever else goes into the model with it."""
-    return tuple(
-        leaf.shape[1:] if isinstance(leaf, Tensor) else leaf for leaf in tree_leaves(batch)
-    )
+    return tuple(leaf.shape[1:] if isinstance(leaf, Tensor) else leaf for leaf in leaves_of(batch))
 
 
 _Emit = Callable[[Tensor, bool], None]
@@ -156,23 +181,14 @@ class _Layer:
     emit: _Emit  # takes δ at z, of the samples that are measured
 
 
-class Hebbian(Measurement):
+class Hebbian(Instrument):
     """Gets δ from the activation that directly follows a layer, for all samples or some rows."""
 
-    def __init__(
-        self,
-        parameters: dict[str, Tensor],
-        plan: Plan,
-        size: int,
-        total: dict[str, Tensor],
-        record: Record,
-        products: Products,
-        rows: Tensor | None = None,
-    ) -> None:
-        super().__init__(parameters, plan, size, total, record, products)
-        self.rows = rows
-        self._measured = size if rows is None else len(rows)
-        self._simple = set(parameters) - plan.shared
+    def __init__(self, given: Pass) -> None:
+        super().__init__(given)
+        self.rows = rows = given.rows
+        self._measured = self.size if rows is None else len(rows)
+        self._simple = set(self.parameters) - self.plan.shared
         self._open: dict[int, _Layer] = {}
         self._through: _Emit | None = None
         self._scratch: Tensor | None = None
@@ -194,9 +210,9 @@ class Hebbian(Measurement):
                     if name is None:
                         continue
                     if name not in self._simple:
-                        per_sample = per_sample.kept()  # it waits, and its memory may be reused
+                        per_sample = per_sample.clone()  # it waits, and its memory may be reused
                     elif one_sign and positive:
-                        per_sample = per_sample.merged()
+                        per_sample = per_sample.summed()
                     self.add(parameter, per_sample)
             if through is not None:
                 through(delta, one_sign)

@@ -3,56 +3,223 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
-from avalanche_mas.importance.batches import Forward, batch_size_of
-from avalanche_mas.importance.parameters import named_parameters
+from avalanche_mas.importance.batches import (
+    Forward,
+    OneSample,
+    Shared,
+    batch_size_of,
+    call_model,
+    leaves_of,
+    map_leaves,
+    take,
+    unmarked,
+)
+from avalanche_mas.importance.parameters import measurable, named_parameters
+from avalanche_mas.importance.shadow import Shadow
 
 
-class Network(nn.Module):
-    """The function F(x; θ) whose sensitivity is measured.
+class Network:
+    """The function F(x; θ) whose sensitivity is measured, with the model's own parameters.
+
+    Every call runs a fresh shadow of the model, so that each pass begins in the same state and
+    leaves none behind.
 
     :param model: the user's model, unwrapped.
-    :param forward: how a batch goes through it.
+    :param forward: how a batch goes through it; None for :func:`.call_model`.
+    :raises ValueError: for a model that cannot be measured, see :class:`.Shadow`.
     """
 
-    def __init__(self, model: nn.Module, forward: Forward) -> None:
-        super().__init__()
+    def __init__(self, model: nn.Module, forward: Forward | None = None) -> None:
         self.model = model
-        self._forward = forward
-        self.parameters_by_name = {
-            name: parameter
-            for name, parameter in named_parameters(model).items()
-            if parameter.requires_grad and parameter.is_floating_point()
-        }
+        self._shadow = Shadow(model)
+        self.forward = forward or call_model
+        self.writes_inputs: bool | None = None
+        """Whether the model changes the tensors that it is given; None before the first call."""
+        self._shared: set[int] = set()  # leaves of a batch, by their number
+        self._per_sample: set[int] = set()
 
     def trainable(self) -> dict[str, Tensor]:
         """The parameters to measure, by name.
 
         :raises ValueError: if there are none, or they have no values (on the meta device).
         """
-        if not self.parameters_by_name:
+        parameters = measurable(self.model)
+        if not parameters:
             raise ValueError(
                 "the model has no trainable floating-point parameters: there is nothing to "
                 "measure. Importance is measured where requires_grad is True."
             )
-        for name, parameter in self.parameters_by_name.items():
+        for name, parameter in parameters.items():
             if parameter.is_meta:
                 raise ValueError(
                     f"parameter {name!r} is on the meta device, where it has no values: load the "
                     "model's weights first"
                 )
-        return dict(self.parameters_by_name)
+        return {name: self._shadow.parameter(parameter) for name, parameter in parameters.items()}
 
-    def forward(self, batch: Any) -> list[Tensor]:
+    def __call__(self, batch: Any) -> list[Tensor]:
         """Outputs of a batch: tensors whose first dimension counts samples.
 
         :raises TypeError, ValueError: if the output is no such thing.
         """
-        return output_tensors(self._forward(self.model, batch), batch_size_of(batch))
+        return self.prepare(batch).run()
+
+    def twin(self) -> nn.Module:
+        """The model as it runs: a fresh shadow."""
+        return self._shadow.fresh()
+
+    def prepare(self, batch: Any) -> Prepared:
+        """A forward pass that is ready to run: nothing is copied any more when it does."""
+        return self._prepared(self.twin(), batch)
+
+    def _prepared(self, twin: nn.Module, batch: Any) -> Prepared:
+        inputs = unmarked(batch)
+        if self.writes_inputs is not False:
+            inputs = map_leaves(lambda t: t.clone() if isinstance(t, Tensor) else t, inputs)
+        return Prepared(self, twin, inputs, batch_size_of(batch))
+
+    def with_parameters(
+        self, twin: nn.Module, theta: Mapping[str, Tensor], batch: Any
+    ) -> list[Tensor]:
+        """The same with other tensors in the place of parameters, for ``torch.func``.
+
+        :param twin: a fresh :meth:`twin`; none can be made inside ``torch.func``.
+        """
+        module = _Called(self._prepared(twin, batch))
+        names = {id(p): name for name, p in module.named_parameters()}
+        replaced = {
+            names[id(self._shadow.parameter(p))]: theta[name]
+            for name, p in named_parameters(self.model).items()
+            if name in theta
+        }
+        fixed = {name: p.detach() for name, p in module.named_parameters()}
+        state = {**fixed, **dict(module.named_buffers()), **replaced}
+        outputs: list[Tensor] = torch.func.functional_call(module, state, ())
+        return outputs
+
+    def mark_shared(self, batch: Any) -> Any:
+        """The batch, with tensors marked that all its samples share though they are as long.
+
+        Whatever is not as long as the batch's first tensor is shared. Where a length agrees by
+        coincidence, such as a graph of as many nodes as there are samples, the network is asked:
+        a sample alone must give the output that it gives among the others.
+
+        :raises ValueError: if the network gives no answer.
+        """
+        if isinstance(batch, OneSample):
+            return batch
+        size, leaves = batch_size_of(batch), leaves_of(batch)
+        tensors = [i for i, t in enumerate(leaves) if isinstance(t, Tensor) and t.dim() > 0]
+        others = set(tensors[1:])
+        self._shared |= {i for i in others if leaves[i].shape[0] != size}
+        doubtful = others - self._shared - self._per_sample
+        if doubtful and size > 1:
+            shared = self._found_shared(batch, size, sorted(doubtful))
+            self._shared |= shared
+            self._per_sample |= doubtful - shared
+        return _marked(batch, self._shared)
+
+    def _found_shared(self, batch: Any, size: int, doubtful: list[int]) -> set[int]:
+        candidates: list[set[int]] = [set(), set(doubtful), *({i} for i in doubtful)]
+        whole, fitting = self(batch), []
+        for candidate in candidates:
+            marked = _marked(batch, self._shared | candidate)
+            fits = [self._fits(whole, marked, k, size) for k in (0, size - 1)]
+            if all(fits):
+                return candidate
+            if None not in fits:
+                fitting.append(candidate)
+        if fitting and all(candidate == fitting[0] for candidate in fitting):
+            return fitting[0]  # the samples depend on each other, and only the shapes tell
+        raise ValueError(
+            f"a batch has {size} samples, and several of its tensors have {size} entries: which of "
+            "them belong to one sample each, and which to all, cannot be seen from the output. "
+            "Leave what is shared out of the batch: forward=lambda model, batch: model(batch, ...)."
+        )
+
+    def _fits(self, whole: list[Tensor], batch: Any, k: int, size: int) -> bool | None:
+        """Whether sample k alone gives its part of the output; None for one of another shape."""
+        try:
+            alone = self(take(batch, slice(k, k + 1), size))
+        except Exception:  # whatever a model does with shapes that do not belong together
+            return None
+        if [t.shape[1:] for t in alone] != [t.shape[1:] for t in whole]:
+            return None
+        pairs = zip(alone, whole, strict=True)
+        return all(torch.allclose(a, w[k : k + 1], rtol=1e-3, atol=1e-5) for a, w in pairs)
+
+
+@dataclass
+class Prepared:
+    """One forward pass of a network.
+
+    :param module: the shadow that runs.
+    :param inputs: what goes into it.
+    :param size: number of samples.
+    """
+
+    network: Network
+    module: nn.Module
+    inputs: Any
+    size: int
+
+    def run(self) -> list[Tensor]:
+        """The outputs, see :meth:`Network.__call__`."""
+        tensors = [leaf for leaf in leaves_of(self.inputs) if isinstance(leaf, Tensor)]
+        versions = [tensor._version for tensor in tensors]
+        try:
+            output = self.network.forward(self.module, self.inputs)
+        except ValueError as error:
+            self._explain(error)
+            raise
+        written = versions != [tensor._version for tensor in tensors]
+        if written and self.network.writes_inputs is False:
+            raise ValueError(
+                "the model writes to the tensors that it is given, but did not do so for the first "
+                "samples: its input has been changed. Let forward() work on a copy."
+            )
+        self.network.writes_inputs = self.network.writes_inputs or written
+        return output_tensors(output, self.size)
+
+    def _explain(self, error: ValueError) -> None:
+        for name, module in self.module.named_modules():
+            if isinstance(module, _BatchNorm) and module.running_mean is None:
+                raise ValueError(
+                    f"{name or 'the model'} is a BatchNorm without running statistics "
+                    "(track_running_stats=False): also in eval mode it normalises over the batch, "
+                    f"and a sample alone has no statistics ({error}). Importance is that of single "
+                    "samples: use running statistics, GroupNorm or LayerNorm."
+                ) from error
+
+
+class _Called(nn.Module):
+    """A prepared pass as a module, whose parameters ``torch.func`` can replace."""
+
+    def __init__(self, prepared: Prepared) -> None:
+        super().__init__()
+        self.model = prepared.module
+        self._prepared = prepared
+
+    def forward(self) -> list[Tensor]:
+        return self._prepared.run()
+
+
+def _marked(batch: Any, shared: set[int]) -> Any:
+    if not shared:
+        return batch
+    numbers = count()
+    return map_leaves(
+        lambda leaf: Shared(leaf) if next(numbers) in shared and isinstance(leaf, Tensor) else leaf,
+        batch,
+    )
 
 
 def output_tensors(output: Any, size: int) -> list[Tensor]:
@@ -95,9 +262,3 @@ def _tensors(output: Any, place: str = "") -> Iterator[Tensor]:
             f"the model returned a {type(output).__name__}{where}; expected tensors, or tuples, "
             "lists and dicts of them. Pass forward= to choose the output to measure."
         )
-
-
-def squared_norm(outputs: list[Tensor]) -> Tensor:
-    """‖F‖² summed over the samples of a batch, in at least float32 (0-d tensor)."""
-    wide = [output if output.dtype == torch.float64 else output.float() for output in outputs]
-    return torch.stack([output.square().sum() for output in wide]).sum()

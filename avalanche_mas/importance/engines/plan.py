@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from avalanche_mas.importance.batches import take
+from avalanche_mas.importance.batches import leaves_of, take
 from avalanche_mas.importance.engines.network import Network
 from avalanche_mas.importance.engines.tracking import Operation, Tracker, is_inplace
 from avalanche_mas.importance.rules.registry import Axis, name_of
@@ -24,9 +25,6 @@ REPEATING = {"expand", "expand_as", "broadcast_to", "repeat", "tile"}
 ACTIVATION_BYTES = 1 << 25
 """The largest activation that is computed at once. It bounds memory whatever the batch size; on
 Linux CPUs larger buffers would also be mapped afresh for each operation, which is slow."""
-
-_LOOKING = {"__bool__", "__float__", "__index__", "__int__", "item", "numpy", "tolist"}
-"""Operations that turn a tensor into Python's or numpy's values."""
 
 _UNCLEAR = Axis(-1, 0)  # a tensor that changes with the number of samples in no simple way
 
@@ -43,6 +41,7 @@ class Use:
     :param output_axes: the same for each tensor of the result.
     :param is_view: the result is still the parameter's memory, or no gradient flows through it.
     :param derives: the result is computed from parameters alone, whatever the samples.
+    :param mixed: an entry of a tensor matters to the outputs of several samples.
     """
 
     function: Callable[..., Any]
@@ -53,6 +52,7 @@ class Use:
     output_axes: tuple[Axis | None, ...]
     is_view: bool
     derives: bool
+    mixed: bool = False
 
     @property
     def unclear(self) -> bool:
@@ -69,8 +69,8 @@ class Plan:
     sample_bytes: int
     """Memory of one sample's largest activation."""
     looks_at_values: bool
-    """Whether the network asks for the value of a tensor, as in ``if x.sum() > 0``: what it does
-    with several samples may then differ from what it does with each of them."""
+    """Whether what the network does depends on values that it computes from the samples, as in
+    ``if x.sum() > 0``: what it does with several may then differ from what it does with each."""
 
     def pieces(self, batch: Any, size: int, sample_bytes: int = 0) -> Iterator[Any]:
         """Parts of a batch that stay below :data:`ACTIVATION_BYTES`, of equal size.
@@ -82,11 +82,17 @@ class Plan:
         for start in range(0, size, step):
             yield take(batch, slice(start, start + step), size)
 
+    @property
+    def mixes_samples(self) -> bool:
+        """Whether the output of a sample depends on the others."""
+        return any(use.mixed for use in self.uses)
+
     @cached_property
     def signature(self) -> tuple[object, ...]:
         """What two forward passes have in common when the same operations ran."""
         return tuple(
-            (use.function, use.names, use.tensors, use.axes, use.output_axes) for use in self.uses
+            (use.function, use.names, use.tensors, use.axes, use.output_axes, use.mixed)
+            for use in self.uses
         )
 
     @cached_property
@@ -105,75 +111,218 @@ class Plan:
         }
 
 
-@dataclass(frozen=True)
-class _Seen:
-    """A use as one forward pass shows it: with shapes, not yet knowing what they mean."""
+def make_plan(
+    network: Network, parameters: Mapping[str, Tensor], batch: Any, size: int
+) -> Plan | None:
+    """Where each parameter is used, and which entries of each tensor there belong to which sample.
+
+    The network runs on two and on three samples. The dimension that goes from 2m to 3m holds m
+    entries for every sample, so that no shape has to be guessed, even where a sequence happens to
+    be as long as the batch. Which of its entries are whose is asked of the gradient: those that
+    output j alone reaches belong to sample j.
+
+    :return: None if the two passes did not execute the same operations.
+    """
+    first, second, third = telling_samples(batch, size, 3)
+    two = _Probe(parameters)
+    two.run(network, take(batch, torch.tensor([first, second]), size))
+    three = _Probe(parameters, two.calls)
+    outputs = three.run(network, take(batch, torch.tensor([first, second, third]), size))
+    if [call.function for call in two.calls] != [call.function for call in three.calls]:
+        return None
+    reached = _reached(outputs, [tensor for use in three.uses for tensor in use.tensors])
+    uses = tuple(use.located(reached) for use in three.uses)
+    looks = two.looks_at_values or three.looks_at_values
+    return Plan(uses, two.largest // 2, looks)
+
+
+def telling_samples(batch: Any, size: int, number: int) -> list[int]:
+    """Samples that make a network work: those with the fewest zeros, out of a random few.
+
+    A blank sample, or one that is mostly padding, shows little of what a network does.
+    """
+    generator = torch.Generator().manual_seed(size)
+    drawn = torch.randperm(size, generator=generator)[: 16 * number]
+    filled = torch.zeros(len(drawn))
+    for leaf in leaves_of(batch):
+        if isinstance(leaf, Tensor) and leaf.dim() > 1 and leaf.shape[0] == size:
+            rows = leaf[drawn.to(leaf.device)].detach().flatten(1)
+            filled += (rows != 0).sum(1).cpu() / max(1, rows.shape[1])
+    chosen = drawn[filled.argsort(descending=True, stable=True)][:number].tolist()
+    return [chosen[i % len(chosen)] for i in range(number)]
+
+
+class _Seen(NamedTuple):
+    """A torch call, as one forward pass shows it."""
 
     function: Callable[..., Any]
-    names: tuple[str, ...]
-    spans: tuple[tuple[int, int], ...]
     inputs: list[torch.Size | None]
-    outputs: list[torch.Size | None]
-    is_view: bool
-    derives: bool
+    outputs: list[torch.Size]
+
+
+@dataclass
+class _LocatedUse:
+    """A use, and the tensors of which it has to be found out whose their entries are."""
+
+    use: Use
+    inputs: list[Tensor | None]
+    outputs: list[Tensor | None]
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        use = self.use
+        if not any(use.output_axes) or use.unclear:
+            return []
+        pairs = zip((*self.inputs, *self.outputs), (*use.axes, *use.output_axes), strict=True)
+        return [tensor for tensor, axis in pairs if tensor is not None and axis is not None]
+
+    def located(self, reached: Mapping[int, list[Tensor]]) -> Use:
+        """The use, with axes that tell whose the entries are."""
+        use, mixed = self.use, False
+        if not self.tensors:
+            return use
+
+        def located(axis: Axis | None, tensor: Tensor | None) -> Axis | None:
+            nonlocal mixed
+            if axis is None or id(tensor) not in reached:
+                return axis
+            found = _owned(axis, reached[id(tensor)])
+            mixed |= found is None
+            return found or axis
+
+        outputs = tuple(map(located, use.output_axes, self.outputs))
+        inputs = tuple(map(located, use.axes, self.inputs))
+        # of what no gradient goes to, such as the data, it is as in the tensors beside it
+        inner = {axis.per_sample for axis in (*outputs, *inputs) if axis and axis.inner}
+        axes = tuple(
+            axis._replace(inner=axis.per_sample in inner)
+            if axis and id(tensor) not in reached
+            else axis
+            for axis, tensor in zip(inputs, self.inputs, strict=True)
+        )
+        return replace(use, axes=axes, output_axes=outputs, mixed=mixed)
+
+
+def _owned(axis: Axis, reached: list[Tensor]) -> Axis | None:
+    """The axis, with its entries in the order of samples that the gradients of outputs show.
+
+    :param reached: for each sample's output, which entries of the tensor its gradient reaches.
+    :return: None if that is no order: an entry matters to several samples.
+    """
+    samples = len(reached)
+    rows = torch.arange(samples * axis.per_sample)
+    for inner, owner in (False, rows // axis.per_sample), (True, rows % samples):
+        if not any(bool(_entries(axis, hit)[owner != j].any()) for j, hit in enumerate(reached)):
+            return axis._replace(inner=inner)
+    return None
+
+
+def _entries(axis: Axis, reached: Tensor) -> Tensor:
+    return reached.movedim(axis.dim, 0).flatten(1).any(1).cpu()
+
+
+def _reached(outputs: list[Tensor], tensors: list[Tensor]) -> dict[int, list[Tensor]]:
+    """``id(tensor)`` → for each sample, which of the tensor's entries its own output depends on."""
+    ends = [output for output in outputs if output.requires_grad]
+    wanted = [tensor for tensor in {id(t): t for t in tensors}.values() if tensor.requires_grad]
+    if not ends or not wanted:
+        return {}
+    generator = torch.Generator().manual_seed(0)
+    found: dict[int, list[Tensor]] = {id(tensor): [] for tensor in wanted}
+    for j in range(len(ends[0])):
+        starts = []
+        for end in ends:
+            start = torch.zeros_like(end)
+            start[j] = torch.randn(end[j].shape, generator=generator).to(end)
+            starts.append(start)
+        gradients = torch.autograd.grad(ends, wanted, starts, allow_unused=True, retain_graph=True)
+        for tensor, gradient in zip(wanted, gradients, strict=True):
+            if gradient is None:
+                found.pop(id(tensor), None)
+            elif id(tensor) in found:
+                found[id(tensor)].append(gradient != 0)
+    return found
 
 
 class _Probe(Tracker):
-    """Writes down every use, and the size of the largest tensor.
+    """Writes down every torch call, and where parameters are used.
 
     :param parameters: canonical name → parameter.
-    :param batch: what the network runs on; all that is computed from it depends on the samples.
-    :param growing: which of the tensors created in the forward pass have an entry for each sample,
-        such as the initial state of a recurrent layer.
+    :param fewer: the calls of a pass with a sample less, from which it shows how shapes grow.
     """
 
-    def __init__(
-        self, parameters: Mapping[str, Tensor], batch: Any, growing: Collection[int]
-    ) -> None:
+    def __init__(self, parameters: Mapping[str, Tensor], fewer: list[_Seen] | None = None) -> None:
         super().__init__(parameters)
-        self.created: list[torch.Size] = []
-        self._growing = growing
+        self._fewer = fewer
+        self.calls: list[_Seen] = []
+        self.uses: list[_LocatedUse] = []
         self.largest = 0
         self.looks_at_values = False
-        self.seen: list[_Seen] = []
-        self._dependent = WeakTensorKeyDictionary()  # used as a set
-        self._note_dependent(batch)
+        self._looking = _Looking()
+        self._dependent = WeakTensorKeyDictionary()  # on the samples; used as a set
+
+    def run(self, network: Network, samples: Any) -> list[Tensor]:
+        """One forward pass."""
+        prepared = network.prepare(samples)
+        self._note_dependent(leaves_of(prepared.inputs))
+        with self._looking, self:
+            return prepared.run()
 
     def handle(self, operation: Operation) -> Any:
-        inputs = _shapes(operation.leaves)
-        result = self._run(operation)
+        inputs = [leaf if isinstance(leaf, Tensor) else None for leaf in operation.leaves]
+        shapes = [None if leaf is None else leaf.shape for leaf in inputs]
+        spans = tuple(_span(leaf) for leaf in operation.leaves if self.find(leaf))
+        result = self._run(operation, shapes)
         if name_of(operation.function) in REPEATING:
             result = result.clone()  # the copies belong to the samples, no more to the parameter
             self._note_dependent(result)
         outputs = [leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor)]
-        spans = tuple(_span(leaf) for leaf in operation.leaves if self.find(leaf))
+        axes, output_axes = self._axes(shapes, [output.shape for output in outputs])
         is_view = all(self.find(output) or not output.requires_grad for output in outputs)
-        derives = not is_view and self._derives(operation, result)
+        derives = not is_view and not any(output_axes) and self._derives(operation, result)
         if derives:
             result = self.add_derived(result, operation.names)
-        function, names, shapes = operation.function, operation.names, _shapes(outputs)
-        self.seen.append(_Seen(function, names, spans, inputs, shapes, is_view, derives))
+        use = Use(
+            operation.function,
+            operation.names,
+            spans,
+            tuple(leaf is not None for leaf in inputs),
+            axes,
+            output_axes,
+            is_view,
+            derives,
+        )
+        self.uses.append(_LocatedUse(use, list(inputs), list(outputs)))
         return result
 
     def pass_by(self, operation: Operation) -> Any:
-        self.looks_at_values |= name_of(operation.function) in _LOOKING
-        result = self._run(operation)
-        created = not any(isinstance(leaf, Tensor) for leaf in operation.leaves)
-        if created and isinstance(result, Tensor):
-            if len(self.created) in self._growing:
-                self._note_dependent(result)
-            self.created.append(result.shape)
-        return result
+        shapes = [leaf.shape if isinstance(leaf, Tensor) else None for leaf in operation.leaves]
+        return self._run(operation, shapes)
 
-    def _run(self, operation: Operation) -> Any:
+    def _axes(
+        self, inputs: list[torch.Size | None], outputs: list[torch.Size]
+    ) -> tuple[tuple[Axis | None, ...], tuple[Axis | None, ...]]:
+        place = len(self.calls) - 1
+        if self._fewer is None or place >= len(self._fewer):
+            return (None,) * len(inputs), (None,) * len(outputs)
+        fewer = self._fewer[place]
+        return _grown(fewer.inputs, inputs), _grown(fewer.outputs, outputs)
+
+    def _run(self, operation: Operation, shapes: list[torch.Size | None]) -> Any:
+        tensors = [leaf for leaf in operation.leaves if isinstance(leaf, Tensor)]
+        depends = any(tensor in self._dependent for tensor in tensors)
+        self._looking.seen = False
         result = operation.run()
-        for leaf in tree_leaves(result):
-            if isinstance(leaf, Tensor):
-                self.largest = max(self.largest, leaf.numel() * leaf.element_size())
-        if any(isinstance(leaf, Tensor) and leaf in self._dependent for leaf in operation.leaves):
+        leaves = tree_leaves(result)
+        outputs = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
+        self.largest = max(self.largest, *(t.numel() * t.element_size() for t in outputs), 0)
+        if depends:
+            self.looks_at_values |= self._looking.seen or _reads_memory(operation, leaves)
             self._note_dependent(result)
             if is_inplace(operation):
                 self._note_dependent((operation.args[:1], operation.kwargs.get("out")))
+        seen = _Seen(operation.function, shapes, [output.shape for output in outputs])
+        self.calls.append(seen)
         return result
 
     def _note_dependent(self, values: Any) -> None:
@@ -190,53 +339,52 @@ class _Probe(Tracker):
         )
 
 
-def make_plan(
-    network: Network, parameters: Mapping[str, Tensor], batch: Any, size: int
-) -> Plan | None:
-    """Where each parameter is used, and which dimension of each tensor there counts samples.
+class _Looking(TorchDispatchMode):
+    """Notices operators whose result, or its shape, is another one for other values.
 
-    The network runs on two and on three copies of the batch's first sample: the dimension that
-    goes from 2m to 3m holds m entries for every sample. No shape has to be guessed, even where a
-    sequence happens to be as long as the batch.
-
-    :return: None if the two passes did not execute the same operations.
+    PyTorch tags them; indexing is tagged for the sake of masks, and counts only with one.
     """
-    two, three = _probes(network, parameters, batch, size, ())
-    sizes = zip(two.created, three.created, strict=False)
-    if growing := [i for i, (a, b) in enumerate(sizes) if a != b]:
-        two, three = _probes(network, parameters, batch, size, growing)
-    if [(a.function, a.names) for a in two.seen] != [(b.function, b.names) for b in three.seen]:
-        return None
-    uses = (
-        Use(
-            a.function,
-            a.names,
-            a.spans,
-            tuple(shape is not None for shape in a.inputs),
-            _axes(a.inputs, b.inputs),
-            _axes(a.outputs, b.outputs),
-            a.is_view,
-            a.derives,
-        )
-        for a, b in zip(two.seen, three.seen, strict=True)
+
+    seen = False
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        if torch.Tag.data_dependent_output in func.tags or func in _UNTAGGED:
+            self.seen = True
+        elif torch.Tag.dynamic_output_shape in func.tags:
+            self.seen |= func is not torch.ops.aten.index.Tensor or any(map(_is_mask, args[1]))
+        return func(*args, **(kwargs or {}))
+
+
+_UNTAGGED = {
+    torch.ops.aten._pack_padded_sequence.default,
+    torch.ops.aten.masked_scatter.default,
+    torch.ops.aten.masked_scatter_.default,
+}
+"""Operators that depend on values in the same way, and have no tag."""
+
+_METADATA = {
+    "__get__", "__hash__", "__len__", "__repr__", "__set__", "backward", "dense_dim", "dim",
+    "element_size", "get_device", "has_names", "is_coalesced", "is_complex", "is_conj",
+    "is_contiguous", "is_floating_point", "is_inference", "is_neg", "is_pinned", "is_same_size",
+    "is_set_to", "is_shared", "is_signed", "ndimension", "nelement", "numel", "register_hook",
+    "retain_grad", "size", "sparse_dim", "storage_offset", "stride", "type", "data_ptr",
+}  # fmt: skip
+"""Calls that ask what a tensor is, not what is in it."""
+
+
+def _is_mask(index: Tensor | None) -> bool:
+    return index is not None and index.dtype in (torch.bool, torch.uint8)
+
+
+def _reads_memory(operation: Operation, leaves: list[Any]) -> bool:
+    """Whether a call turns a tensor into something else, such as ``tolist`` or ``numpy``."""
+    return (
+        name_of(operation.function) not in _METADATA
+        and any(leaf is not None for leaf in leaves)
+        and not any(isinstance(leaf, Tensor) for leaf in leaves)
     )
-    return Plan(tuple(uses), two.largest // 2, two.looks_at_values)
-
-
-def _probes(
-    network: Network,
-    parameters: Mapping[str, Tensor],
-    batch: Any,
-    size: int,
-    growing: Collection[int],
-) -> list[_Probe]:
-    probes = []
-    for copies in (2, 3):
-        samples = take(batch, torch.zeros(copies, dtype=torch.long), size)
-        probes.append(_Probe(parameters, samples, growing))
-        with probes[-1]:
-            network(samples)
-    return probes
 
 
 def _span(view: Tensor) -> tuple[int, int]:
@@ -245,13 +393,10 @@ def _span(view: Tensor) -> tuple[int, int]:
     return start, start + reach + 1
 
 
-def _shapes(leaves: list[Any]) -> list[torch.Size | None]:
-    return [leaf.shape if isinstance(leaf, Tensor) else None for leaf in leaves]
-
-
-def _axes(two: list[torch.Size | None], three: list[torch.Size | None]) -> tuple[Axis | None, ...]:
+def _grown(two: list[Any], three: list[Any]) -> tuple[Axis | None, ...]:
+    """Where each tensor of a call grows from two samples to three."""
     if len(two) != len(three):
-        return (_UNCLEAR,)
+        return (_UNCLEAR,) * len(three)
     return tuple(_axis(a, b) for a, b in zip(two, three, strict=True))
 
 

@@ -1,20 +1,30 @@
 """The slow, obviously right ways to Ω (Eq. 2), and the quick wrong one that others use.
 
-Every engine adds Σ_k |g_k| of a batch, the sum over its samples, to ``total``; the mean over all
+Each adds to ``total`` what :mod:`.objectives` sums over the samples of a batch. The mean over all
 samples is taken once at the end, so neither batch size nor order can matter.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.utils._pytree import tree_flatten, tree_unflatten
+from torch import Tensor
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
 
-from avalanche_mas.importance.batches import batch_size_of, is_per_sample, take
-from avalanche_mas.importance.engines.network import Network, squared_norm
+from avalanche_mas.importance.batches import (
+    batch_size_of,
+    is_per_sample,
+    leaves_of,
+    map_leaves,
+    take,
+)
+from avalanche_mas.importance.engines.network import Network
+from avalanche_mas.importance.engines.objectives import Objective, add_samples
+from avalanche_mas.importance.parameters import wide
 
 CHUNK_BYTES = 1 << 28
 """Per-sample gradients that :func:`vmap` may hold at a time."""
@@ -24,8 +34,8 @@ def loop(
     network: Network,
     parameters: Mapping[str, Tensor],
     batch: Any,
-    total: dict[str, Tensor],
-    output: str = "norm",
+    total: Mapping[str, Tensor],
+    objective: Objective,
 ) -> None:
     """One sample at a time through plain autograd: the reference for all other engines.
 
@@ -33,48 +43,42 @@ def loop(
     :param parameters: canonical name → parameter to measure.
     :param batch: B samples.
     :param total: where Σ_k of this batch is added, in place.
-    :param output: ``"norm"``: g = ∂‖F(x_k)‖²/∂θ, in absolute value (Eq. 2);
-        ``"vector"``: the Euclidean norm of ∂F_c(x_k)/∂θ over the outputs c; ``"squares"``: its
-        square.
+    :param objective: what is measured.
     """
-    for name, importance in one_by_one(network, parameters, batch, output):
-        total[name].add_(importance.abs())
+    for name, importance in one_by_one(network, parameters, batch, objective):
+        total[name].add_(importance)
 
 
 def one_by_one(
-    network: Network, parameters: Mapping[str, Tensor], batch: Any, output: str
+    network: Network, parameters: Mapping[str, Tensor], batch: Any, objective: Objective
 ) -> Iterator[tuple[str, Tensor]]:
-    """For each sample and each parameter that it uses, what :func:`loop` adds up, up to its sign.
+    """For each sample and each parameter that it uses, what :func:`loop` adds up.
 
     One at a time: with the gradients of one sample, no more than one copy of the parameters.
     """
     size = batch_size_of(batch)
     tensors = list(parameters.values())
     for k in range(size):
-        outputs = network(take(batch, slice(k, k + 1), size))
-        if output == "norm":
-            sample = _gradients(squared_norm(outputs), tensors)
-        else:
-            sample = [None] * len(tensors)
-            for value in torch.cat([tensor.flatten() for tensor in outputs]):
-                for i, g in enumerate(_gradients(value, tensors)):
-                    if g is not None:
-                        before = sample[i]
-                        sample[i] = g.square() if before is None else before + g.square()
-            if output == "vector":
-                sample = [s if s is None else s.sqrt() for s in sample]
+        with PlainBatchNorm():
+            outputs = network(take(batch, slice(k, k + 1), size))
+        sample: list[Tensor | None] = [None] * len(tensors)
+        for ends, starts in objective.starts(outputs):
+            for i, gradient in enumerate(_gradients(ends, starts, tensors)):
+                if gradient is not None:
+                    magnitude, before = objective.magnitude(wide(gradient)), sample[i]
+                    sample[i] = magnitude if before is None else before + magnitude
         for i, name in enumerate(parameters):
-            gradient, sample[i] = sample[i], None
-            if gradient is not None:
-                yield name, gradient
+            importance, sample[i] = sample[i], None
+            if importance is not None:
+                yield name, importance if objective.root is None else objective.root(importance)
 
 
 def batch(
     network: Network,
     parameters: Mapping[str, Tensor],
     batch: Any,
-    total: dict[str, Tensor],
-    output: str = "norm",
+    total: Mapping[str, Tensor],
+    objective: Objective,
 ) -> None:
     """|Σ_k g_k|, the absolute value of a whole batch's gradient: **not** Eq. 2.
 
@@ -82,23 +86,20 @@ def batch(
     absolute value is taken, so the result depends on the batch size and on the order of the
     samples, is too small by a factor that differs between parameters, and a λ tuned with it does
     not carry over to another batch size. It is here for comparisons only.
-
-    :raises ValueError: for ``output="vector"``, which nobody approximates this way.
     """
-    if output != "norm":
-        raise ValueError(f"engine='batch' knows output='norm' only, got {output!r}")
-    gradients = _gradients(squared_norm(network(batch)), list(parameters.values()))
-    for name, gradient in zip(parameters, gradients, strict=True):
-        if gradient is not None:
-            total[name].add_(gradient.abs())
+    for ends, starts in objective.starts(network(batch)):
+        gradients = _gradients(ends, starts, list(parameters.values()))
+        for name, gradient in zip(parameters, gradients, strict=True):
+            if gradient is not None:
+                total[name].add_(objective.magnitude(gradient))
 
 
 def vmap(
     network: Network,
     parameters: Mapping[str, Tensor],
     batch: Any,
-    total: dict[str, Tensor],
-    output: str = "norm",
+    total: Mapping[str, Tensor],
+    objective: Objective,
 ) -> None:
     """All samples of a chunk at once through :func:`torch.func.vmap`.
 
@@ -107,87 +108,142 @@ def vmap(
     recurrent layers) raises vmap's own RuntimeError.
     """
     size = batch_size_of(batch)
-    leaves, spec = tree_flatten(batch)
-    sliced = [is_per_sample(leaf, size) for leaf in leaves]
-    samples = [leaf for leaf, is_sliced in zip(leaves, sliced, strict=True) if is_sliced]
-    raw = {id(p): name for name, p in network.named_parameters()}
-    names = {raw[id(p)]: name for name, p in parameters.items()}
-    measured = {name: p.detach() for name, p in network.named_parameters() if name in names}
-    fixed = {name: p.detach() for name, p in network.named_parameters() if name not in names}
-    fixed |= dict(network.named_buffers())
+    samples = [leaf for leaf in leaves_of(batch) if is_per_sample(leaf, size)]
+    measured = {name: p.detach() for name, p in parameters.items()}
+
+    twin = network.twin()
 
     def outputs_of(theta: dict[str, Tensor], *sample: Tensor) -> list[Tensor]:
         own = iter(sample)
-        one = [
-            next(own).unsqueeze(0) if is_sliced else leaf
-            for leaf, is_sliced in zip(leaves, sliced, strict=True)
-        ]
-        result: list[Tensor] = torch.func.functional_call(
-            network, {**fixed, **theta}, (tree_unflatten(one, spec),)
+        one = map_leaves(
+            lambda leaf: next(own).unsqueeze(0) if is_per_sample(leaf, size) else leaf, batch
         )
-        return result
+        with PlainBatchNorm():
+            return network.with_parameters(twin, theta, one)
 
-    def norm(theta: dict[str, Tensor], *sample: Tensor) -> dict[str, Tensor]:
-        gradient = torch.func.grad(lambda t: squared_norm(outputs_of(t, *sample)))(theta)
-        return {name: g.abs() for name, g in gradient.items()}
+    def of_sample(theta: dict[str, Tensor], *sample: Tensor) -> dict[str, Tensor]:
+        outputs, pullback = torch.func.vjp(lambda t: outputs_of(t, *sample), theta)
+        passes = [_at_all(outputs, *start) for start in objective.starts(outputs)]
+        stacked = [torch.stack(starts) for starts in zip(*passes, strict=True)]
+        (gradients,) = torch.func.vmap(pullback)(stacked)
+        sums = {name: objective.magnitude(g).sum(0) for name, g in gradients.items()}
+        return sums if objective.root is None else {n: objective.root(s) for n, s in sums.items()}
 
-    def squares(theta: dict[str, Tensor], *sample: Tensor) -> dict[str, Tensor]:
-        jacobian = torch.func.jacrev(
-            lambda t: torch.cat([tensor.flatten() for tensor in outputs_of(t, *sample)])
-        )(theta)
-        return {name: j.square().sum(0) for name, j in jacobian.items()}
-
-    def vector(theta: dict[str, Tensor], *sample: Tensor) -> dict[str, Tensor]:
-        return {name: s.sqrt() for name, s in squares(theta, *sample).items()}
-
-    measured_by = {"norm": norm, "vector": vector, "squares": squares}[output]
-    per_sample = torch.func.vmap(measured_by, in_dims=(None,) + (0,) * len(samples))
+    per_sample = torch.func.vmap(of_sample, in_dims=(None,) + (0,) * len(samples))
     chunk = max(1, CHUNK_BYTES // sum(p.numel() * p.element_size() for p in measured.values()))
-    held = [(module, dict(module._parameters)) for module in network.modules()]
-    try:
-        for start in range(0, size, chunk):
-            importance = per_sample(measured, *(t[start : start + chunk] for t in samples))
-            for name, values in importance.items():
-                total[names[name]].add_(values.sum(0, dtype=total[names[name]].dtype))
-    finally:
-        # functional_call leaves its own tensors in a module that the network holds under two names
-        for module, own in held:
-            module._parameters.update(own)
-            if isinstance(module, nn.RNNBase):  # and in its own list of them
-                for name, parameter in own.items():
-                    setattr(module, name, parameter)
+    for start in range(0, size, chunk):
+        twin = network.twin()
+        importance = per_sample(measured, *(t[start : start + chunk] for t in samples))
+        for name, values in importance.items():
+            add_samples(total[name], values)
+
+
+class Reference:
+    """One of the above as an :class:`.base.Engine`.
+
+    :param measure: :func:`loop`, :func:`vmap` or :func:`batch`.
+    :param network: F.
+    :param parameters: canonical name → parameter to measure.
+    :param objective: what is measured.
+    """
+
+    fallbacks: Mapping[str, str] = {}
+
+    def __init__(
+        self,
+        measure: Callable[..., None],
+        network: Network,
+        parameters: dict[str, Tensor],
+        objective: Objective,
+    ) -> None:
+        self._measure = partial(measure, network, parameters, objective=objective)
+
+    def __call__(self, batch: Any, total: dict[str, Tensor]) -> None:
+        """Adds Σ_k of ``batch`` to ``total``."""
+        self._measure(batch=batch, total=total)
 
 
 class VmapOrLoop:
     """:func:`vmap` until it refuses the network, :func:`loop` from then on.
 
     :param network: F.
-    :param output: as for :func:`loop`.
+    :param objective: what is measured.
     """
 
-    def __init__(
-        self, network: Network, parameters: Mapping[str, Tensor], output: str = "norm"
-    ) -> None:
-        self.network, self.parameters, self.output = network, parameters, output
+    def __init__(self, network: Network, objective: Objective) -> None:
+        self.network, self.objective = network, objective
         self.vmap_works = True
         """Whether vmap has not refused yet."""
 
-    def __call__(self, batch: Any, total: dict[str, Tensor]) -> None:
-        """Adds Σ_k of ``batch`` to ``total``."""
+    def __call__(
+        self, parameters: Mapping[str, Tensor], batch: Any, total: Mapping[str, Tensor]
+    ) -> None:
+        """Adds Σ_k of ``batch`` to ``total``, for the given parameters."""
         if self.vmap_works:
-            added = {name: torch.zeros_like(total[name]) for name in self.parameters}
+            added = {name: torch.zeros_like(total[name]) for name in parameters}
             try:
-                vmap(self.network, self.parameters, batch, added, self.output)
+                vmap(self.network, parameters, batch, added, self.objective)
             except (RuntimeError, ValueError, NotImplementedError):
                 self.vmap_works = False  # and what it already added is dropped
             else:
                 for name, importance in added.items():
                     total[name].add_(importance)
                 return
-        loop(self.network, self.parameters, batch, total, self.output)
+        loop(self.network, parameters, batch, total, self.objective)
 
 
-def _gradients(value: Tensor, parameters: list[Tensor]) -> list[Tensor | None]:
-    if not value.requires_grad:
+class PlainBatchNorm(TorchFunctionMode):
+    """While active, BatchNorm with running statistics is computed as γ (x − μ)/σ + β.
+
+    torch's own gradient of it is wrong for one sample, on a CPU, where δ lies in memory with the
+    channels last (torch 2.14): the reference must not err where torch errs.
+    """
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func is functional.batch_norm:
+            return _batch_norm(*args, **kwargs)
+        return func(*args, **kwargs)
+
+
+def _batch_norm(
+    input: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor:
+    if training or running_mean is None or running_var is None:
+        return functional.batch_norm(
+            input, running_mean, running_var, weight, bias, training, momentum, eps
+        )
+    shape = (-1,) + (1,) * (input.dim() - 2)
+    scale = (running_var + eps).rsqrt()
+    output = (input - running_mean.view(shape)) * scale.view(shape)
+    if weight is not None:
+        output = output * weight.view(shape)
+    if bias is not None:
+        output = output + bias.view(shape)
+    return output.to(input.dtype)
+
+
+def _at_all(outputs: list[Tensor], ends: list[Tensor], starts: list[Tensor]) -> list[Tensor]:
+    """The gradient at every output, zero where a pass does not begin."""
+    given = {id(end): start for end, start in zip(ends, starts, strict=True)}
+    return [given[id(out)] if id(out) in given else torch.zeros_like(out) for out in outputs]
+
+
+def _gradients(
+    ends: list[Tensor], starts: list[Tensor], parameters: list[Tensor]
+) -> list[Tensor | None]:
+    used = [(end, start) for end, start in zip(ends, starts, strict=True) if end.requires_grad]
+    if not used:
         return [None] * len(parameters)
-    return list(torch.autograd.grad(value, parameters, allow_unused=True, retain_graph=True))
+    ends, starts = map(list, zip(*used, strict=True))
+    gradients = torch.autograd.grad(ends, parameters, starts, allow_unused=True, retain_graph=True)
+    return [g.to_dense() if g is not None and g.is_sparse else g for g in gradients]

@@ -11,9 +11,9 @@ becomes the per-sample gradients of its parameters::
             yield bias, Dense(delta.flatten(1, -2).sum(1))
         return gradients
 
-Whether δ comes from the whole network (:mod:`~avalanche_mas.importance.engines.exact`) or from the layer
-alone (:mod:`~avalanche_mas.importance.engines.local`) is no concern of the rule. An operation without a
-rule, or whose rule raises :class:`NoRule`, is vectorised over samples instead.
+Whether δ comes from the whole network (:mod:`~avalanche_mas.importance.engines.exact`) or from the
+layer alone (:mod:`~avalanche_mas.importance.engines.local`) is no concern of the rule. An operation
+without a rule, or whose rule raises :class:`NoRule`, is vectorised over samples instead.
 """
 
 from avalanche_mas.importance.rules import attention, conv, embedding, linear, norm, recurrent

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from avalanche_mas.importance.rules.matmul import BLOCK_BYTES, Magnitude, add_magnitudes
+from avalanche_mas.importance.engines.objectives import Magnitude
+from avalanche_mas.importance.rules.matmul import BLOCK_BYTES, add_magnitudes
 from avalanche_mas.importance.rules.per_sample import Dense, PerSample
 from avalanche_mas.importance.rules.registry import Call, Gradients, NoRule, rule
 
@@ -65,11 +66,11 @@ class Convolution(PerSample):
                 gradient = self._gradient(of_sample, x, weight).to(total.dtype)
                 block.add_(magnitude(gradient, out=gradient))
 
-    def merged(self) -> PerSample:
+    def summed(self) -> PerSample:
         x, delta = self.x.flatten(0, 1).unsqueeze(0), self.delta.flatten(0, 1).unsqueeze(0)
         return Convolution(x, delta, self.weight, self.options)
 
-    def joined(self, others: Sequence[Self]) -> PerSample | None:
+    def concatenated(self, others: Sequence[Self]) -> PerSample | None:
         uses = (self, *others)  # more images for the same kernel
         if len({(use.x.shape[2:], str(use.options)) for use in uses}) > 1:
             return None

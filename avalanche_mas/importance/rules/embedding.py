@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from avalanche_mas.importance.rules.matmul import Magnitude
+from avalanche_mas.importance.engines.objectives import Magnitude
 from avalanche_mas.importance.rules.per_sample import PerSample
 from avalanche_mas.importance.rules.registry import Call, Gradients, NoRule, rule
 
@@ -50,7 +50,7 @@ class Rows(PerSample):
         row = torch.zeros_like(keys).scatter_(0, pair, keys % self.rows)
         total.index_add_(0, row, magnitude(summed, out=summed))
 
-    def joined(self, others: Sequence[Self]) -> PerSample:
+    def concatenated(self, others: Sequence[Self]) -> PerSample:
         uses = (self, *others)  # more positions that look up the same table
         delta, index = torch.cat([u.delta for u in uses], 1), torch.cat([u.index for u in uses], 1)
         return Rows(delta, index, self.rows)

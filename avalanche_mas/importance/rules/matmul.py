@@ -9,29 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
-
-class Magnitude(Protocol):
-    """What is summed over the samples: ``torch.abs`` for MAS, ``torch.square`` for a Fisher matrix.
-
-    It is elementwise and multiplicative, f(ab) = f(a)f(b).
-    """
-
-    def __call__(self, input: Tensor, *, out: Tensor | None = None) -> Tensor:
-        """f(input), written to ``out`` if given, which may be ``input`` itself."""
-
+from avalanche_mas.importance.engines.objectives import Magnitude
 
 BLOCK_BYTES = 1 << 22
 """On a CPU: a block of one sample's gradient that stays in cache between its operations."""
 
-LARGE = 1 << 22
+MIN_ONEDNN_FLOPS = 1 << 22
 """Multiplications from which on a product is worth oneDNN's longer call."""
 
-MANY = 64
+MIN_ONEDNN_SAMPLES = 64
 """Samples from which on a sum's product is worth writing it down apart from the sum."""
 
 _ABSOLUTE = "leaky_relu", [-1.0]  # y for y > 0, else −y
@@ -69,7 +59,7 @@ def add_product(total: Tensor, a: Tensor, b: Tensor, magnitude: Magnitude) -> No
     :param magnitude: f.
     """
     a, b = a.to(total.dtype), b.to(total.dtype)
-    if len(a) < MANY or not _suits_onednn(a.t(), b):
+    if len(a) < MIN_ONEDNN_SAMPLES or not _suits_onednn(a.t(), b):
         total.addmm_(magnitude(a).t(), magnitude(b))
         return
     if magnitude is not torch.abs or bool(b.amin() < 0):  # behind a ReLU |b| is b
@@ -96,7 +86,7 @@ def add_magnitudes(total: Tensor, a: Tensor, b: Tensor, magnitude: Magnitude) ->
             block.add_(_magnitude_of(of_sample, other, magnitude))
 
 
-ENOUGH = 256
+MAX_WAITING_SAMPLES = 256
 """Samples for which writing to a large sum costs little beside their product."""
 
 
@@ -108,7 +98,7 @@ class Products:
 
     def add(self, total: Tensor, a: Tensor, b: Tensor, magnitude: Magnitude) -> None:
         """As :func:`add_product`, at the next :meth:`flush` or at once."""
-        if len(a) >= ENOUGH:
+        if len(a) >= MAX_WAITING_SAMPLES:
             add_product(total, a, b, magnitude)
             return
         key = total.data_ptr(), total.shape, total.stride()
@@ -146,7 +136,7 @@ def _suits_onednn(a: Tensor, b: Tensor) -> bool:
     return (
         a.device.type == "cpu"
         and a.dtype == b.dtype == torch.float32
-        and a.numel() * b.shape[1] >= LARGE
+        and a.numel() * b.shape[1] >= MIN_ONEDNN_FLOPS
         and has_onednn()
     )
 

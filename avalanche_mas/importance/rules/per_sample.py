@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from avalanche_mas.importance.rules.matmul import Magnitude, add_magnitudes, add_product
+from avalanche_mas.importance.engines.objectives import Magnitude, add_samples
+from avalanche_mas.importance.parameters import wide, wide_dtype
+from avalanche_mas.importance.rules.matmul import add_magnitudes, add_product
 
 if TYPE_CHECKING:
     from typing_extensions import Self  # in typing from Python 3.11
@@ -40,15 +42,15 @@ class PerSample(ABC):
 
     def add(self, total: Tensor, magnitude: Magnitude) -> None:
         """total += Σ_k magnitude(g_k)."""
-        for start, stop in chunks(self.size, self.widest(total)):
+        for start, stop in chunks(self.size, self.workspace_like(total)):
             gradients = self.dense(start, stop).to(total.dtype)
-            total.add_(magnitude(gradients, out=gradients).sum(0))
+            add_samples(total, magnitude(gradients, out=gradients))
 
-    def widest(self, total: Tensor) -> Tensor:
+    def workspace_like(self, total: Tensor) -> Tensor:
         """A tensor as large as what is written out of each sample to add to ``total``."""
         return total
 
-    def kept(self) -> PerSample:
+    def clone(self) -> PerSample:
         """The same, independent of the memory that it was made from."""
         twin = copy.copy(self)
         for name, value in vars(self).items():
@@ -56,7 +58,7 @@ class PerSample(ABC):
                 setattr(twin, name, value.clone())
         return twin
 
-    def merged(self) -> PerSample:
+    def summed(self) -> PerSample:
         """The whole batch as one sample, for gradients of which no two have opposite signs.
 
         Then Σ_k |g_k| = |Σ_k g_k|, which is a single ordinary weight gradient.
@@ -75,7 +77,7 @@ class PerSample(ABC):
         """To squares of one output, adds those of the same use's gradients for another output."""
         raise NotImplementedError
 
-    def joined(self, others: Sequence[Self]) -> PerSample | None:
+    def concatenated(self, others: Sequence[Self]) -> PerSample | None:
         """The sum of the gradients of this use and of others, sample by sample, in one form.
 
         :return: None if it has to be written out.
@@ -98,14 +100,14 @@ class Dense(PerSample):
 
     def add(self, total: Tensor, magnitude: Magnitude) -> None:
         for start, stop in chunks(self.size, total):
-            total.add_(magnitude(self.gradient[start:stop]).sum(0, dtype=total.dtype))
+            add_samples(total, magnitude(self.gradient[start:stop]))
 
     def accumulate(self, gradients: PerSample) -> None:
         written = gradients if isinstance(gradients, Dense) else None
         gradient = wide(written.gradient if written else gradients.dense(0, self.size))
         self.gradient.addcmul_(gradient, gradient)
 
-    def joined(self, others: Sequence[Self]) -> PerSample:
+    def concatenated(self, others: Sequence[Self]) -> PerSample:
         return Dense(torch.stack([use.gradient for use in (self, *others)]).sum(0))
 
 
@@ -135,7 +137,7 @@ class Outer(PerSample):
         # |δ xᵀ| = |δ| |x|ᵀ: one product for the whole batch, nothing per sample is written out
         return (self.delta[:, 0], self.x[:, 0]) if self.x.shape[1] == 1 else None
 
-    def merged(self) -> PerSample:
+    def summed(self) -> PerSample:
         if self.x.shape[1] == 1:
             return self  # one product as it is
         return Outer(self.delta.flatten(0, 1).unsqueeze(0), self.x.flatten(0, 1).unsqueeze(0))
@@ -150,7 +152,7 @@ class Outer(PerSample):
         delta = wide(gradients.delta)  # the input is the same for all outputs
         self.delta.addcmul_(delta, delta)
 
-    def joined(self, others: Sequence[Self]) -> PerSample:
+    def concatenated(self, others: Sequence[Self]) -> PerSample:
         uses = (self, *others)  # more positions of one linear map
         return Outer(
             torch.cat([use.delta for use in uses], 1), torch.cat([use.x for use in uses], 1)
@@ -168,7 +170,7 @@ class Sum(PerSample):
 
     def __init__(self, parameter: Tensor, uses: list[tuple[Tensor, PerSample]]) -> None:
         super().__init__(uses[0][1].size)
-        self.parameter, self.uses = parameter, _joined(uses)
+        self.parameter, self.uses = parameter, _concatenated(uses)
 
     def add(self, total: Tensor, magnitude: Magnitude) -> None:
         (part, gradients), *others = self.uses
@@ -178,8 +180,8 @@ class Sum(PerSample):
             offset = int(part.storage_offset() - self.parameter.storage_offset())
             gradients.add(total.as_strided(part.shape, part.stride(), offset), magnitude)
 
-    def widest(self, total: Tensor) -> Tensor:
-        return max((use.widest(total) for _, use in self.uses), key=Tensor.numel)
+    def workspace_like(self, total: Tensor) -> Tensor:
+        return max((use.workspace_like(total) for _, use in self.uses), key=Tensor.numel)
 
     def dense(self, start: int, stop: int) -> Tensor:
         parameter, copies = self.parameter, stop - start
@@ -194,7 +196,7 @@ class Sum(PerSample):
         return summed.as_strided((copies, *parameter.shape), strides)
 
 
-def _joined(uses: list[tuple[Tensor, PerSample]]) -> list[tuple[Tensor, PerSample]]:
+def _concatenated(uses: list[tuple[Tensor, PerSample]]) -> list[tuple[Tensor, PerSample]]:
     alike: dict[object, list[tuple[Tensor, PerSample]]] = {}
     for part, gradients in uses:
         key = type(gradients), part.storage_offset(), part.shape, part.stride()
@@ -202,7 +204,7 @@ def _joined(uses: list[tuple[Tensor, PerSample]]) -> list[tuple[Tensor, PerSampl
     result = []
     for group in alike.values():
         (part, first), *others = group
-        whole = first.joined([gradients for _, gradients in others]) if others else first
+        whole = first.concatenated([gradients for _, gradients in others]) if others else first
         result += group if whole is None else [(part, whole)]
     return result
 
@@ -219,8 +221,8 @@ class Pullback(PerSample):
         super().__init__(gradients.size)
         self.parameter, self.derived, self.gradients = parameter, derived, gradients
 
-    def widest(self, total: Tensor) -> Tensor:
-        return max(total, self.gradients.widest(self.derived), key=Tensor.numel)
+    def workspace_like(self, total: Tensor) -> Tensor:
+        return max(total, self.gradients.workspace_like(self.derived), key=Tensor.numel)
 
     def dense(self, start: int, stop: int) -> Tensor:
         derived, parameter = self.derived, self.parameter
@@ -230,16 +232,6 @@ class Pullback(PerSample):
                 for gradient in self.gradients.dense(start, stop).to(derived.dtype)
             ]
         )
-
-
-def wide_dtype(tensor: Tensor) -> torch.dtype:
-    """The dtype of Ω for a parameter: float64 stays, anything else is measured in float32."""
-    return torch.float64 if tensor.dtype == torch.float64 else torch.float32
-
-
-def wide(tensor: Tensor) -> Tensor:
-    """The tensor in :func:`wide_dtype`."""
-    return tensor.to(wide_dtype(tensor))
 
 
 def chunks(size: int, parameter: Tensor) -> Iterator[tuple[int, int]]:

@@ -27,10 +27,15 @@ class NoRule(Exception):
 
 
 class Axis(NamedTuple):
-    """Where the samples lie in a tensor: ``per_sample`` consecutive entries of ``dim`` for each."""
+    """Where the samples lie in a tensor: ``per_sample`` entries of ``dim`` belong to each.
+
+    :param inner: whether the samples alternate, as where (T, B) was flattened, instead of lying one
+        behind the other.
+    """
 
     dim: int
     per_sample: int
+    inner: bool = False
 
 
 @dataclass
@@ -90,28 +95,31 @@ class Call:
         for tensor, version in self._kept:
             if tensor._version != version:
                 raise RuntimeError(
-                    f"the input of {name_of(self.function)} was modified by an in-place operation "
-                    "after its use; its parameters could not be trained either. Use the "
-                    "out-of-place form of the operation that follows."
+                    f"the input of {name_of(self.function)} is modified by an in-place operation "
+                    "after its use"
                 )
 
 
 def samples_first(tensor: Tensor, axis: Axis, size: int) -> Tensor:
     """(..., B·m, ...) → (B, ..., m, ...)."""
-    split = torch.unflatten(tensor, axis.dim, (size, axis.per_sample))
-    return split.movedim(axis.dim, 0)
+    if axis.inner:
+        return torch.unflatten(tensor, axis.dim, (axis.per_sample, size)).movedim(axis.dim + 1, 0)
+    return torch.unflatten(tensor, axis.dim, (size, axis.per_sample)).movedim(axis.dim, 0)
+
+
+def samples_back(tensor: Tensor, axis: Axis) -> Tensor:
+    """The inverse of :func:`samples_first`."""
+    place = axis.dim + 1 if axis.inner else axis.dim
+    return tensor.movedim(0, place).flatten(axis.dim, axis.dim + 1)
 
 
 def rows_of(tensor: Tensor, axis: Axis, size: int, rows: Tensor) -> Tensor:
     """A copy with some of ``size`` samples only, fit for autograd also in inference mode."""
     with torch.inference_mode(False), torch.no_grad():
-        split = torch.unflatten(tensor, axis.dim, (size, axis.per_sample))
-        return split.index_select(axis.dim, rows.to(split.device)).flatten(axis.dim, axis.dim + 1)
-
-
-def samples_back(tensor: Tensor, axis: Axis) -> Tensor:
-    """The inverse of :func:`samples_first`."""
-    return tensor.movedim(0, axis.dim).flatten(axis.dim, axis.dim + 1)
+        m = axis.per_sample
+        split = torch.unflatten(tensor, axis.dim, (m, size) if axis.inner else (size, m))
+        some = split.index_select(axis.dim + axis.inner, rows.to(split.device))
+        return some.flatten(axis.dim, axis.dim + 1)
 
 
 def rule(*functions: Callable[..., Any]) -> Callable[[_Rule], _Rule]:

@@ -17,10 +17,17 @@ from avalanche_mas.importance.estimate import check_positive
 from avalanche_mas.importance.parameters import unwrap
 from avalanche_mas.importance.team import Team
 from avalanche_mas.importance.watch import FRACTION, Mean, Watch, call_again
+from avalanche_mas.plugins.base.arguments import check_not_negative
 from avalanche_mas.plugins.base.observations import Observations, Pieces, calls_for, one_task_each
 from avalanche_mas.plugins.base.regularization import RegularizationPlugin
 from avalanche_mas.plugins.base.state import State
-from avalanche_mas.plugins.base.streams import StreamSamples, evaluated, measuring_batch_size
+from avalanche_mas.plugins.base.streams import (
+    StreamBatches,
+    StreamSource,
+    forward_batch,
+    in_eval_mode,
+    measuring_batch_size,
+)
 
 Streams = str | Sequence[str] | Callable[[Any], Any]
 """A stream's name, several names, or a function experience → dataset."""
@@ -68,10 +75,9 @@ class MeasuredPlugin(RegularizationPlugin):
     ) -> None:
         super().__init__(lambda_reg, accumulate=accumulate, step=step, initial=initial)
         check_positive(batch_size=batch_size, max_samples=max_samples)
-        if num_workers < 0:
-            raise ValueError(f"num_workers must not be negative, got {num_workers}")
-        self.batch_size = batch_size
-        self.samples = None if streams is None else StreamSamples(streams, num_workers, max_samples)
+        check_not_negative(num_workers=num_workers)
+        self.batch_size, self.num_workers = batch_size, num_workers
+        self.source = None if streams is None else StreamSource(streams, num_workers, max_samples)
         self.verbose = verbose
         self.pieces = 0
         """Measurements of observed samples, over the plugin's whole life."""
@@ -98,7 +104,7 @@ class MeasuredPlugin(RegularizationPlugin):
         data: Any,
         *,
         forward: Forward | None = None,
-        batch_size: int = 64,
+        batch_size: int | None = None,
     ) -> Importance:
         """Measures Ω on ``data`` now and protects the model's present parameters.
 
@@ -107,12 +113,13 @@ class MeasuredPlugin(RegularizationPlugin):
         :param model: the model that the strategy will train.
         :param data: as for :func:`~avalanche_mas.estimate_importance`.
         :param forward: how a batch goes through the model, if not ``model(x)``.
-        :param batch_size: samples per batch where ``data`` is a dataset.
+        :param batch_size: samples per batch where ``data`` is a dataset; None for the plugin's own,
+            or else 64.
         :return: Ω of ``data`` alone.
         """
         self._protect_initially(model)
-        data = evaluated(data)
-        new = self.measure(model, data, forward, self.batch_size or batch_size)
+        batch_size = batch_size or self.batch_size or 64
+        new = self.measure(model, in_eval_mode(data), forward, batch_size)
         self._protect(model, new)
         return new
 
@@ -206,8 +213,8 @@ class MeasuredPlugin(RegularizationPlugin):
 
         What was observed joins Ω.
         """
-        if self.samples is not None:
-            self.samples.check(strategy.experience)
+        if self.source is not None:
+            self.source.check(strategy.experience)
         self._observations.check(strategy.model)
         if self.observed is not None:
             self._protect_initially(strategy.model)
@@ -225,7 +232,7 @@ class MeasuredPlugin(RegularizationPlugin):
 
     def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
         """Accumulates Ω of the experience, and moves θ* to the present solution."""
-        if self.samples is not None:
+        if self.source is not None:
             super().after_training_exp(strategy, **kwargs)
         else:
             self._value = None
@@ -233,13 +240,10 @@ class MeasuredPlugin(RegularizationPlugin):
 
     def importance_of_task(self, strategy: Any) -> Importance:
         """Ω of the experience's data in the chosen streams."""
-        assert self.samples is not None
-        model, batch_size = (
-            strategy.model,
-            measuring_batch_size(self.batch_size, strategy),
-        )
-        batches, forward = self.samples.batches(strategy.experience, model, batch_size)
-        return self.measure(model, batches, forward, batch_size)
+        assert self.source is not None
+        model, batch_size = strategy.model, measuring_batch_size(self.batch_size, strategy)
+        batches = StreamBatches(self.source, strategy.experience, model, batch_size)
+        return self.measure(model, batches, forward_batch, batch_size)
 
     def _state(self) -> State:
         return {

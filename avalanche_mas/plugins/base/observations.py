@@ -92,7 +92,7 @@ class Pieces:
         self._model, self._measure = model, measure
         self._importance: Importance | None = None
 
-    def add(self, batch: CallArguments) -> None:
+    def add_whole(self, batch: CallArguments) -> None:
         """Measures a batch, which leaves no trace."""
         new = self._measure(self._model, [batch], call_again, batch_size_of(batch))
         with torch.inference_mode(False):

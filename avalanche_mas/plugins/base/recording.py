@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
-from avalanche_mas.importance.shadow import untouched
+from avalanche_mas.plugins.base.eval_mode import in_eval_mode
 
 INDEX = "recorded_index"
 """The data attribute that tells which sample a sample is."""
@@ -85,7 +85,7 @@ def record(
     rows = max(getattr(dataset, INDEX)) + 1
     tables: dict[str, Tensor] = {}
     check_repeatable(model, dataset)
-    with untouched(model), torch.no_grad():
+    with in_eval_mode(model), torch.no_grad():
         loader = DataLoader(
             dataset, batch_size, num_workers=num_workers, collate_fn=dataset.collate_fn
         )
@@ -108,7 +108,7 @@ def check_repeatable(model: nn.Module, dataset: Any) -> None:
     """
     step = max(1, len(dataset) // _DRAWN_TWICE)
     chosen = range(0, len(dataset), step)[:_DRAWN_TWICE]
-    with untouched(model):
+    with in_eval_mode(model):
         first, second = (dataset.collate_fn([dataset[i] for i in chosen])[0] for _ in range(2))
     if not torch.equal(first, second):
         raise ValueError(

@@ -12,8 +12,7 @@ from avalanche.training.plugins import SupervisedPlugin
 from torch import Tensor, nn
 
 from avalanche_mas.importance import Importance
-from avalanche_mas.importance.importance import check_growth
-from avalanche_mas.importance.parameters import canonical_name, named_parameters
+from avalanche_mas.importance.parameters import canonical_name, check_growth, named_parameters
 from avalanche_mas.penalty.quadratic import QuadraticPenalty
 from avalanche_mas.plugins.base.task_end import TaskEnd
 

@@ -12,20 +12,19 @@ from avalanche.models import MultiTaskModule
 from torch import Tensor, nn
 
 from avalanche_mas.importance.batches import (
-    Forward,
     batch_size_of,
     call_model,
     iterate_batches,
+    labels_of,
     model_input,
     take,
 )
 from avalanche_mas.importance.parameters import unwrap
-from avalanche_mas.importance.shadow import untouched
+from avalanche_mas.importance.shadow import preserve_state
 from avalanche_mas.importance.sharing import Share
-from avalanche_mas.plugins.ewc.fisher import labels_of
 
 
-class StreamSamples:
+class StreamSource:
     """Finds, for an experience, the datasets of the wanted streams and reads batches from them.
 
     :param streams: a stream's name, several names, or a function experience → dataset.
@@ -79,7 +78,7 @@ class StreamSamples:
             found = [self.streams(experience)]
         else:
             found = [_dataset(experience, name) for name in self.streams]
-        return [evaluated(dataset) for dataset in found]
+        return [in_eval_mode(dataset) for dataset in found]
 
     def first_labels(self, experience: Any) -> list[Any]:
         """Labels of the first sample of each stream, None where there are none.
@@ -91,44 +90,35 @@ class StreamSamples:
             return []
         found = []
         for dataset in self.datasets(experience):
-            with untouched(nn.Module(), dataset):
+            with preserve_state(dataset):
                 for batch in islice(iterate_batches(dataset, 1), 1):
                     found.append(_labels(dataset, batch))
         return found
-
-    def batches(
-        self, experience: Any, model: nn.Module, batch_size: int
-    ) -> tuple[StreamBatches, Forward]:
-        """Batches for an experience, and how they go through ``model``.
-
-        A multi-task model gets batches of one task at a time, with the task label as an int: the
-        head of each sample's own task answers, without the padding that mixed batches have.
-        Samples without a task label (unlabelled data) belong to the experience's task.
-
-        :return: :class:`Samples`, and the ``forward`` for them.
-        """
-        return StreamBatches(self, experience, model, batch_size), _forward
 
 
 class StreamBatches:
     """Batches of an experience's samples, of which several processes can read a part each.
 
+    A multi-task model gets batches of one task at a time, with the task label as an int: the head
+    of each sample's own task answers, without the padding that mixed batches have. Samples without
+    a task label (unlabelled data) belong to the experience's task.
+
     :param source: where the samples are found.
     :param experience: the experience they belong to.
-    :param model: the model they will go through.
+    :param model: the model they will go through, by :func:`forward_batch`.
     :param batch_size: samples per batch.
     """
 
     def __init__(
-        self, source: StreamSamples, experience: Any, model: nn.Module, batch_size: int
+        self, source: StreamSource, experience: Any, model: nn.Module, batch_size: int
     ) -> None:
         self._source, self._experience, self._batch_size = source, experience, batch_size
         self._multi_task = isinstance(unwrap(model), MultiTaskModule)
 
-    def __iter__(self) -> Iterator[Samples]:
+    def __iter__(self) -> Iterator[StreamBatch]:
         return self.own_batches(Share())
 
-    def own_batches(self, share: Share) -> Iterator[Samples]:
+    def own_batches(self, share: Share) -> Iterator[StreamBatch]:
         """The batches of the samples that belong to one process."""
         source = self._source
         read = [
@@ -137,18 +127,18 @@ class StreamBatches:
         ]
         return (samples for data, batches in read for samples in self._samples(data, batches))
 
-    def _samples(self, dataset: Any, batches: Iterator[Any]) -> Iterator[Samples]:
+    def _samples(self, dataset: Any, batches: Iterator[Any]) -> Iterator[StreamBatch]:
         for batch in batches:
             x, y = model_input(batch), _labels(dataset, batch)
             if not self._multi_task:
-                yield Samples(x, y, None)
+                yield StreamBatch(x, y, None)
             elif _has_tasks(dataset):
                 yield from _by_task(x, y, batch[-1])
             else:
-                yield Samples(x, y, _task_label(self._experience))
+                yield StreamBatch(x, y, _task_label(self._experience))
 
 
-class Samples(NamedTuple):
+class StreamBatch(NamedTuple):
     """A batch of samples that go through the model together."""
 
     x: Any
@@ -164,12 +154,13 @@ def measuring_batch_size(wanted: int | None, strategy: Any) -> int:
     return wanted or max(32, strategy.eval_mb_size)
 
 
-def evaluated(data: Any) -> Any:
+def in_eval_mode(data: Any) -> Any:
     """An Avalanche dataset with its evaluation transforms; anything else as it is."""
     return data.eval() if isinstance(data, AvalancheDataset) else data
 
 
-def _forward(model: nn.Module, batch: Samples) -> Any:
+def forward_batch(model: nn.Module, batch: StreamBatch) -> Any:
+    """The :data:`.Forward` of such a batch."""
     return call_model(model, batch.x) if batch.task is None else model(batch.x, batch.task)
 
 
@@ -183,11 +174,11 @@ def _labels(dataset: Any, batch: Any) -> Any:
     return labels_of(batch[:-1] if own else batch)
 
 
-def _by_task(x: Any, y: Any, tasks: Tensor) -> Iterator[Samples]:
+def _by_task(x: Any, y: Any, tasks: Tensor) -> Iterator[StreamBatch]:
     size = batch_size_of(x)
     for task in torch.unique(tasks).tolist():
         chosen = torch.nonzero(tasks == task).flatten()
-        yield Samples(take(x, chosen, size), take(y, chosen, size), task)
+        yield StreamBatch(take(x, chosen, size), take(y, chosen, size), task)
 
 
 def _task_label(experience: Any) -> int:

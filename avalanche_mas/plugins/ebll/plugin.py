@@ -9,12 +9,13 @@ from torch import Tensor, nn
 
 from avalanche_mas.importance.estimate import check_positive
 from avalanche_mas.importance.parameters import unwrap
-from avalanche_mas.importance.shadow import untouched
+from avalanche_mas.plugins.base.arguments import check_not_negative
+from avalanche_mas.plugins.base.eval_mode import in_eval_mode
+from avalanche_mas.plugins.base.features import find_classifier, run
 from avalanche_mas.plugins.base.state import State, check_keys, tensors
-from avalanche_mas.plugins.base.streams import StreamSamples, measuring_batch_size
+from avalanche_mas.plugins.base.streams import StreamBatches, StreamSource, measuring_batch_size
 from avalanche_mas.plugins.ebll.autoencoder import train_encoder
-from avalanche_mas.plugins.ebll.features import find_classifier, run
-from avalanche_mas.plugins.lwf.plugin import LwFPlugin, check_strength
+from avalanche_mas.plugins.lwf.plugin import LwFPlugin
 
 
 class EBLLPlugin(LwFPlugin):
@@ -81,7 +82,7 @@ class EBLLPlugin(LwFPlugin):
             batch_size=batch_size,
             verbose=verbose,
         )
-        check_strength(
+        check_not_negative(
             code_alpha=code_alpha, reconstruction=reconstruction, autoencoder_lr=autoencoder_lr
         )
         check_positive(
@@ -95,12 +96,12 @@ class EBLLPlugin(LwFPlugin):
         self.autoencoder_batch_size = autoencoder_batch_size
         self.encoders: list[nn.Linear] = []
         """W of each task's autoencoder, in the order of the tasks."""
-        self._samples = StreamSamples("train")
+        self._source = StreamSource("train")
 
     @property
-    def strength(self) -> float:
-        """How much outputs or codes of old tasks count."""
-        return max(self.alpha, self.code_alpha)
+    def protects(self) -> bool:
+        """Whether outputs or codes of old tasks count."""
+        return self.alpha > 0 or self.code_alpha > 0
 
     def needs_features(self, model: nn.Module) -> bool:
         """The codes are made of them, whatever the model."""
@@ -127,9 +128,8 @@ class EBLLPlugin(LwFPlugin):
         """
         model = unwrap(strategy.model)
         self._name = find_classifier(model, self.classifier)
-        with untouched(model), torch.no_grad():
-            samples, _ = self._samples.batches(strategy.experience, model, 2)
-            first = next(iter(samples))
+        with in_eval_mode(model), torch.no_grad():
+            first = next(iter(StreamBatches(self._source, strategy.experience, model, 2)))
             output, features = run(model, first.x.to(strategy.device), first.task, self._name)
             assert features is not None
             same = self._classify(model, features, first.task)
@@ -159,8 +159,8 @@ class EBLLPlugin(LwFPlugin):
     def _train_encoder(self, strategy: Any) -> nn.Linear:
         model, device = unwrap(strategy.model), strategy.device
         batch_size = measuring_batch_size(self.batch_size, strategy)
-        with untouched(model):
-            samples, _ = self._samples.batches(strategy.experience, model, batch_size)
+        with in_eval_mode(model):
+            samples = StreamBatches(self._source, strategy.experience, model, batch_size)
             with torch.no_grad():
                 parts = [
                     (run(model, s.x.to(device), s.task, self._name)[1], s.y.to(device), s.task)

@@ -16,7 +16,7 @@ gradient, which others use, depends on the batch size. There are three choices f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any, Literal, NamedTuple, get_args
 
 import torch
@@ -28,9 +28,10 @@ from avalanche_mas.importance.batches import (
     batch_size_of,
     call_model,
     iterate_batches,
+    labels_of,
     model_input,
 )
-from avalanche_mas.importance.shadow import untouched
+from avalanche_mas.importance.shadow import preserve_state
 from avalanche_mas.importance.team import Distributed
 
 Fisher = Literal["expected", "sampled", "empirical"]
@@ -45,9 +46,12 @@ def estimate_fisher(
     likelihood: Likelihood = "categorical",
     forward: Forward | None = None,
     batch_size: int = 64,
+    num_workers: int = 0,
+    max_samples: int | None = None,
+    device: torch.device | str | None = None,
     seed: int = 0,
     distributed: Distributed = "split",
-    progress: bool = False,
+    verbose: bool = False,
 ) -> Importance:
     """The diagonal Fisher information of a model on data, as an importance.
 
@@ -63,10 +67,13 @@ def estimate_fisher(
         unit variance, as for a squared error; then F = (1/N) Σ_k Σ_c (∂F_c(x_k)/∂θ)².
     :param forward: ``forward(model, batch) -> output``, if not ``model(x)``.
     :param batch_size: samples per batch where ``data`` is a dataset or a tensor.
+    :param num_workers: loader processes where ``data`` is a dataset.
+    :param max_samples: upper limit for N, see :func:`~avalanche_mas.estimate_importance`.
+    :param device: where to compute. Default: where the model is; otherwise on a copy of the model.
     :param seed: of the draws, which are the module's own: no other generator is touched.
     :param distributed: where several processes of ``torch.distributed`` run, whose data these are,
         see :func:`~avalanche_mas.estimate_importance`. Draws are those of one process.
-    :param progress: show a progress bar.
+    :param verbose: show a progress bar.
     :return: F, with N.
     :raises ValueError: for an unknown option, labels that are missing or of a wrong form, and as
         :func:`~avalanche_mas.estimate_importance`.
@@ -80,15 +87,20 @@ def estimate_fisher(
         return of_batch(_tensor(run(model, inputs)), batch)
 
     # the data's own generators are out of the estimate's sight behind the draws
-    with untouched(model, data):
+    with preserve_state(data, model=model):
+        if fisher == "sampled":
+            data = _draw(iterate_batches(data, batch_size, num_workers, max_samples), seed)
         return estimate_importance(
             model,
-            _draw(data, batch_size, seed) if fisher == "sampled" else data,
+            data,
             forward=log_likelihood,
             output="squares",
             batch_size=batch_size,
+            num_workers=num_workers,
+            max_samples=max_samples,
+            device=device,
             distributed=distributed,
-            progress=progress,
+            verbose=verbose,
         )
 
 
@@ -105,14 +117,6 @@ def check_fisher(fisher: str, likelihood: str) -> None:
         )
 
 
-def labels_of(batch: Any) -> Any:
-    """The labels of a batch ``(x, y, ...)`` or of a dict; None if it has none."""
-    if isinstance(batch, Mapping):
-        labels = [batch[name] for name in batch.keys() - model_input(batch).keys()]
-        return labels[0] if len(labels) == 1 else None
-    return batch[1] if isinstance(batch, (list, tuple)) and len(batch) > 1 else None
-
-
 class _Drawn(NamedTuple):
     """A batch, and what decides of each of its samples which class is drawn.
 
@@ -123,9 +127,9 @@ class _Drawn(NamedTuple):
     uniform: Tensor  # in [0, 1)
 
 
-def _draw(data: Any, batch_size: int, seed: int) -> Iterator[_Drawn]:
+def _draw(batches: Iterator[Any], seed: int) -> Iterator[_Drawn]:
     generator = torch.Generator().manual_seed(seed)
-    for batch in iterate_batches(data, batch_size):
+    for batch in batches:
         size = batch_size_of(batch)
         yield _Drawn(batch, torch.rand(size, generator=generator, dtype=torch.float32))
 

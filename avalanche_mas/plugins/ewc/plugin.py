@@ -25,11 +25,11 @@ class EWCPlugin(MeasuredPlugin):
     """EWC: importance is the diagonal F of the Fisher information.
 
     The loss of task B after task A is L_B + Σ (λ/2) F (θ−θ_A)², Eq. 3 of the paper. F is exact per
-    sample, see :mod:`avalanche_mas.plugins.ewc.fisher`. By default it is what Fisher information means: the
-    expectation over the model's own predictions, which reads no labels. It costs one backward pass
-    for each class; with hundreds of classes ``fisher="sampled"`` or ``max_samples`` is cheaper. One
-    draw for each sample has the same mean, but where a network has learnt its task well it depends
-    on a few rare draws, so it is not the default. Many libraries take the labels of the data
+    sample, see :mod:`.ewc.fisher`. By default it is what Fisher information means: the expectation
+    over the model's own predictions, which reads no labels. It costs one backward pass for each
+    class; with hundreds of classes ``fisher="sampled"`` or ``max_samples`` is cheaper. One draw for
+    each sample has the same mean, but where a network has learnt its task well it depends on a few
+    rare draws, so it is not the default. Many libraries take the labels of the data
     (``fisher="empirical"``). Avalanche's plugin squares the mean gradient of a batch, so that its F
     depends on the batch size: no option does that.
 
@@ -38,8 +38,8 @@ class EWCPlugin(MeasuredPlugin):
     After several tasks, ``mode`` says what remains:
 
     - ``"separate"``: a penalty around each task's own solution, Σ_e (λ/2) F_e (θ−θ_e)², as in the
-      paper. The sum is kept as one penalty, which is exact, see :mod:`avalanche_mas.penalty.collapse`, so
-      that neither memory nor time grows with the number of tasks.
+      paper. The sum is kept as one penalty, which is exact, see :mod:`.penalty.collapse`, so that
+      neither memory nor time grows with the number of tasks.
     - ``"online"``: one penalty around the latest solution, with F ← γF + F_e (Schwarz et al.,
       *Progress & Compress*, ICML 2018). γ applies to every parameter, as there.
 
@@ -97,7 +97,7 @@ class EWCPlugin(MeasuredPlugin):
 
     def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
         """Looks at a sample's labels, so that wrong ones are known before anything is trained."""
-        for y in self.samples.first_labels(strategy.experience) if self.samples else ():
+        for y in self.source.first_labels(strategy.experience) if self.source else ():
             if y is None and self.fisher == "empirical":
                 raise ValueError(NO_LABELS)
             if isinstance(y, Tensor) and y.is_floating_point() and self.likelihood != "gaussian":
@@ -120,8 +120,9 @@ class EWCPlugin(MeasuredPlugin):
             likelihood=self.likelihood,
             forward=forward,
             batch_size=batch_size,
+            num_workers=self.num_workers,
             seed=self.tasks + 10_007 * self.pieces,
-            progress=self.verbose,
+            verbose=self.verbose,
         )
 
     def _check_deployed(self, model: nn.Module) -> None:

@@ -21,8 +21,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from avalanche_mas.importance.importance import check_growth
-from avalanche_mas.importance.rules.per_sample import wide_dtype
+from avalanche_mas.importance.parameters import check_growth, wide_dtype
 
 
 def mean_merge(

@@ -12,14 +12,25 @@ from torch import Tensor, nn
 from avalanche_mas.importance import Importance
 from avalanche_mas.importance.batches import Forward
 from avalanche_mas.importance.estimate import check_positive
-from avalanche_mas.importance.importance import grow
-from avalanche_mas.importance.parameters import canonical_name, named_parameters, unwrap
-from avalanche_mas.importance.rules.per_sample import wide_dtype
+from avalanche_mas.importance.parameters import (
+    canonical_name,
+    grow,
+    named_parameters,
+    unwrap,
+    wide_dtype,
+)
 from avalanche_mas.penalty.quadratic import QuadraticPenalty
+from avalanche_mas.plugins.base.arguments import check_not_negative
 from avalanche_mas.plugins.base.measured import Streams
 from avalanche_mas.plugins.base.regularization import RegularizationPlugin
 from avalanche_mas.plugins.base.state import State, check_fits, tensors
-from avalanche_mas.plugins.base.streams import StreamSamples, evaluated, measuring_batch_size
+from avalanche_mas.plugins.base.streams import (
+    StreamBatches,
+    StreamSource,
+    forward_batch,
+    in_eval_mode,
+    measuring_batch_size,
+)
 from avalanche_mas.plugins.ewc.fisher import Likelihood, check_fisher, estimate_fisher
 from avalanche_mas.plugins.imm.merging import mean_merge, mode_merge
 
@@ -31,18 +42,18 @@ class IMMPlugin(RegularizationPlugin):
     near to it (L2-transfer, section 4.2): the loss is L_task + (λ/2) ‖θ−θ_{t−1}‖², over all
     parameters that an earlier task has trained. After each task θ_t is kept, and F_t, the diagonal
     Fisher information on that task's data. :meth:`merged` gives a copy of the model with all
-    solutions in one, see :mod:`avalanche_mas.plugins.imm.merging`. It can be had and evaluated after every
-    task: training goes on from the unmerged model, which is never written to.
+    solutions in one, see :mod:`.imm.merging`. It can be had and evaluated after every task:
+    training goes on from the unmerged model, which is never written to.
 
     Memory grows with every task: by the parameters that the task has trained, and by as much again
     for their Fisher information, which ``fisher=None`` saves.
 
     :param lambda_reg: λ. The paper's penalty has no ½, so its λ is half of this one. The default
         is 0.01 in that unit, from which De Lange et al. (TPAMI 2021) start.
-    :param fisher: how F is measured, see :mod:`avalanche_mas.plugins.ewc.fisher`: by the expectation over the
-        model's own predictions, ``"expected"``, which is the F of the paper, or by one prediction
-        drawn for each sample, ``"sampled"``, which is cheaper with many classes. Labels are never
-        read. None: not at all; then there is mean-IMM, but no mode-IMM.
+    :param fisher: how F is measured, see :mod:`.ewc.fisher`: by the expectation over the model's
+        own predictions, ``"expected"``, which is the F of the paper, or by one prediction drawn for
+        each sample, ``"sampled"``, which is cheaper with many classes. Labels are never read.
+        None: not at all; then there is mean-IMM, but no mode-IMM.
     :param likelihood: ``"categorical"``, or ``"gaussian"`` for regression, see
         :func:`~avalanche_mas.plugins.ewc.fisher.estimate_fisher`.
     :param streams: on which data F is measured, as for :class:`.MeasuredPlugin`.
@@ -71,11 +82,12 @@ class IMMPlugin(RegularizationPlugin):
     ) -> None:
         super().__init__(lambda_reg, step=step)
         check_positive(batch_size=batch_size, max_samples=max_samples)
+        check_not_negative(num_workers=num_workers)
         if fisher not in ("expected", "sampled", None):
             raise ValueError(f"fisher must be 'expected', 'sampled' or None, got {fisher!r}")
         check_fisher(fisher or "expected", likelihood)
         self.fisher, self.likelihood = fisher, likelihood
-        self.samples = StreamSamples(streams, num_workers, max_samples)
+        self.source = StreamSource(streams, num_workers, max_samples)
         self.batch_size = batch_size
         self.verbose = verbose
         self.solutions: list[dict[str, Tensor]] = []
@@ -144,7 +156,7 @@ class IMMPlugin(RegularizationPlugin):
     def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
         """Finds the data that will be measured, or fails before anything is trained."""
         if self.fisher is not None:
-            self.samples.check(strategy.experience)
+            self.source.check(strategy.experience)
         super().before_training_exp(strategy, **kwargs)
         self._model = strategy.model
         self._parameters = named_parameters(strategy.model)
@@ -163,7 +175,7 @@ class IMMPlugin(RegularizationPlugin):
         data: Any,
         *,
         forward: Forward | None = None,
-        batch_size: int = 64,
+        batch_size: int | None = None,
     ) -> None:
         """Takes a pretrained network as the solution of a task.
 
@@ -171,11 +183,13 @@ class IMMPlugin(RegularizationPlugin):
             trained by that task.
         :param data: the task's samples, for F; as for :func:`~avalanche_mas.estimate_importance`.
         :param forward: how a batch goes through the model, if not ``model(x)``.
-        :param batch_size: samples per batch where ``data`` is a dataset.
+        :param batch_size: samples per batch where ``data`` is a dataset; None for the plugin's own,
+            or else 64.
         """
         self._model, self._statistics = model, {}
         self._trained = {n for n, p in named_parameters(model).items() if p.requires_grad}
-        self._measure(model, evaluated(data), forward, self.batch_size or batch_size)
+        batch_size = batch_size or self.batch_size or 64
+        self._measure(model, in_eval_mode(data), forward, batch_size)
         self._protect(model, self._near(model))
 
     def importance_of_task(self, strategy: Any) -> Importance:
@@ -185,8 +199,8 @@ class IMMPlugin(RegularizationPlugin):
         """
         model = strategy.model
         batch_size = measuring_batch_size(self.batch_size, strategy)
-        batches, forward = self.samples.batches(strategy.experience, model, batch_size)
-        self._measure(model, batches, forward, batch_size)
+        batches = StreamBatches(self.source, strategy.experience, model, batch_size)
+        self._measure(model, batches, forward_batch, batch_size)
         return self._near(model)
 
     def _state(self) -> State:
@@ -230,7 +244,8 @@ class IMMPlugin(RegularizationPlugin):
             likelihood=self.likelihood,
             forward=forward,
             batch_size=batch_size,
-            progress=self.verbose,
+            num_workers=self.source.num_workers,
+            verbose=self.verbose,
         )
         self.fishers.append({n: fisher[n] for n in fisher if n in self._trained})
 

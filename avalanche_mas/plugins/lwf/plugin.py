@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from avalanche_mas.importance.estimate import check_positive
 from avalanche_mas.importance.parameters import unwrap
+from avalanche_mas.plugins.base.arguments import check_not_negative
+from avalanche_mas.plugins.base.features import FeatureTap, find_classifier, is_multi_task, run
 from avalanche_mas.plugins.base.recording import (
     check_index,
     check_repeatable,
@@ -21,7 +23,6 @@ from avalanche_mas.plugins.base.recording import (
 )
 from avalanche_mas.plugins.base.state import State, StatefulPlugin
 from avalanche_mas.plugins.base.streams import measuring_batch_size
-from avalanche_mas.plugins.ebll.features import FeatureTap, find_classifier, is_multi_task, run
 from avalanche_mas.plugins.lwf.distillation import (
     Units,
     checked_units,
@@ -83,7 +84,7 @@ class LwFPlugin(StatefulPlugin):
         verbose: bool = False,
     ) -> None:
         super().__init__()
-        check_strength(alpha=alpha)
+        check_not_negative(alpha=alpha)
         if not (math.isfinite(temperature) and temperature > 0):
             raise ValueError(f"temperature must be positive, got {temperature}")
         if targets not in ("recorded", "recomputed"):
@@ -104,14 +105,14 @@ class LwFPlugin(StatefulPlugin):
         self._width = 0  # of a single head then
 
     @property
-    def strength(self) -> float:
-        """How much old tasks count; 0 is finetuning."""
-        return self.alpha
+    def protects(self) -> bool:
+        """Whether old tasks count; without it this is finetuning."""
+        return self.alpha > 0
 
     @property
     def active(self) -> bool:
         """Whether there is an old task that counts."""
-        return bool(self._old) and self.strength > 0
+        return bool(self._old) and self.protects
 
     def needs_features(self, model: nn.Module) -> bool:
         """Whether the model's output alone does not tell what is compared.
@@ -262,7 +263,7 @@ class LwFPlugin(StatefulPlugin):
 
     @property
     def _may_record(self) -> bool:
-        return self.strength > 0 and self.targets == "recorded"
+        return self.protects and self.targets == "recorded"
 
     @property
     def _records(self) -> bool:
@@ -272,10 +273,3 @@ class LwFPlugin(StatefulPlugin):
         """What is compared, of the old model."""
         task = next(iter(self._old)) if is_multi_task(model) else None
         return self.compared(*run(model, x, task, self._name), model)
-
-
-def check_strength(**values: float) -> None:
-    """:raises ValueError: for a strength that is negative or not finite."""
-    for name, value in values.items():
-        if not (math.isfinite(value) and value >= 0):
-            raise ValueError(f"{name} must be finite and not negative, got {value}")

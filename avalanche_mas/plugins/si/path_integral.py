@@ -15,9 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from avalanche_mas.importance import Importance
-from avalanche_mas.importance.importance import grow
-from avalanche_mas.importance.parameters import named_parameters
-from avalanche_mas.importance.rules.per_sample import wide_dtype
+from avalanche_mas.importance.parameters import grow, named_parameters, wide_dtype
 
 
 class PathIntegral:

@@ -17,9 +17,9 @@ from avalanche_mas.plugins.si.path_integral import PathIntegral
 class SIPlugin(RegularizationPlugin):
     """SI: importance is what a parameter contributed to the fall of the loss, per distance.
 
-    Measured during training, Eq. 3-5 of the paper, see :mod:`avalanche_mas.plugins.si.path_integral`: the
-    gradient is the task loss's alone, without the penalty; the step is the whole one, with
-    momentum and with the penalty's pull. So there is nothing to measure after training, and no
+    Measured during training, Eq. 3-5 of the paper, see :mod:`.si.path_integral`: the gradient is
+    the task loss's alone, without the penalty; the step is the whole one, with momentum and with
+    the penalty's pull. So there is nothing to measure after training, and no
     importance of a network that was not trained here; ``initial`` takes one from elsewhere.
 
     The paper's penalty is c Σ Ω (θ̃−θ)², Eq. 4, so that **λ = 2c**. It uses c = 0.1 and ξ = 0.1 on
@@ -77,7 +77,7 @@ class SIPlugin(RegularizationPlugin):
         """Ω of the path that has come to its end."""
         if self.path is None:
             raise RuntimeError("no path was followed: SIPlugin must be there before training")
-        samples = sum(Team.of("split").meet(self._seen))
+        samples = sum(Team.of("split").all_gather(self._seen))
         importance = self.path.importance(self.xi, samples)
         self.path = None
         return importance

@@ -88,7 +88,7 @@ def result(name, strategy):
     (matrix,) = (m for m in strategy.evaluator.metrics if isinstance(m, AccuracyMatrix))
     everything = {
         "model": strategy.model.state_dict(),
-        "evaluated": METHODS[name].evaluated(strategy).state_dict(),
+        "evaluated": METHODS[name].final_model(strategy).state_dict(),
         "plugin": plugin.state_dict(),
         "optimizer": strategy.optimizer.state_dict(),
         "metrics": strategy.evaluator.get_all_metrics(),

@@ -50,7 +50,7 @@ def test_a_new_plugin_goes_on_bit_by_bit(name, tmp_path):
 
 
 def model_of(name, strategy):
-    return METHODS[name].evaluated(strategy).state_dict() if name in METHODS else {}
+    return METHODS[name].final_model(strategy).state_dict() if name in METHODS else {}
 
 
 @every_method

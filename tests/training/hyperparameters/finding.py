@@ -53,7 +53,7 @@ def find(strategy, benchmark, index, method=MAS, **options):
 
 def everything(method, strategy):
     """The bits of all that is learnt, and of the random numbers."""
-    found = {"answers": method.evaluated(strategy).state_dict(), **vars(strategy.clock)}
+    found = {"answers": method.final_model(strategy).state_dict(), **vars(strategy.clock)}
     found["model"] = strategy.model.state_dict()
     found["optimizer"] = strategy.optimizer.state_dict()["state"]
     for i, plugin in enumerate(strategy.plugins):
