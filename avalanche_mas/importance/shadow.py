@@ -63,40 +63,6 @@ def preserve_state(data: Any = None, *, model: nn.Module | None = None) -> Itera
             torch.cuda.set_rng_state_all(cuda_rng)
 
 
-@contextmanager
-def untouched(model: nn.Module, data: Any = None) -> Iterator[None]:
-    """:func:`preserve_state`, and the model itself in eval mode and restored afterwards.
-
-    For callers that do not yet run a :class:`Shadow`.
-    """
-    tensors = [(tensor, tensor.detach().clone()) for tensor in _written_by_forward(model)]
-    attributes = [(module, dict(vars(module))) for module in model.modules()]
-    buffers = [(module, dict(module._buffers)) for module in model.modules()]
-    with preserve_state(data, model=model), ExitStack() as stack:
-        if any("_orig_mod" in module._modules for module in model.modules()):
-            stack.enter_context(torch.compiler.set_stance("force_eager"))
-        try:
-            model.eval()
-            yield
-        finally:
-            for module, held in attributes:
-                vars(module).clear()
-                vars(module).update(held)
-            for module, held in buffers:
-                module._buffers.clear()
-                module._buffers.update(held)
-            with torch.no_grad():
-                for tensor, before in tensors:
-                    tensor.copy_(before)
-
-
-def _written_by_forward(model: nn.Module) -> Iterator[Tensor]:
-    yield from model.buffers()
-    for module in model.modules():
-        if getattr(module, "max_norm", None) is not None:
-            yield from module.parameters(recurse=False)
-
-
 def _generators(data: Any) -> list[torch.Generator]:
     holders = [data, getattr(data, "sampler", None)]
     batch_sampler = getattr(data, "batch_sampler", None)
@@ -129,12 +95,18 @@ class Shadow:
         self._model = model
         self._kinds = _Kinds()
         self._clones: dict[int, _Clone] = {}
-        self._renormalised: dict[int, nn.Parameter] = {}
+        # a module with max_norm rewrites its weight when it is used
+        rewritten = [m for m in model.modules() if getattr(m, "max_norm", None) is not None]
+        self._rewritten = {
+            id(p): (p, nn.Parameter(p.detach().clone(), p.requires_grad))
+            for module in rewritten
+            for p in module.parameters(recurse=False)
+        }
         self._newest: Callable[[], nn.Module | None] = lambda: None
 
     def parameter(self, parameter: nn.Parameter) -> nn.Parameter:
-        """What stands in the twins for one of the model's parameters."""
-        return parameter
+        """What stands in the twins for one of the model's parameters: almost always itself."""
+        return self._rewritten[id(parameter)][1] if id(parameter) in self._rewritten else parameter
 
     def fresh(self) -> nn.Module:
         """A twin of the model in eval mode, in the state that the model has now.
@@ -150,23 +122,26 @@ class Shadow:
         tied). :func:`~avalanche_mas.importance.parameters.named_parameters` of the twin has the
         model's canonical names and is what to differentiate by.
 
-        Clones of tensors are used again by the next twin where this one is gone and their
-        ``_version`` says that nothing was written to them. Writes through ``.data`` are invisible
-        to ``_version``.
+        Clones of large tensors are used again by the next twin if this one is gone and their
+        ``_version`` says that nothing was written to them. (Writes through ``.data`` do not count
+        there, nor do those of ``F.batch_norm``, whose statistics are never that large.)
         """
         reusable = self._clones if self._newest() is None else {}
-        known = -1
-        while known != len(self._renormalised):  # a tied weight may be met before it is known
-            known = len(self._renormalised)
-            copier = _Copier(self._model, self._kinds, self._renormalised, reusable)
-            with torch.inference_mode(False):
-                twin: nn.Module = copier.copy(self._model)
+        with torch.inference_mode(False):
+            for original, own in self._rewritten.values():
+                own.data.copy_(original)
+            own_parameters = {key: own for key, (_, own) in self._rewritten.items()}
+            copier = _Copier(self._model, self._kinds, own_parameters, reusable)
+            twin: nn.Module = copier.copy(self._model)
         self._clones, self._newest = copier.clones, weakref.ref(twin)
         return twin
 
 
+_LARGE_BYTES = 1 << 18  # copying less takes no longer than some calls of Python
+
+
 class _Clone(NamedTuple):
-    """A clone of a tensor, and the versions that both had when it was made."""
+    """A clone of a large tensor, and the versions that both had when it was made."""
 
     original: Tensor
     version: int
@@ -193,25 +168,22 @@ class _Copier:
 
     :param model: the model.
     :param kinds: how objects of a class are copied.
-    :param renormalised: the parameters that forward passes rewrite, by id; added to when found.
-    :param reusable: clones of tensors that no living twin has, by the original's id.
+    :param parameters: what stands for the parameters that forward passes rewrite, by their id.
+    :param reusable: clones of large tensors that no living twin has, by the original's id.
     """
 
     def __init__(
         self,
         model: nn.Module,
         kinds: _Kinds,
-        renormalised: dict[int, nn.Parameter],
+        parameters: dict[int, nn.Parameter],
         reusable: dict[int, _Clone],
     ) -> None:
         self.model, self.kinds = model, kinds
-        self.renormalised, self.reusable = renormalised, reusable
+        self.reusable = reusable
         self.clones: dict[int, _Clone] = {}
         self._storages: dict[tuple[int, torch.dtype], Tensor] = {}
-        self._copies: dict[int, Any] = {
-            key: nn.Parameter(parameter.detach().clone(), parameter.requires_grad)
-            for key, parameter in renormalised.items()
-        }
+        self._copies: dict[int, Any] = dict(parameters)
 
     def copy(self, value: Any) -> Any:
         """The counterpart of ``value``: a copy, or itself where it may be shared."""
@@ -265,9 +237,6 @@ class _Copier:
         state["training"] = False
         if "_compiled_call_impl" in state:  # of Module.compile()
             state["_compiled_call_impl"] = None
-        if state.get("max_norm") is not None:
-            own = module._parameters.values()
-            self.renormalised.update((id(p), p) for p in own if p is not None)
         if state.get("sparse") and isinstance(module, (nn.Embedding, nn.EmbeddingBag)):
             state["sparse"] = False  # sums of |g| are dense
         return twin
@@ -279,19 +248,18 @@ class _Copier:
         if tensor.requires_grad or getattr(tensor, "_is_param", False):
             return tensor
         entry = self.reusable.get(id(tensor))
-        if entry is None or not entry.is_current(tensor):
-            clone = self._clone(tensor)
-            if tensor.is_inference():  # has no version to compare
-                self._copies[id(tensor)] = clone
-                return clone
-            entry = _Clone(tensor, tensor._version, clone, clone._version)
-        self.clones[id(tensor)] = entry
-        self._copies[id(tensor)] = entry.clone
-        return entry.clone
+        if entry is not None and entry.is_current(tensor):
+            self.clones[id(tensor)] = entry
+            self._copies[id(tensor)] = entry.clone
+            return entry.clone
+        self._copies[id(tensor)] = clone = self._clone(tensor)
+        large = clone.layout is torch.strided and clone.untyped_storage().nbytes() >= _LARGE_BYTES
+        if large and not tensor.is_inference():  # tensors of inference mode have no version
+            self.clones[id(tensor)] = _Clone(tensor, tensor._version, clone, clone._version)
+        return clone
 
     def _clone(self, tensor: Tensor) -> Tensor:
-        """A clone with the same strides; clones of views of one storage are views of one clone."""
-        tensor = tensor.detach()
+        """A clone with the same strides; clones of views of one storage share one storage."""
         if type(tensor) is not Tensor or tensor.layout is not torch.strided or tensor.is_quantized:
             return tensor.clone()
         storage = tensor.untyped_storage()
@@ -299,10 +267,13 @@ class _Copier:
         if not key[0]:  # empty, or on the meta device
             return tensor.clone()
         if key not in self._storages:
+            if tensor.nbytes == storage.nbytes() and tensor.is_contiguous():
+                self._storages[key] = clone = tensor.clone()
+                return clone
             whole = torch.empty(0, dtype=tensor.dtype, device=tensor.device)
             self._storages[key] = whole.set_(storage).clone()
-        base = self._storages[key]
-        return base.as_strided(tensor.shape, tensor.stride(), tensor.storage_offset())
+        clone = self._storages[key]
+        return clone.as_strided(tensor.shape, tensor.stride(), tensor.storage_offset())
 
     def copy_dict(self, value: dict[Any, Any]) -> dict[Any, Any]:
         self._copies[id(value)] = twin = value.copy()
