@@ -40,7 +40,7 @@ _LAMBDA = {"lambda_reg": 1.0}
 
 @dataclass(frozen=True)
 class Published:
-    """Hyper-parameters that somebody published.
+    """Hyper-parameters that were published.
 
     :param values: arguments of the plugin, in its own units.
     :param source: who gives them, for what, and how they were converted.

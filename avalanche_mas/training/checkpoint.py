@@ -43,7 +43,7 @@ def save_checkpoint(
     At every moment there is a whole checkpoint on the disk, as soon as there has been one: the new
     one is written under another name (``fname`` + ``.draft``), and takes its place when it is
     complete. The last one is kept as ``fname`` + ``.previous``. Where several processes train
-    together, one of them shall save.
+    together, one of them saves.
 
     :param strategy: the strategy, outside of its ``train`` and ``eval``.
     :param fname: the file.
@@ -83,8 +83,8 @@ def maybe_load_checkpoint(
 
     :param strategy: made as for the saved one.
     :param fname: the file.
-    :param map_location: where tensors shall be, as for Avalanche's function: a device.
-    :param unique_objects: what shall not be loaded a second time, as for Avalanche's function:
+    :param map_location: where tensors will be, as for Avalanche's function: a device.
+    :param unique_objects: what is not to be loaded a second time, as for Avalanche's function:
         best the benchmark.
     :return: the strategy, and the index of the experience that is next. Without any checkpoint:
         the strategy as it is, and 0.
@@ -138,7 +138,7 @@ def _publish(draft: Path, path: Path) -> None:
     if path.exists() and _damage(path) is None:  # a damaged one does not replace a good one
         path.replace(_previous(path))
     draft.replace(path)
-    if os.name == "posix":  # the new names shall survive a power failure too
+    if os.name == "posix":  # the new names survive a power failure too
         folder = os.open(path.parent, os.O_RDONLY)
         try:
             os.fsync(folder)

@@ -136,7 +136,7 @@ class MeasuredPlugin(RegularizationPlugin):
         Nothing about the model changes. :attr:`observed` holds the mean at once; the penalty, and
         :attr:`importance`, with the next experience.
 
-        :param model: at the parameters of the last solution, or wherever θ* shall be next; the
+        :param model: at the parameters of the last solution, or wherever θ* will be next; the
             same for all pieces.
         :param x: a batch of samples: a tensor, a tuple ``(x, ...)`` or a dict of arguments. Labels
             in it are not read.
@@ -235,6 +235,7 @@ class MeasuredPlugin(RegularizationPlugin):
         if self.source is not None:
             super().after_training_exp(strategy, **kwargs)
         else:
+            self._hooks.remove()
             self._value = None
             self._unprotected |= self._task.ends(strategy.experience)
 

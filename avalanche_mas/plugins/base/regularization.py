@@ -10,12 +10,12 @@ from abc import abstractmethod
 from typing import Any, Literal
 
 from torch import Tensor, nn
+from torch.optim import LBFGS, Optimizer
 
 from avalanche_mas.importance import Importance
 from avalanche_mas.importance.parameters import named_parameters
 from avalanche_mas.penalty.quadratic import QuadraticPenalty, check_lambda
 from avalanche_mas.penalty.step_size import check_proximal, supports_proximal
-from avalanche_mas.plugins.base.scaling import ScaledStep
 from avalanche_mas.plugins.base.state import (
     State,
     StatefulPlugin,
@@ -24,6 +24,7 @@ from avalanche_mas.plugins.base.state import (
     loaded_penalty,
     penalty_state,
 )
+from avalanche_mas.plugins.base.step_hooks import StepHooks, is_skipped, unscale
 
 
 class RegularizationPlugin(StatefulPlugin):
@@ -32,8 +33,12 @@ class RegularizationPlugin(StatefulPlugin):
     During an experience the loss is L_task + (λ/2) Σ Ω (θ−θ*)². After it, Ω of the new task is
     accumulated, and θ* becomes the present solution.
 
+    The penalty acts in every step of the strategy's optimizer and at no other time: once for
+    gradients accumulated over several mini-batches, not in a step that a ``GradScaler`` skips, and
+    in each evaluation of a closure, see :mod:`.base.step_hooks`.
+
     Several of these plugins on one strategy add up, as long as one of them at most takes the
-    proximal step. Under a gradient scaler see :mod:`avalanche_mas.plugins.base.scaling`.
+    proximal step.
 
     :param lambda_reg: λ of Eq. 3, whose gradient is λΩ(θ−θ*).
     :param accumulate: ``"sum"`` of the tasks' Ω (the paper), their running ``"mean"``, or a decay
@@ -74,14 +79,14 @@ class RegularizationPlugin(StatefulPlugin):
         self.tasks = 0
         """Measurements accumulated in :attr:`importance`."""
         self._value: Tensor | None = None  # of the penalty at the present parameters, if known
-        self._scaled = ScaledStep()
+        self._hooks = StepHooks()
 
     @abstractmethod
     def importance_of_task(self, strategy: Any) -> Importance:
         """Ω of the experience that has just been learnt, by the method's own equation.
 
         :param strategy: the strategy, with its model at the task's solution.
-        :return: Ω of every parameter that shall be protected, of the parameter's shape.
+        :return: Ω of every parameter to be protected, of the parameter's shape.
         """
 
     def consolidate(self, model: nn.Module, new: Importance) -> tuple[Importance, QuadraticPenalty]:
@@ -103,12 +108,20 @@ class RegularizationPlugin(StatefulPlugin):
 
     def before_training(self, strategy: Any, **kwargs: Any) -> None:
         """Refuses an optimizer for which the requested step is unknown, and a second such step."""
+        self._hooks.remove()  # of a training that was broken off
+        optimizer = strategy.optimizer
         if self.step == "proximal":
-            check_proximal(strategy.optimizer)
+            check_proximal(optimizer)
+        searches = optimizer.param_groups[0].get("line_search_fn") is not None
+        if isinstance(optimizer, LBFGS) and self.lambda_reg and not searches:
+            raise ValueError(
+                "LBFGS without a line search diverges where the penalty's gradient is part of its "
+                "closure and Ω is large: make it with line_search_fn='strong_wolfe'"
+            )
         penalties = [p for p in strategy.plugins if isinstance(p, RegularizationPlugin)]
         if sum(p is self for p in penalties) > 1:
             raise ValueError(f"the same {type(self).__name__} is twice among the plugins")
-        proximal = [type(p).__name__ for p in penalties if p._proximal(strategy)]
+        proximal = [type(p).__name__ for p in penalties if p._proximal(optimizer)]
         if len(proximal) > 1:
             raise ValueError(
                 f"{' and '.join(proximal)} would each take a proximal step, and one after the other"
@@ -128,7 +141,7 @@ class RegularizationPlugin(StatefulPlugin):
         self.penalty.lambda_reg = self.lambda_reg  # which may have been set since
         self.penalty.bind(strategy.model)
         if (
-            not self._proximal(strategy)
+            not self._proximal(strategy.optimizer)
             and (ratio := self.penalty.stiffness(strategy.optimizer)) > 1
         ):
             warnings.warn(
@@ -138,31 +151,55 @@ class RegularizationPlugin(StatefulPlugin):
                 stacklevel=2,
             )
 
-    def after_backward(self, strategy: Any, **kwargs: Any) -> None:
-        """Makes scaled gradients true, see :mod:`.scaling`."""
-        self._scaled.unscale(strategy)
+    def before_training_iteration(self, strategy: Any, **kwargs: Any) -> None:
+        """Registers the penalty's hooks; the steps of a warm-up are over by then."""
+        self._hooks.register(strategy.optimizer, before=self._before_step, after=self._after_step)
 
     def before_update(self, strategy: Any, **kwargs: Any) -> None:
-        """Adds the penalty's value to the loss that metrics and loggers see.
-
-        In the gradient form it also adds λΩ(θ−θ*) to the gradients.
-        """
-        if self.penalty is None or not self.lambda_reg:
-            return
-        if not self._proximal(strategy):
-            self._value = self.penalty.add_gradient()
-        elif self._value is None:
-            self._value = self.penalty.value()
-        strategy.loss = strategy.loss + self._value.to(strategy.loss)
+        """Proximal form: adds the penalty's value to the loss that metrics and loggers see."""
+        if self._proximal(strategy.optimizer):
+            self._add_value(strategy)
 
     def after_update(self, strategy: Any, **kwargs: Any) -> None:
+        """Gradient form: adds the penalty's value at the gradient, which it has come with."""
+        if not self._proximal(strategy.optimizer):
+            self._add_value(strategy)
+            self._value = None
+
+    def _add_value(self, strategy: Any) -> None:
+        if self.penalty is not None and self.lambda_reg:
+            if self._value is None:
+                self._value = self.penalty.value()
+            strategy.loss = strategy.loss + self._value.to(strategy.loss)
+
+    def _before_step(
+        self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+        """Gradient form: adds λΩ(θ−θ*) to the gradients, those that a closure finds included."""
+        penalty = self.penalty
+        if penalty is None or not self.lambda_reg or self._proximal(optimizer):
+            return None
+        closure = kwargs.get("closure", args[1] if len(args) > 1 else None)
+        if closure is None:
+            unscale(optimizer)
+            self._value = penalty.add_gradient()
+            return None
+
+        def with_penalty() -> Any:
+            return closure() + penalty.add_gradient()
+
+        return args[:1], {**kwargs, "closure": with_penalty}
+
+    def _after_step(
+        self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
         """Proximal form: pulls the parameters back towards θ*."""
-        skipped = self._scaled.was_skipped(strategy)
-        if self.penalty is not None and self._proximal(strategy) and not skipped:
-            self._value = self.penalty.proximal_step(strategy.optimizer)
+        if self.penalty is not None and self._proximal(optimizer) and not is_skipped(optimizer):
+            self._value = self.penalty.proximal_step(optimizer)
 
     def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
         """Accumulates Ω of the experience, and moves θ* to the present solution."""
+        self._hooks.remove()
         self._value = None
         if self._task.ends(strategy.experience):
             self._protect(strategy.model, self.importance_of_task(strategy))
@@ -199,7 +236,5 @@ class RegularizationPlugin(StatefulPlugin):
         self.importance, self.penalty = self.consolidate(model, new)
         self.tasks += 1
 
-    def _proximal(self, strategy: Any) -> bool:
-        return self.step == "proximal" or (
-            self.step == "auto" and supports_proximal(strategy.optimizer)
-        )
+    def _proximal(self, optimizer: Optimizer) -> bool:
+        return self.step == "proximal" or (self.step == "auto" and supports_proximal(optimizer))

@@ -37,7 +37,7 @@ _RECOMPUTE = "Use targets='recomputed', which asks the old model about each mini
 
 
 class LwFPlugin(StatefulPlugin):
-    r"""On the new task's images, the old tasks' outputs shall stay what they were.
+    r"""On the new task's images, the old tasks' outputs are kept as they were.
 
     .. math:: L = L_{new} + \alpha \sum_{o} L_{old}(\hat Y_o, Y_o)
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from torch import nn
+from torch.optim import Optimizer
 
 from avalanche_mas.importance import Importance
 from avalanche_mas.importance.batches import batch_size_of
 from avalanche_mas.importance.team import Team
 from avalanche_mas.plugins.base.regularization import RegularizationPlugin
 from avalanche_mas.plugins.base.state import State
+from avalanche_mas.plugins.base.step_hooks import StepHooks, is_skipped, unscale
 from avalanche_mas.plugins.si.path_integral import PathIntegral
 
 
@@ -52,26 +54,49 @@ class SIPlugin(RegularizationPlugin):
         self.path: PathIntegral | None = None
         """ω of the experience in training; None between experiences."""
         self._seen = 0  # samples along the path
+        self._recording = StepHooks()
+        self._stepped = False  # whether a step has been taken that is not in ω yet
 
     def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
         """Starts a new path, or goes on with it in the next part of an online stream."""
+        self._recording.remove()
         super().before_training_exp(strategy, **kwargs)
         if self.path is None or getattr(strategy.experience, "is_first_subexp", True):
             self.path, self._seen = PathIntegral(strategy.model), 0
         else:
             self.path.bind(strategy.model)
 
-    def after_backward(self, strategy: Any, **kwargs: Any) -> None:
-        """Keeps the task's gradient, before :meth:`before_update` adds the penalty's."""
-        super().after_backward(strategy, **kwargs)
-        if self.path is not None:
-            self.path.before_step()
+    def before_training_epoch(self, strategy: Any, **kwargs: Any) -> None:
+        """Has gradients recorded before any penalty, which come with the first iteration, acts."""
+        self._recording.register(strategy.optimizer, before=self._record)
 
     def after_training_iteration(self, strategy: Any, **kwargs: Any) -> None:
-        """Adds the step to ω, after :meth:`after_update` has pulled the parameters back."""
-        if self.path is not None and not self._scaled.was_skipped(strategy):
+        """Adds the step to ω, after all penalties have pulled the parameters back."""
+        self._end_step()
+        self._seen += batch_size_of(strategy.mbatch)
+
+    def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
+        """Accumulates Ω of the path, and moves θ* to the present solution."""
+        self._recording.remove()
+        super().after_training_exp(strategy, **kwargs)
+
+    def _record(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        """Keeps the task's own gradient."""
+        if self.path is not None:
+            self._end_step()  # of an earlier step in the same iteration
+            unscale(optimizer)
+            self.path.before_step()
+
+    def _after_step(
+        self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
+        super()._after_step(optimizer, args, kwargs)
+        self._stepped = not is_skipped(optimizer)
+
+    def _end_step(self) -> None:
+        if self.path is not None and self._stepped:
             self.path.after_step()
-            self._seen += batch_size_of(strategy.mbatch)
+        self._stepped = False
 
     def importance_of_task(self, strategy: Any) -> Importance:
         """Ω of the path that has come to its end."""
