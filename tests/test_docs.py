@@ -1,4 +1,4 @@
-"""What the pages say is so: their examples run, their links lead somewhere, nothing is left out."""
+"""What the pages say is so: their examples run, their links lead somewhere, no page is missing."""
 
 import importlib
 import inspect
@@ -32,9 +32,9 @@ RUN = (
 
 @pytest.mark.parametrize("name", RUN)
 def test_the_examples_of_a_page_run(name, capsys, monkeypatch, tmp_path):
-    """As one script; what follows a block as ``text`` is what it prints, up to small differences.
+    """All blocks of a page are one script. A ``text`` block is what the block before it prints.
 
-    Another processor or version of PyTorch rounds otherwise, which changes accuracies a little.
+    Numbers may differ a little: another processor or version of PyTorch rounds differently.
     """
     monkeypatch.chdir(tmp_path)
     blocks = BLOCK.findall((DOCS / f"{name}.md").read_text(encoding="utf-8"))
@@ -57,7 +57,7 @@ def words(text):
 
 
 def links(page):
-    """The targets of a page's relative links; code is left alone."""
+    """The targets of a page's relative links, except in code."""
     text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.M)
     for target in re.findall(r"\]\((?![a-z]+:)([^)#\s]+)", text):
         yield target, page.parent / target
@@ -79,7 +79,7 @@ def test_every_page_is_in_the_navigation():
 
 
 def public_callables():
-    """Name and object of every public function, class and method that users can come across."""
+    """Name and object of every public function, class and method that users can meet."""
     found = {}
     packages = pkgutil.walk_packages(avalanche_mas.__path__, "avalanche_mas.")
     for module in ["avalanche_mas", *(info.name for info in packages)]:
@@ -90,9 +90,8 @@ def public_callables():
             value = getattr(loaded, name)
             if inspect.isfunction(value) or inspect.isclass(value):
                 found[f"{value.__module__}.{value.__qualname__}"] = value
-    found.pop(
-        "avalanche_mas.importance.rules.per_sample.PerSample"
-    )  # made by rules, called by engines
+    # Made by rules and called by engines, not by users.
+    found.pop("avalanche_mas.importance.rules.per_sample.PerSample")
     for name, value in list(found.items()):
         if inspect.isclass(value):
             found |= {
@@ -106,7 +105,7 @@ def public_callables():
 
 
 def lacking(value):
-    """What the docstring of a function or class leaves unsaid."""
+    """What the docstring of a function or class does not say."""
     text = inspect.getdoc(value) or ""
     made = vars(value).get("__init__") if inspect.isclass(value) else value
     if made is None or (inspect.isclass(value) and issubclass(value, (tuple, Exception))):

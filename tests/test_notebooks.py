@@ -1,4 +1,4 @@
-"""What is committed of the notebooks; that they run is seen by running them, see .ci/run."""
+"""The committed notebooks. That they run is checked by running them, see .ci/run."""
 
 import re
 from pathlib import Path

@@ -42,7 +42,7 @@ def teacher_answers_at_random(training: Training, seed: int) -> Pair:
     _TEACHER,
 )
 def teacher_drifts(training: Training, seed: int) -> Pair:
-    """The old network becomes one of the new task, and forgets what it shall preserve."""
+    """The old network becomes one of the new task, and forgets what it should preserve."""
 
     def moved(teacher: nn.Module, strategy: Any) -> float:
         return 100 * relative(_norm(teacher)[0], strategy.old_mean)

@@ -53,7 +53,7 @@ def batchnorm_moves(training: Training, seed: int) -> Pair:
 @difference(
     "MAS",
     "test accuracy that is lost while Ω is measured on samples sorted by class (points)",
-    "benchmarks/test_differences.py::test_numbers",
+    "comparisons/test_differences.py::test_numbers",
 )
 def measuring_costs_accuracy(training: Training, seed: int) -> Pair:
     """`nc_benchmark` sorts samples by class, so the statistics become those of the last class."""

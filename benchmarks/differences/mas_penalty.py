@@ -81,7 +81,7 @@ def wrapping_drops_the_penalty(training: Training, seed: int) -> Pair:
 @difference(
     "MAS",
     "penalty over λ/2 ΣΩ(θ−θ*)² (Eq. 3), each with its own Ω",
-    "benchmarks/test_differences.py::test_numbers",
+    "comparisons/test_differences.py::test_numbers",
 )
 def penalty_is_doubled(training: Training, seed: int) -> Pair:
     """Avalanche's has no ½, as the authors' code: its λ has twice the effect of the paper's λ."""

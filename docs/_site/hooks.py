@@ -1,8 +1,7 @@
 """What the site needs beyond Markdown: the repository's other pages, and equations as MathML.
 
-Pages link to files of the repository as GitHub does. The README, the tables and the figures of
-results become pages of the site; links to all else, such as source code, become plain text, since
-only the repository has it.
+Pages link to files of the repository as on GitHub. The README, the tables and the figures of
+results become pages of the site. Links to anything else, such as source code, become plain text.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ EQUATION = re.compile(r'<(div|span) class="arithmatex">\\[\[(](.*?)\\[\])]</\1>'
 
 
 def added() -> dict[str, str]:
-    """Path in the repository → path on the site, of what lies outside of docs/."""
+    """Path in the repository → path on the site, of pages that lie outside of docs/."""
     results = sorted((ROOT / "benchmarks" / "results").glob("*/*"))
     shown = [file for file in results if file.suffix in (".md", ".png")]
     pages = {file.relative_to(ROOT).as_posix(): file.relative_to(ROOT).as_posix() for file in shown}
@@ -35,7 +34,7 @@ def added() -> dict[str, str]:
 
 
 def on_files(files: Files, *, config: Any) -> Files:
-    """Add them."""
+    """Add the pages that lie outside of docs/."""
     for path, place in added().items():
         files.append(File.generated(config, place, abs_src_path=str(ROOT / path)))
     return files

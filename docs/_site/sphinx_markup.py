@@ -1,8 +1,7 @@
 """Docstrings are written in Sphinx's markup, as Avalanche's are; the site is written in Markdown.
 
-mkdocstrings understands ``:param x:`` and its like. What stands inside of them is translated here,
-before it is parsed: roles, equations, literal blocks, doctests, and signs that mean something in
-Markdown only.
+mkdocstrings understands fields such as ``:param x:``. The text in them is translated here before it
+is parsed: roles, equations, literal blocks, doctests, and signs that mean something in Markdown.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ class SphinxMarkup(Extension):
     """Translates every docstring of the package, once all of it is loaded."""
 
     def on_package(self, *, pkg: Module, **kwargs: Any) -> None:
-        """Find all there is to refer to, then translate."""
+        """Collect every object that can be referred to, then translate."""
         found: dict[str, Object] = {}
         _walk(pkg, found)
         for scope in found.values():
@@ -54,8 +53,8 @@ def _walk(item: Object, found: dict[str, Object]) -> None:
 def to_markdown(text: str, scope: Object, found: dict[str, Object]) -> str:
     """One docstring.
 
-    :param text: it, without common indentation.
-    :param scope: whose it is: names are looked up from here.
+    :param text: the docstring, without common indentation.
+    :param scope: the object that it documents; names are looked up from here.
     :param found: path → object, of the whole package.
     :return: the same in Markdown, with the fields ``:param x:`` as they were.
     """
@@ -113,7 +112,7 @@ def _escaped(text: str) -> str:
 def _reference(role: str, target: str, scope: Object, found: dict[str, Object]) -> str:
     """``:func:`~package.name```, ``:class:`.name``` or ``:meth:`text <name>``` → a link.
 
-    A link to what has no place on the site, a module of the inner works, is code and no more.
+    An object that the site has no page for, such as an internal module, is shown as code.
     """
     shown, _, path = target.rpartition("<")
     path = path.rstrip(">").strip()
@@ -124,7 +123,7 @@ def _reference(role: str, target: str, scope: Object, found: dict[str, Object]) 
     resolved = None if outside else _resolve(path, scope, found)
     code = f"<code>{_escaped(name)}</code>"
     if resolved is None:
-        if not outside and role != "attr":  # attributes may be made in ways that nobody reads
+        if not outside and role != "attr":  # attributes may be made in ways that griffe cannot see
             logger.warning("%s: the docstring refers to %r, which does not exist", scope.path, path)
         return code
     return f'<autoref identifier="{resolved}" optional>{code}</autoref>'
