@@ -27,7 +27,7 @@ from avalanche_mas.importance.sharing import checksum_of
 from avalanche_mas.importance.team import Distributed, Team
 from avalanche_mas.training import DataParallelNaive
 
-from .silence import silence_libraries
+from .runs.silence import silence_libraries
 
 
 class Shown(NamedTuple):

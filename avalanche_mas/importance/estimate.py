@@ -23,7 +23,7 @@ from avalanche_mas.importance.batches import (
 from avalanche_mas.importance.engines import reference
 from avalanche_mas.importance.engines.base import PlannedEngine, zeros
 from avalanche_mas.importance.engines.exact import Exact, Output
-from avalanche_mas.importance.engines.finite import check_finite
+from avalanche_mas.importance.engines.finite import NotFiniteError, check_finite
 from avalanche_mas.importance.engines.local import Local
 from avalanche_mas.importance.engines.network import Network
 from avalanche_mas.importance.importance import Importance
@@ -220,7 +220,7 @@ def _estimate(
         )
     for name, omega in total.items():
         if not bool(torch.isfinite(omega).all()):
-            raise ValueError(
+            raise NotFiniteError(
                 f"the importance of {name!r} is not finite: the data, the model's output or its "
                 "gradient hold NaN or infinity, or their square overflows"
             )

@@ -13,8 +13,8 @@ from avalanche_mas import MASPlugin
 from avalanche_mas.benchmarks import permuted_digits
 from avalanche_mas.training import JointTraining
 
-from ..cell import Training
-from ..trials import tensors
+from ..digits.cell import DigitsTraining
+from ..training.samples import tensors
 from .parts import MultiHead, Watch, as_tasks, strategy
 from .row import Pair, difference
 
@@ -28,7 +28,7 @@ _SMALL = 50  # images in the first one
     "times that an image of a task with 50 images is seen in an epoch, beside one of 1,038",
     f"{_TESTS}::test_avalanches_own_repeats_the_samples_of_small_tasks",
 )
-def small_tasks_are_repeated(training: Training, seed: int) -> Pair:
+def small_tasks_are_repeated(training: DigitsTraining, seed: int) -> Pair:
     """Every task fills the same share of each mini-batch; this is no mean over the samples."""
 
     def times(kind: Any) -> float:
@@ -47,7 +47,7 @@ def small_tasks_are_repeated(training: Training, seed: int) -> Pair:
     "units of the heads that stand for no class, with tasks of 2 and 8 classes",
     f"{_TESTS}::test_heads_are_those_of_learning_in_sequence",
 )
-def heads_are_too_large(training: Training, seed: int) -> Pair:
+def heads_are_too_large(training: DigitsTraining, seed: int) -> Pair:
     """The upper bound then has another architecture than the methods it is the bound of."""
 
     def superfluous(kind: Any) -> float:
@@ -63,7 +63,7 @@ def heads_are_too_large(training: Training, seed: int) -> Pair:
     "share of the samples on which a MASPlugin then measures Ω (%)",
     f"{_TESTS}::test_importance_is_measured_on_all_experiences",
 )
-def plugins_see_the_first_task(training: Training, seed: int) -> Pair:
+def plugins_see_the_first_task(training: DigitsTraining, seed: int) -> Pair:
     """What follows joint training protects the first of the tasks alone."""
 
     def share(kind: Any) -> float:
@@ -88,7 +88,7 @@ def _stream(seed: int) -> Sequence[CLExperience]:
     return as_tasks([(x[few][:_SMALL], y[few][:_SMALL]), (x[~few], y[~few] - _CLASSES[0])])
 
 
-def _trained(kind: Any, training: Training, seed: int, *plugins: Any) -> MultiHead:
+def _trained(kind: Any, training: DigitsTraining, seed: int, *plugins: Any) -> MultiHead:
     model = MultiHead(training, seed)
     strategy(model, training, *plugins, kind=kind).train(_stream(seed))
     return model

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from avalanche_mas import estimate_importance
 from avalanche_mas.benchmarks import permuted_digits, split_digits
 
-from ..cell import Training
-from ..trials import accuracy, tensors
+from ..digits.cell import DigitsTraining
+from ..training.samples import accuracy, outputs_for, tensors
 from .parts import (
     MAS_DEFECTS,
     PIXEL_WEIGHTS,
@@ -40,7 +40,7 @@ from .row import Pair, difference
     "BatchNorm's running mean moves while Ω is measured, relative (%)",
     f"{MAS_DEFECTS}::test_batchnorm_statistics_move_while_measuring",
 )
-def batchnorm_moves(training: Training, seed: int) -> Pair:
+def batchnorm_moves(training: DigitsTraining, seed: int) -> Pair:
     """Measured in train mode, the network is no longer the one that was trained."""
 
     def moved(plugin: Any) -> float:
@@ -55,12 +55,12 @@ def batchnorm_moves(training: Training, seed: int) -> Pair:
     "test accuracy that is lost while Ω is measured on samples sorted by class (points)",
     "benchmarks/test_differences.py::test_numbers",
 )
-def measuring_costs_accuracy(training: Training, seed: int) -> Pair:
+def measuring_costs_accuracy(training: DigitsTraining, seed: int) -> Pair:
     """`nc_benchmark` sorts samples by class, so the statistics become those of the last class."""
 
     def lost(plugin: Any) -> float:
-        before, after, test = _damage(plugin, training, seed)
-        return 100 * (accuracy(before, test) - accuracy(after, test))
+        before, after, (x, y) = _damage(plugin, training, seed)
+        return 100 * (accuracy(outputs_for(before, x), y) - accuracy(outputs_for(after, x), y))
 
     return both_mas(lost)
 
@@ -70,7 +70,7 @@ def measuring_costs_accuracy(training: Training, seed: int) -> Pair:
     "two measurements of the same network, which has dropout, differ by (% of ΣΩ)",
     f"{MAS_DEFECTS}::test_dropout_makes_importance_random",
 )
-def dropout_draws(training: Training, seed: int) -> Pair:
+def dropout_draws(training: DigitsTraining, seed: int) -> Pair:
     """Importance becomes a random number."""
     (experience,) = permuted_digits(1, seed).train_stream
     model = SingleHead(training, seed, nn.Dropout(0.5))
@@ -92,7 +92,7 @@ def dropout_draws(training: Training, seed: int) -> Pair:
     "ΣΩ measured in batches of 32, over the mean of single samples' (Eq. 2)",
     f"{MAS_DEFECTS}::test_importance_depends_on_the_batch_size",
 )
-def batches_shrink_importance(training: Training, seed: int) -> Pair:
+def batches_shrink_importance(training: DigitsTraining, seed: int) -> Pair:
     """Gradients of opposite signs cancel in a batch's mean.
 
     So λ means something else for every batch size.
@@ -108,7 +108,7 @@ def batches_shrink_importance(training: Training, seed: int) -> Pair:
     "ΣΩ of samples sorted by class, over that of the same samples mixed",
     f"{MAS_DEFECTS}::test_importance_depends_on_the_order",
 )
-def order_changes_importance(training: Training, seed: int) -> Pair:
+def order_changes_importance(training: DigitsTraining, seed: int) -> Pair:
     """Less cancels where a batch is of one class: importance depends on how data are stored."""
     (mixed,) = permuted_digits(1, seed).train_stream
     model = _trained(training, seed, mixed)
@@ -126,7 +126,7 @@ def order_changes_importance(training: Training, seed: int) -> Pair:
     "Ω of weights that only the first of five tasks uses, after all five over after the first",
     f"{MAS_DEFECTS}::test_the_importance_of_an_unused_old_head_decays",
 )
-def importance_decays(training: Training, seed: int) -> Pair:
+def importance_decays(training: DigitsTraining, seed: int) -> Pair:
     """The paper adds the tasks' importances up; halved with each task, the first is forgotten."""
     (experience,) = permuted_digits(1, seed).train_stream
     x, y = tensors(experience)
@@ -150,7 +150,7 @@ def importance_decays(training: Training, seed: int) -> Pair:
     "Ω of the second task's head if the stream was evaluated first, over the head's own Ω",
     f"{MAS_DEFECTS}::test_a_new_head_is_halved_by_an_evaluation",
 )
-def evaluation_halves_a_head(training: Training, seed: int) -> Pair:
+def evaluation_halves_a_head(training: DigitsTraining, seed: int) -> Pair:
     """Looking at a network should not change what it learns next."""
     benchmark = split_digits(5, seed)
 
@@ -166,19 +166,23 @@ def evaluation_halves_a_head(training: Training, seed: int) -> Pair:
     return both_mas(ratio)
 
 
-def _trained(training: Training, seed: int, experience: Any) -> SingleHead:
+def _trained(training: DigitsTraining, seed: int, experience: Any) -> SingleHead:
     model = SingleHead(training, seed)
     learn(model, training, [experience])
     return model
 
 
-def _measured(plugin: Any, model: nn.Module, training: Training, on: Any) -> dict[str, Tensor]:
+def _measured(
+    plugin: Any, model: nn.Module, training: DigitsTraining, on: Any
+) -> dict[str, Tensor]:
     """Ω of a copy of the model."""
     measure(copy.deepcopy(model), training, on, plugin)
     return omega(plugin.importance)
 
 
-def _damage(plugin_type: Any, training: Training, seed: int) -> tuple[SingleHead, SingleHead, Any]:
+def _damage(
+    plugin_type: Any, training: DigitsTraining, seed: int
+) -> tuple[SingleHead, SingleHead, Any]:
     """A network with BatchNorm before and after Ω is measured, and a test experience."""
     benchmark = permuted_digits(1, seed)
     experience = sorted_by_class(benchmark.train_stream[0])

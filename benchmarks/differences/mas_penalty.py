@@ -15,8 +15,8 @@ from avalanche_mas import MASPlugin, estimate_importance
 from avalanche_mas.benchmarks import permuted_digits, split_digits
 from avalanche_mas.evaluation import method_memory
 
-from ..cell import Training
-from ..trials import tensors
+from ..digits.cell import DigitsTraining
+from ..training.samples import tensors
 from .parts import (
     MAS_DEFECTS,
     MultiHead,
@@ -38,7 +38,7 @@ from .row import Pair, difference
     "change in the first experience, ΣΩΔθ², with Ω known beforehand and λ = 1e6, over finetuning's",
     f"{MAS_DEFECTS}::test_the_first_experience_is_never_protected",
 )
-def first_experience_is_free(training: Training, seed: int) -> Pair:
+def first_experience_is_free(training: DigitsTraining, seed: int) -> Pair:
     """A pretrained network, whose importance is known, is trained as if nothing was known."""
     old, new = permuted_digits(2, seed).train_stream
     pretrained = SingleHead(training, seed)
@@ -65,7 +65,7 @@ def first_experience_is_free(training: Training, seed: int) -> Pair:
     "penalty after the model was wrapped by torch.compile, over the penalty before",
     f"{MAS_DEFECTS}::test_wrapping_the_model_drops_the_penalty",
 )
-def wrapping_drops_the_penalty(training: Training, seed: int) -> Pair:
+def wrapping_drops_the_penalty(training: DigitsTraining, seed: int) -> Pair:
     """Parameters are found by names, which get a prefix: old tasks silently lose all protection."""
 
     def kept(plugin_type: Any) -> float:
@@ -83,7 +83,7 @@ def wrapping_drops_the_penalty(training: Training, seed: int) -> Pair:
     "penalty over λ/2 ΣΩ(θ−θ*)² (Eq. 3), each with its own Ω",
     "benchmarks/test_differences.py::test_numbers",
 )
-def penalty_is_doubled(training: Training, seed: int) -> Pair:
+def penalty_is_doubled(training: DigitsTraining, seed: int) -> Pair:
     """Avalanche's has no ½, as the authors' code: its λ has twice the effect of the paper's λ."""
 
     def ratio(plugin_type: Any) -> float:
@@ -98,7 +98,7 @@ def penalty_is_doubled(training: Training, seed: int) -> Pair:
     "kept beside a network whose first layer is frozen (KB)",
     f"{MAS_DEFECTS}::test_frozen_parameters_are_stored",
 )
-def frozen_parameters_are_stored(training: Training, seed: int) -> Pair:
+def frozen_parameters_are_stored(training: DigitsTraining, seed: int) -> Pair:
     """With a frozen backbone nearly all of it is wasted."""
     (experience,) = permuted_digits(1, seed).train_stream
 
@@ -115,7 +115,7 @@ def frozen_parameters_are_stored(training: Training, seed: int) -> Pair:
     "an old head, not used any more, moves while weight decay is on, relative (%)",
     f"{MAS_DEFECTS}::test_old_heads_are_moved_by_weight_decay",
 )
-def weight_decay_moves_old_heads(training: Training, seed: int) -> Pair:
+def weight_decay_moves_old_heads(training: DigitsTraining, seed: int) -> Pair:
     """A penalty in the loss gives every weight a gradient, if only of 0.
 
     So the optimizer decays weights that no data of the new task hold in place.
@@ -138,7 +138,7 @@ def _quadratic(importance: Any, after: dict[str, Tensor], before: dict[str, Tens
 
 
 def _first_penalty(
-    plugin: Any, training: Training, seed: int, wrap: Callable[[nn.Module], Any]
+    plugin: Any, training: DigitsTraining, seed: int, wrap: Callable[[nn.Module], Any]
 ) -> tuple[float, float]:
     """What is added to the loss in the second experience's first step, with all weights displaced.
 

@@ -22,8 +22,8 @@ from torch.utils.data import TensorDataset
 
 from avalanche_mas import MASPlugin
 
-from ..cell import Training
-from ..trials import tensors
+from ..digits.cell import DigitsTraining
+from ..training.samples import tensors
 from .row import Pair
 
 SIDE = 8
@@ -36,14 +36,14 @@ def both_mas(measured: Callable[[Any], float]) -> Pair:
     return Pair(measured(AvalancheMAS), measured(MASPlugin))
 
 
-def features(training: Training, *noise: nn.Module) -> nn.Sequential:
+def features(training: DigitsTraining, *noise: nn.Module) -> nn.Sequential:
     """One hidden layer of ReLUs, with something in between."""
     return nn.Sequential(
         nn.Flatten(), nn.Linear(SIDE * SIDE, training.hidden_units), *noise, nn.ReLU()
     )
 
 
-def noise(training: Training) -> list[nn.Module]:
+def noise(training: DigitsTraining) -> list[nn.Module]:
     """What behaves otherwise in train mode."""
     return [nn.BatchNorm1d(training.hidden_units), nn.Dropout(0.5)]
 
@@ -56,7 +56,7 @@ class SingleHead(nn.Module):
     :param noise: modules before the ReLU.
     """
 
-    def __init__(self, training: Training, seed: int, *noise: nn.Module) -> None:
+    def __init__(self, training: DigitsTraining, seed: int, *noise: nn.Module) -> None:
         super().__init__()
         RNGManager.set_random_seeds(seed)
         self.features = features(training, *noise)
@@ -76,7 +76,7 @@ class MultiHead(MultiTaskModule):  # type: ignore[misc]
     :param noise: modules before the ReLU.
     """
 
-    def __init__(self, training: Training, seed: int, *noise: nn.Module) -> None:
+    def __init__(self, training: DigitsTraining, seed: int, *noise: nn.Module) -> None:
         super().__init__()
         RNGManager.set_random_seeds(seed)
         self.features = features(training, *noise)
@@ -108,7 +108,7 @@ class Watch(SupervisedPlugin):  # type: ignore[misc]
 
 def strategy(
     model: nn.Module,
-    training: Training,
+    training: DigitsTraining,
     *plugins: SupervisedPlugin,
     kind: type[SupervisedTemplate] = Naive,
     weight_decay: float = 0.0,
@@ -134,7 +134,7 @@ def strategy(
 
 def learn(
     model: nn.Module,
-    training: Training,
+    training: DigitsTraining,
     experiences: Iterable[CLExperience],
     *plugins: SupervisedPlugin,
     **options: Any,
@@ -147,7 +147,9 @@ def learn(
     return made
 
 
-def measure(model: nn.Module, training: Training, experience: CLExperience, plugin: Any) -> None:
+def measure(
+    model: nn.Module, training: DigitsTraining, experience: CLExperience, plugin: Any
+) -> None:
     """Let a plugin do at the end of an experience what it does, without any training before."""
     made = strategy(model, training, plugin)
     made.train_epochs = 0

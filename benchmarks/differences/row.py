@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from ..cell import Training
+from ..digits.cell import DigitsTraining
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Pair:
     here: float
 
 
-Measure: TypeAlias = Callable[[Training, int], Pair]
+Measure: TypeAlias = Callable[[DigitsTraining, int], Pair]
 """From how networks are trained and a seed to the two numbers."""
 
 

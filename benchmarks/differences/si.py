@@ -9,7 +9,7 @@ from avalanche.training.plugins import SynapticIntelligencePlugin
 from avalanche_mas.benchmarks import permuted_digits
 from avalanche_mas.plugins.si.plugin import SIPlugin
 
-from ..cell import Training
+from ..digits.cell import DigitsTraining
 from .parts import SingleHead, learn, weights
 from .row import Pair, difference
 
@@ -19,7 +19,7 @@ from .row import Pair, difference
     "largest difference of a weight after two tasks, on a CPU, between λ = 1e-2 and λ = 1e8",
     "plugins/test_si.py::test_avalanches_si_is_the_same_for_every_strength_on_a_cpu",
 )
-def strength_has_no_effect(training: Training, seed: int) -> Pair:
+def strength_has_no_effect(training: DigitsTraining, seed: int) -> Pair:
     """What it keeps as the old weights is a view of those in training, so nothing ever differs.
 
     On a CPU it is finetuning.

@@ -9,8 +9,8 @@ from typing import Any
 
 from avalanche_mas.plugins.registry import METHODS
 
-from ..cell import RunCells
-from ..selection import Choice, choose, validation_scores
+from ..runs.cell import RunCells
+from ..training.selection import Choice, choose_lambdas
 from .cell import FactCell, FactData, FactResult, FactTraining, Row
 from .data import check
 from .network import make_network
@@ -25,6 +25,7 @@ PAPER = FactTraining("vgg16", 224, "sgd", 1e-4, 0.9, 5e-4, 35, 300, decay_after=
 PAPER_LAMBDA = 5.0  # of MAS
 
 CELLS = "facts"  # the folder of the cells, which experiments share
+RESULT = FactResult
 
 
 @dataclass(frozen=True)
@@ -113,12 +114,7 @@ def prepare(settings: FactSettings) -> None:
 
 
 def run_rows(settings: FactSettings, run_cells: RunCells[FactCell, FactResult]) -> Findings:
-    """Carry out an experiment.
-
-    :param settings: the hyper-parameters.
-    :param run_cells: turns a title and cells into the cells' results.
-    :return: the results, and how λ was chosen.
-    """
+    """Choose λ for each method that has one, then run every row with every seed."""
     choices = _choose_lambdas(settings, run_cells)
     cells = [
         _cell(settings, row, choices[row.method].lam if row.method in choices else None, seed)
@@ -131,13 +127,13 @@ def run_rows(settings: FactSettings, run_cells: RunCells[FactCell, FactResult]) 
 def _choose_lambdas(
     settings: FactSettings, run_cells: RunCells[FactCell, FactResult]
 ) -> dict[str, Choice]:
-    choices = {method: Choice(lam, at_edge=False) for method, lam in settings.given}
+    choices = {method: Choice(lam) for method, lam in settings.given}
     plain = {
         row.method: row
         for row in settings.rows
         if METHODS[row.method].plugin and row.method not in choices and row.measured_on == "train"
     }
-    scores = validation_scores(
+    choices |= choose_lambdas(
         dict.fromkeys(plain, settings.lambdas),
         settings.extensions,
         lambda method, lam: [
@@ -151,7 +147,6 @@ def _choose_lambdas(
         run_cells,
         lambda result: result.kept,
     )
-    choices.update({method: choose(of_method) for method, of_method in scores.items()})
     return choices
 
 

@@ -73,7 +73,7 @@ def test_ray_gives_the_same_numbers(trial, tmp_path):
     ]
     for victim in victims:
         victim.unlink()
-    process = benchmarks("run", "digits", "--fast", "--out", tmp_path, "--engine", "ray")
+    process = benchmarks("run", "digits", "--fast", "--out", tmp_path, "--executor", "ray")
     assert process.returncode == 0, process.stdout + process.stderr
     for victim in victims:
         ray, local = (json.loads((folder / victim.name).read_text()) for folder in (after, before))

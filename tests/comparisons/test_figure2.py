@@ -3,8 +3,8 @@ import pytest
 from avalanche_mas.plugins.registry import METHODS
 from benchmarks.experiments import figure2
 from benchmarks.experiments.figure2 import FAST, PAPER, Question, run_cell
-from benchmarks.properties import PROPERTIES, Finding
-from benchmarks.trials import Trial
+from benchmarks.figure2.properties import PROPERTIES, Finding
+from benchmarks.figure2.trials import Trial
 
 # What must come out, with the reason's first words; the strengths suit these methods.
 EXPECTED = {

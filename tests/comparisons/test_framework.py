@@ -4,19 +4,19 @@ from dataclasses import replace
 
 import pandas as pd
 import pytest
+from benchmarks.framework import Framework, FrameworkCell
 from rich.console import Console
 from typer.testing import CliRunner
 
 from avalanche_mas.plugins.registry import METHODS
-from benchmarks.cell import Cell
 from benchmarks.cli import app
+from benchmarks.digits.cell import DigitsCell
 from benchmarks.experiments import digits
 from benchmarks.experiments.digits import FAST, run_cell
-from benchmarks.framework import Framework, FrameworkCell
 
 FRAMEWORK = Framework(learning_rates=(0.02, 0.1), strength=1e4, max_trials=3, decay=1e-2)
 SHOWN = ("finetuning", "joint", "MAS")
-PERMUTED = Cell("permuted", 3, "MAS", None, 0, 0.0, replace(FAST.training, epochs=1))
+PERMUTED = DigitsCell("permuted", 3, "MAS", None, 0, 0.0, replace(FAST.training, epochs=1))
 MAS = FrameworkCell(**vars(PERMUTED), framework=FRAMEWORK)
 
 

@@ -7,20 +7,20 @@ import numpy as np
 import pytest
 
 from avalanche_mas.plugins.registry import METHODS
-from benchmarks.cell import Result
 from benchmarks.experiments import adaptation, figure5, table1
 from benchmarks.objects import images
+from benchmarks.objects.accuracies import final_and_drop
 from benchmarks.objects.cell import Drawn, ObjectCell
-from benchmarks.objects.pairs import PairsOutcome, numbers
-from benchmarks.objects.settings import (
+from benchmarks.objects.experiment import (
     PAPER,
     configure,
     published_strength,
     reported_cells,
 )
-from benchmarks.objects.tables import final_and_drop
+from benchmarks.objects.pairs import PairsReport, numbers
 from benchmarks.objects.training import DropLearningRate, run_cell
-from benchmarks.selection import Choice
+from benchmarks.training.selection import Choice
+from benchmarks.training.stream import StreamResult
 
 DRAWN = Drawn(images_per_class=4, size=24)
 CELL = ObjectCell("flowers-scenes", "finetuning", None, 0, 0.0, None, DRAWN, figure5.FAST.training)
@@ -35,7 +35,7 @@ def cache(tmp_path_factory):
 
 
 def result(accuracy):
-    return Result(accuracy, 0.0, None, 1.0, 0.5, 10, "", False, [10, 20])
+    return StreamResult(accuracy, 0.0, None, 1.0, 0.5, 10, "", False, [10, 20])
 
 
 def test_a_cell_gives_the_same_numbers_again():
@@ -126,7 +126,7 @@ def test_drops_are_since_a_task_was_learnt():
 
 def test_pairs_are_shown_as_in_the_paper():
     runs = {"MAS": {"birds-scenes": [result([[0.9, None], [0.4, 0.8]])]}}
-    outcome = PairsOutcome("", runs, {"MAS": ((53.0, 0.5, 55.0),)}, "", [])
+    outcome = PairsReport("", runs, {"MAS": ((53.0, 0.5, 55.0),)}, "", [])
     assert outcome._ours() == [{"method": "MAS", "Birds→Scenes": "40.0 (-50.0) / 80.0"}]
     assert outcome._papers() == [{"method": "MAS", "Birds→Scenes": "53.0 (-0.5) / 55.0"}]
     assert outcome._gaps() == [{"method": "MAS", "Birds→Scenes": "+49.5"}]

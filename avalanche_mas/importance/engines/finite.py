@@ -17,6 +17,10 @@ from avalanche_mas.importance.parameters import named_parameters
 from avalanche_mas.importance.rules.per_sample import wide
 
 
+class NotFiniteError(ValueError):
+    """An importance that is NaN or infinite."""
+
+
 def check_finite(
     total: Mapping[str, Tensor], network: Network, inputs: Any, batch: int = 0
 ) -> None:
@@ -26,11 +30,11 @@ def check_finite(
     :param network: F.
     :param inputs: the batch that was added last.
     :param batch: its number, counted from 0.
-    :raises ValueError: if a number in ``total`` is NaN or infinite.
+    :raises NotFiniteError: if a number in ``total`` is NaN or infinite.
     """
     for name, omega in total.items():
         if not bool(omega.isfinite().all()):
-            raise ValueError(
+            raise NotFiniteError(
                 f"the importance of {name!r} is not finite: {_cause(network, inputs, batch)}. "
                 "Nothing was changed."
             )

@@ -1,4 +1,4 @@
-"""One method beside others, seed by seed, from runs that are finished."""
+"""Compares a method with others, seed by seed, from runs that are finished."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import numpy as np
 from rich import box
 from rich.table import Table
 
-from .cell import AnyCell
+from ..report.text import spread
+from ..runs.cell import Cell
 
 _NOT_COMPARED = {"lam", "seed", "method", "row"}  # fields of cells that may differ in a comparison
 
@@ -21,7 +22,7 @@ class Measure:
 
     :param title: what it is, with its unit.
     :param factor: from what results hold to that unit.
-    :param higher: whether a higher one is better; None: nobody says.
+    :param higher: whether a higher one is better; None: neither is.
     """
 
     title: str
@@ -92,7 +93,7 @@ def comparisons(parts: Mapping[str, Mapping[Any, Any]], methods: Sequence[str]) 
 
 def _axes(results: Mapping[Any, Any]) -> list[str]:
     """The fields in which cells of one row differ: benchmarks, sequences, streams of data."""
-    rows: dict[str, list[AnyCell]] = {}
+    rows: dict[str, list[Cell]] = {}
     for cell in results:
         rows.setdefault(cell.label, []).append(cell)
     names = dict.fromkeys(field.name for cell in results for field in fields(cell))
@@ -131,16 +132,12 @@ def _table(where: str, first: str, other: str, pairs: Mapping[int, tuple[Any, An
             continue  # not defined for one of them, as forgetting for joint training
         ours, theirs = measure.factor * values.T
         gains = ours - theirs
-        decimals = _decimals(max(abs(ours).max(), abs(theirs).max()))
-        spreads = [
-            _spread(ours, decimals),
-            _spread(theirs, decimals),
-            _spread(gains, decimals, "+"),
-        ]
+        form = f",.{_decimals(max(abs(ours).max(), abs(theirs).max()))}f"
+        spreads = [spread(ours, form), spread(theirs, form), spread(gains, f"+{form}", form)]
         table.add_row(measure.title, *spreads, _wins(gains, measure.higher), style="bold")
         for seed, *of_seed, gain in zip(pairs, ours, theirs, gains, strict=True):
-            both = (f"{value:,.{decimals}f}" for value in of_seed)
-            table.add_row(f"  seed {seed}", *both, f"{gain:+,.{decimals}f}", "", style="dim")
+            both = (f"{value:{form}}" for value in of_seed)
+            table.add_row(f"  seed {seed}", *both, f"{gain:+{form}}", "", style="dim")
     return table
 
 
@@ -159,12 +156,6 @@ def _wins(gains: np.ndarray[Any, Any], higher: bool | None) -> str:
     if not gains.any():
         return "equal"
     return f"{(gains > 0 if higher else gains < 0).sum()} of {len(gains)}"
-
-
-def _spread(values: np.ndarray[Any, Any], decimals: int, sign: str = "") -> str:
-    """Mean ± standard deviation (of a sample: n − 1)."""
-    mean = f"{values.mean():{sign},.{decimals}f}"
-    return f"{mean} ± {values.std(ddof=1):,.{decimals}f}" if len(values) > 1 else mean
 
 
 def _decimals(largest: float) -> int:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from enum import Enum
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any
@@ -12,29 +14,11 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from .chosen import Chosen, choose, console, told, unknown
-from .options import (
-    TWO_AT_MOST,
-    Address,
-    CpusPerCell,
-    Data,
-    DryRun,
-    EngineName,
-    EngineOption,
-    Epochs,
-    Fast,
-    GpusPerCell,
-    Model,
-    Name,
-    Out,
-    Seeds,
-    Select,
-    Vectors,
-    Workers,
-)
-from .silence import silence_libraries
+from ..runs.silence import silence_libraries
+from .experiment import ChosenExperiment, console, exit_on_error, unknown, with_experiment
 
-# The experiments are imported where they are needed: Avalanche takes seconds to import.
+# Experiments, and all that imports torch or Avalanche, are imported by the commands that need them:
+# help has to answer at once.
 
 silence_libraries()
 app = typer.Typer(add_completion=False)
@@ -50,6 +34,14 @@ EXAMPLES = {
     "run digits": "run it, or what is left of it",
     "compare digits MAS EWC": "two methods beside each other, seed by seed",
 }
+TWO_AT_MOST = min(2, os.cpu_count() or 1)
+
+
+class ExecutorName(str, Enum):
+    """Where cells are run."""
+
+    LOCAL = "local"
+    RAY = "ray"
 
 
 @app.callback(invoke_without_command=True)
@@ -64,99 +56,90 @@ def main(context: typer.Context) -> None:
 
 
 @app.command()
+@with_experiment
 def run(
-    context: typer.Context,
-    name: Name,
-    out: Out = Path("results"),
-    seeds: Seeds = None,
-    workers: Workers = TWO_AT_MOST,
-    fast: Fast = False,
-    dry_run: DryRun = False,
-    engine: EngineOption = EngineName.LOCAL,
-    address: Address = None,
-    cpus_per_cell: CpusPerCell = None,
-    gpus_per_cell: GpusPerCell = None,
-    data: Data = None,
-    vectors: Vectors = None,
-    model: Model = None,
-    epochs: Epochs = None,
-    select: Select = None,
+    chosen: ChosenExperiment,
+    workers: Annotated[
+        int,
+        typer.Option(
+            "--workers", "--jobs", min=1, help="How many cells at a time, on this machine."
+        ),
+    ] = TWO_AT_MOST,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Only show what would be run, and how long it may take."),
+    ] = False,
+    executor: Annotated[
+        ExecutorName,
+        typer.Option(help="Processes of this machine, one core each; or a Ray cluster."),
+    ] = ExecutorName.LOCAL,
+    address: Annotated[
+        str | None,
+        typer.Option(
+            envvar="RAY_ADDRESS",
+            help="Of a running Ray cluster, or `auto`; it runs as many cells as fit into it.",
+            show_default="a cluster of this machine, for this command",
+        ),
+    ] = None,
+    cpus_per_cell: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="What a cell asks Ray for, and the threads it has.", show_default="1"
+        ),
+    ] = None,
+    gpus_per_cell: Annotated[
+        float | None,
+        typer.Option(min=0.0, help="The same; 0.5 puts two cells on a GPU.", show_default="0"),
+    ] = None,
 ) -> None:
     """Run an experiment, or what is left of it, then print and save its table and plot."""
-    options = {"data": data, "vectors": vectors, "model": model, "epochs": epochs}
-    options |= {"select": select and select.value}
-    chosen = choose(context, name, out, seeds, fast, options)
     if dry_run:
         _plan(chosen, workers)
         return
-    from .engines import start
-    from .runner import Runner
+    from ..runs.executors import start
+    from ..runs.runner import Runner
 
     with _stoppable(chosen.store.folder):
-        with told():
-            started = start(engine.value, workers, address, cpus_per_cell, gpus_per_cell)
+        with exit_on_error():
+            started = start(executor.value, workers, address, cpus_per_cell, gpus_per_cell)
         with closing(started):
-            if hasattr(chosen.experiment, "prepare"):
-                with told():
-                    chosen.experiment.prepare(chosen.settings)
-            with Runner(chosen.experiment.run_cell, chosen.store, started) as run_cells:
-                outcome = chosen.experiment.run(chosen.settings, run_cells)
-    _show(outcome, chosen)
+            if hasattr(chosen.module, "prepare"):
+                with exit_on_error():
+                    chosen.module.prepare(chosen.settings)
+            with Runner(chosen.module.run_cell, chosen.store, started) as run_cells:
+                outcome = chosen.module.run(chosen.settings, run_cells)
+    _write(outcome, chosen)
 
 
 @app.command()
-def report(
-    context: typer.Context,
-    name: Name,
-    out: Out = Path("results"),
-    seeds: Seeds = None,
-    fast: Fast = False,
-    data: Data = None,
-    vectors: Vectors = None,
-    model: Model = None,
-    epochs: Epochs = None,
-    select: Select = None,
-) -> None:
+@with_experiment
+def report(chosen: ChosenExperiment) -> None:
     """Print and save the table and plot of an experiment that was run, without running any."""
-    options = {"data": data, "vectors": vectors, "model": model, "epochs": epochs}
-    options |= {"select": select and select.value}
-    chosen = choose(context, name, out, seeds, fast, options)
-    _show(chosen.experiment.run(chosen.settings, chosen.finished), chosen)
+    _write(chosen.module.run(chosen.settings, chosen.finished), chosen)
 
 
 @app.command()
+@with_experiment
 def compare(
-    context: typer.Context,
-    name: Name,
+    chosen: ChosenExperiment,
     methods: Annotated[
         list[str],
         typer.Argument(help="Two methods or more, as the rows of the table are called."),
     ],
-    out: Out = Path("results"),
-    seeds: Seeds = None,
-    fast: Fast = False,
-    data: Data = None,
-    vectors: Vectors = None,
-    model: Model = None,
-    epochs: Epochs = None,
-    select: Select = None,
 ) -> None:
     """Show how the first method differs from the others, number by number and seed by seed."""
-    from .comparing import Collector, comparisons
+    from .compare import Collector, comparisons
 
     if len(methods) < 2:
         raise typer.BadParameter(
             f"only {methods[0]} is given: name the methods to compare it with."
         )
-    options = {"data": data, "vectors": vectors, "model": model, "epochs": epochs}
-    options |= {"select": select and select.value}
-    chosen = choose(context, name, out, seeds, fast, options)
     collector = Collector(chosen.finished)
-    chosen.experiment.run(chosen.settings, collector)
+    chosen.module.run(chosen.settings, collector)
     for method in methods:
         if method not in collector.labels():
             raise unknown("method of this experiment", method, collector.labels())
-    with told():
+    with exit_on_error():
         for table in comparisons(collector.parts, methods):
             console.print(table)
     console.print(
@@ -197,10 +180,11 @@ def speed(
     ] = False,
 ) -> None:
     """Measure what importance and penalty cost, against other ways and against the floor."""
-    from .speed.rows import Settings
-    from .speed.suite import run as measure
+    from ..speed.rows import SpeedSettings
+    from ..speed.suite import run as measure
 
-    settings = Settings(rounds or (2 if quick else 11), threads, "cuda" if gpu else "cpu", quick)
+    device = "cuda" if gpu else "cpu"
+    settings = SpeedSettings(rounds or (2 if quick else 11), threads, device, quick)
     folder = out or Path(f"results/speed{'-gpu' if gpu else ''}{'-quick' if quick else ''}")
     with _stoppable(folder):
         try:
@@ -217,11 +201,11 @@ def list_all() -> None:
     """Show the experiments and the methods they compare."""
     from avalanche_mas.plugins.registry import METHODS
 
-    from .experiments import EXPERIMENTS
+    from ..experiments import NAMES, load
 
     experiments = Table("experiment", "what it is", title="Experiments")
-    for name, experiment in EXPERIMENTS.items():
-        experiments.add_row(name, experiment.DESCRIPTION)
+    for name in NAMES:
+        experiments.add_row(name, load(name).DESCRIPTION)
     methods = Table("method", "what it does", "λ is its", "published", title="Methods")
     for name, method in METHODS.items():
         published = "\n".join(
@@ -244,12 +228,12 @@ def data(context: typer.Context) -> None:
     data_app(context.args, prog_name=context.command_path)
 
 
-def _plan(chosen: Chosen, workers: int) -> None:
+def _plan(chosen: ChosenExperiment, workers: int) -> None:
     """Show what a run would do."""
-    from .planning import Planner, UnknownResultsError
+    from .plan import Planner, UnknownResultsError
 
     try:
-        chosen.experiment.run(chosen.settings, Planner(chosen.store, console, workers))
+        chosen.module.run(chosen.settings, Planner(chosen.store, console, workers))
     except UnknownResultsError as part:
         console.print(
             f"What comes after the part '{part}', if anything, depends on its results, as reported "
@@ -260,7 +244,7 @@ def _plan(chosen: Chosen, workers: int) -> None:
         console.print("All is finished: nothing would be run.")
 
 
-def _show(outcome: Any, chosen: Chosen) -> None:
+def _write(outcome: Any, chosen: ChosenExperiment) -> None:
     files = outcome.write(chosen.folder, console, chosen.store.origin())
     console.print(f"Saved in {chosen.folder}: {', '.join(file.name for file in files)}")
 

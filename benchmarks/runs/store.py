@@ -1,4 +1,4 @@
-"""A folder of finished cells, one JSON file each, whole or not there."""
+"""Stores finished cells in a folder, one JSON file each."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Generic
 
-from .cell import AnyCell, ResultT
+from .cell import Cell, ResultT
 
 _log = logging.getLogger(__name__)
 
 
-class Store(Generic[ResultT]):
+class CellStore(Generic[ResultT]):
     """Finished cells on disk.
 
     :param folder: where the files lie; it is made if need be.
@@ -40,18 +40,18 @@ class Store(Generic[ResultT]):
         mixed = " Results of unlike versions are mixed: delete the folder to start afresh."
         return f"Made with {'; '.join(self._origins)}.{mixed if len(self._origins) > 1 else ''}"
 
-    def path(self, cell: AnyCell) -> Path:
-        """Where ``cell`` is or will be kept."""
+    def path(self, cell: Cell) -> Path:
+        """The file of ``cell``, whether it is there or not."""
         return self.folder / f"{cell.name}.json"
 
     def save(
         self,
-        cell: AnyCell,
+        cell: Cell,
         result: ResultT,
         seconds: float | None = None,
         origin: str | None = None,
     ) -> None:
-        """Write a file in one step, so that nobody ever sees half of one.
+        """Write a cell's file.
 
         :param cell: what was run.
         :param result: what it gave.
@@ -68,15 +68,9 @@ class Store(Generic[ResultT]):
             "versions": origin,
         }
         self.folder.mkdir(parents=True, exist_ok=True)
-        path = self.path(cell)
-        draft = path.with_suffix(f".{os.getpid()}.tmp")
-        with draft.open("w", encoding="utf-8") as file:
-            json.dump(content, file, indent=1, allow_nan=False)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
+        write_whole(self.path(cell), json.dumps(content, indent=1, allow_nan=False))
 
-    def load(self, cell: AnyCell) -> ResultT | None:
+    def load(self, cell: Cell) -> ResultT | None:
         """Read a finished cell.
 
         A file that is damaged, or is not about this cell, is moved aside with a warning.
@@ -99,14 +93,24 @@ class Store(Generic[ResultT]):
             _log.warning("%s cannot be used (%s): moved to %s", path, error, aside.name)
             return None
 
-    def seconds(self, cell: AnyCell) -> float | None:
-        """How long a finished cell took; None if it is not finished, or nobody knows."""
+    def seconds(self, cell: Cell) -> float | None:
+        """How long a finished cell took; None if it is not finished, or that was not noted."""
         try:
             content = json.loads(self.path(cell).read_text(encoding="utf-8"))
             seconds = content.get("seconds") or content["result"].get("train_seconds")
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
         return None if seconds is None else float(seconds)
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file in one step: whatever happens, it is never there in part."""
+    draft = path.with_suffix(f".{os.getpid()}.tmp")
+    with draft.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    draft.replace(path)
 
 
 def versions() -> str:

@@ -20,6 +20,8 @@ from torch.utils.data import TensorDataset
 from avalanche_mas.benchmarks import permuted_digits
 from avalanche_mas.plugins.registry import METHODS, Method
 
+from ..training.samples import outputs_for, tensors
+
 
 @dataclass(frozen=True)
 class Trial:
@@ -44,7 +46,7 @@ def make_strategy(
     criterion: nn.Module | None = None,
     **options: Any,
 ) -> SupervisedTemplate:
-    """A strategy that learns with a method, which is told what ends the network."""
+    """A strategy that learns with a method, which gets the name of the network's last module."""
     plugins = method.plugins(strength, classifier="classifier", **options)
     return method.strategy(
         model=model,
@@ -67,7 +69,7 @@ def make_network(trial: Trial, seed: int, outputs: int = 10) -> nn.Module:
 
 
 def pretrained_network(experiences: Sequence[CLExperience], trial: Trial, seed: int) -> nn.Module:
-    """A network that has learnt these experiences together, and nobody was watching."""
+    """A network that has learnt these experiences together, without the method."""
     model = make_network(trial, seed)
     joint = METHODS["joint"]
     make_strategy(joint, model, trial, None).train(experiences)
@@ -84,28 +86,6 @@ def regression_tasks(trial: Trial, seed: int) -> Sequence[CLExperience]:
         sets.append(AvalancheDataset([TensorDataset(x, vectors[y])]))
     found: Sequence[CLExperience] = benchmark_from_datasets(train=sets, test=sets).train_stream
     return found
-
-
-def tensors(experience: CLExperience) -> tuple[Tensor, Tensor]:
-    """All inputs and all targets of an experience."""
-    samples = list(experience.dataset)
-    return (
-        torch.stack([sample[0] for sample in samples]),
-        torch.stack([torch.as_tensor(sample[1]) for sample in samples]),
-    )
-
-
-def outputs_for(model: nn.Module, x: Tensor) -> Tensor:
-    """What the network answers, in eval mode."""
-    with torch.no_grad():
-        output: Tensor = model.eval()(x)
-    return output
-
-
-def accuracy(model: nn.Module, data: tuple[Tensor, Tensor]) -> float:
-    """The share of right answers to (inputs, labels)."""
-    x, y = data
-    return float((outputs_for(model, x).argmax(1) == y).float().mean())
 
 
 def squared_error(model: nn.Module, data: tuple[Tensor, Tensor]) -> float:

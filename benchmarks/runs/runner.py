@@ -1,4 +1,4 @@
-"""Has cells worked on by an engine, keeps each as soon as it is finished, never runs one twice."""
+"""Runs cells on an executor and stores each result once."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from rich.progress import (
 from rich.table import Column
 
 from .cell import CellT, ResultT
-from .claims import Claims
-from .engines import Engine
-from .store import Store, versions
+from .executors import Executor
+from .locks import CellLocks
+from .store import CellStore, versions
 
-_LOOK_AGAIN = 1.0  # seconds: have others finished their cells, has the engine more room?
+_LOOK_AGAIN = 1.0  # seconds: have others finished their cells, has the executor more room?
 
 Finished: TypeAlias = tuple[ResultT, float, str]
 """A result, the seconds that it took, and the versions that made it."""
@@ -33,24 +33,24 @@ Finished: TypeAlias = tuple[ResultT, float, str]
 class Runner(Generic[CellT, ResultT]):
     """Turns cells into results; a context manager, since it shows how far it is. ::
 
-        with closing(LocalEngine(workers=2)) as engine, Runner(run_cell, store, engine) as run:
+        with LocalExecutor(workers=2) as executor, Runner(run_cell, store, executor) as run:
             results = run("choosing λ", cells)
 
     Several runners, on one machine or on many, can share a folder: each takes the cells that are
-    neither finished nor at work, and waits for those that another one works on.
+    neither finished nor running, and waits for those that another one runs.
 
     :param run_cell: does the work of one cell. Sent to other processes: a function of a module.
-    :param store: where results are kept and looked up.
-    :param engine: does the work.
+    :param store: where results are stored and looked up.
+    :param executor: where cells are run.
     """
 
     def __init__(
-        self, run_cell: Callable[[CellT], ResultT], store: Store[ResultT], engine: Engine
+        self, run_cell: Callable[[CellT], ResultT], store: CellStore[ResultT], executor: Executor
     ) -> None:
         self._run_cell = run_cell
         self._store = store
-        self._engine = engine
-        self._claims = Claims(store.folder)
+        self._executor = executor
+        self._locks = CellLocks(store.folder)
         self._progress = Progress(
             TextColumn("{task.description:<14}"),
             BarColumn(bar_width=20),
@@ -78,7 +78,7 @@ class Runner(Generic[CellT, ResultT]):
         trace: TracebackType | None,
     ) -> None:
         self._progress.stop()
-        self._claims.release_all()
+        self._locks.release_all()
 
     def __call__(self, title: str, cells: Iterable[CellT]) -> dict[CellT, ResultT]:
         """Run those of ``cells`` that have no result yet.
@@ -97,7 +97,7 @@ class Runner(Generic[CellT, ResultT]):
             while waiting or running:
                 results |= self._begin(waiting, running)
                 self._progress.update(bar, completed=len(results))
-                if not running:  # all that is left is at work elsewhere
+                if not running:  # all that is left is running elsewhere
                     time.sleep(_LOOK_AGAIN if waiting else 0.0)
                     continue
                 done, _ = wait(running, _LOOK_AGAIN if waiting else None, FIRST_COMPLETED)
@@ -115,26 +115,26 @@ class Runner(Generic[CellT, ResultT]):
     def _begin(
         self, waiting: deque[CellT], running: dict[Future[Finished[ResultT]], CellT]
     ) -> dict[CellT, ResultT]:
-        """Give the engine as many cells as it has room for, of those that nobody works on.
+        """Submit as many cells as the executor has room for, of those that no other command runs.
 
         :return: those that turn out to be finished, by others with the same folder.
         """
         finished = {}
-        room = self._engine.slots - len(running)
+        room = self._executor.slots - len(running)
         for _ in range(len(waiting)):
             if room <= 0:
                 break
             cell = waiting.popleft()
-            if not self._claims.take(cell):
+            if not self._locks.take(cell):
                 waiting.append(cell)
                 continue
-            result = self._store.load(cell)  # another look, now that nobody else can write it
+            result = self._store.load(cell)  # again, now that no other command can write it
             if result is None:
-                running[self._engine.submit(_timed, self._run_cell, cell)] = cell
+                running[self._executor.submit(_timed, self._run_cell, cell)] = cell
                 room -= 1
             else:
                 finished[cell] = result
-                self._claims.release(cell)
+                self._locks.release(cell)
         return finished
 
     def _keep(self, cell: CellT, future: Future[Finished[ResultT]]) -> ResultT:
@@ -143,11 +143,11 @@ class Runner(Generic[CellT, ResultT]):
         except Exception as error:
             raise RuntimeError(f"{cell.name} failed: {error}") from error
         self._store.save(cell, result, seconds, origin)
-        self._claims.release(cell)
+        self._locks.release(cell)
         return result
 
     def _finish(self, running: dict[Future[Finished[ResultT]], CellT]) -> None:
-        """Wait for what has begun, and keep it too; nothing else was given to the engine."""
+        """Wait for what has begun, and keep it too; nothing else was submitted."""
         self._progress.console.print("Stopping: the runs that have begun are finished and kept.")
         for future, cell in running.items():
             if future.exception() is None:

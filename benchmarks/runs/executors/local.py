@@ -1,4 +1,4 @@
-"""Work in processes of this machine, one core each."""
+"""Runs cells in processes of this machine, one core each."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 
 import torch
 
 from ..silence import silence_libraries
-from . import T
 
 
-class LocalEngine:
-    """An :class:`~benchmarks.engines.Engine` of processes.
+class LocalExecutor(ProcessPoolExecutor):
+    """The standard library's pool of processes, made ready for torch.
+
+    A process that dies takes the work of all others with it.
 
     :param workers: how many processes, one thread each.
     """
@@ -24,17 +24,11 @@ class LocalEngine:
     def __init__(self, workers: int) -> None:
         self.slots = workers
         # Spawned, not forked: a fork would inherit the state of torch's threads.
-        self._pool = ProcessPoolExecutor(
-            workers, multiprocessing.get_context("spawn"), initializer=_start_worker
-        )
-
-    def submit(self, work: Callable[..., T], *arguments: object) -> Future[T]:
-        """See :meth:`Engine.submit`. A process that dies takes all others' work with it."""
-        return self._pool.submit(work, *arguments)
+        super().__init__(workers, multiprocessing.get_context("spawn"), initializer=_start_worker)
 
     def close(self) -> None:
         """End the processes when they have finished what they have begun."""
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        self.shutdown(wait=True, cancel_futures=True)
 
 
 def _start_worker() -> None:

@@ -1,10 +1,11 @@
-"""One training run: a method learns a benchmark, and everything about it is measured."""
+"""Trains a network on a stream with one method, and measures all about it."""
 
 from __future__ import annotations
 
 import hashlib
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -16,10 +17,25 @@ from torch import nn
 from torch.optim import Optimizer
 
 from avalanche_mas.evaluation import AccuracyMatrix, final_accuracy, forgetting, method_memory
+from avalanche_mas.importance.engines.finite import NotFiniteError
 from avalanche_mas.plugins.registry import Method
 from avalanche_mas.training import JointTraining
 
-from .cell import Result
+
+@dataclass(frozen=True)
+class StreamResult:
+    """What a run measured."""
+
+    accuracy: list[list[float | None]]  # R[i][j]: on experience j after training on i
+    final_accuracy: float  # mean of R's last row
+    forgetting: float | None  # mean of R[j][j] − R[-1][j]; None: not defined
+    train_seconds: float  # in all, evaluation left out
+    consolidation_seconds: float  # of these, the method's work at the ends of experiences
+    memory_bytes: int  # what the method keeps beside the model
+    weights_sha256: str  # of the final parameters
+    diverged: bool = False  # Ω became infinite or NaN; from there on the network was only scored
+    memory_after_each: list[int] = field(default_factory=list)  # bytes, after each experience
+    found: list[dict[str, Any]] = field(default_factory=list)  # by the framework, for each
 
 
 class Length(Protocol):
@@ -62,7 +78,7 @@ def train_and_measure(
     evaluation_batch: int = 500,
     loaders: int = 0,
     learn: Callable[[SupervisedTemplate, list[CLExperience]], bool] | None = None,
-) -> Result:
+) -> StreamResult:
     """Train a fresh model on a benchmark's ``train`` stream, then and in between score it.
 
     :param benchmark: what to learn.
@@ -124,7 +140,7 @@ def train_and_measure(
         _evaluate(strategy, method, benchmark.streams[stream][:learnt], loaders)
     R = matrix.result()
     begin, end = (plugin for plugin in strategy.plugins if isinstance(plugin, _Mark))
-    return Result(
+    return StreamResult(
         accuracy=[[None if np.isnan(entry) else float(entry) for entry in row] for row in R],
         final_accuracy=final_accuracy(R),
         forgetting=None if joint else forgetting(R),
@@ -143,10 +159,8 @@ def train_or_diverge(
     """Train, and say whether the importance measured in the end is finite."""
     try:
         strategy.train(step, num_workers=loaders)
-    except ValueError as error:
-        if "importance" in str(error) and "is not finite" in str(error):
-            return False
-        raise
+    except NotFiniteError:
+        return False
     return True
 
 
@@ -156,7 +170,7 @@ def _evaluate(
     experiences: Iterable[CLExperience],
     loaders: int,
 ) -> None:
-    """Let the network answer that the method gives for it; training goes on with its own."""
+    """Evaluate the network that the method answers with; training goes on with its own."""
     trained = strategy.model
     strategy.model = method.evaluated(strategy)
     try:

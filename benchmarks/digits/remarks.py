@@ -6,10 +6,13 @@ from collections.abc import Iterable, Mapping
 from math import sqrt
 from statistics import fmean, variance
 
-from .cell import Cell, Result
+from ..training.stream import StreamResult
+from .cell import DigitsCell
 
 
-def lambda_effect(results: Mapping[Cell, Result], low: Cell, high: Cell, none: Cell) -> str:
+def lambda_effect(
+    results: Mapping[DigitsCell, StreamResult], low: DigitsCell, high: DigitsCell, none: DigitsCell
+) -> str:
     """Say whether two λ of a method lead to the same weights, bit by bit.
 
     :param results: the results of the three cells.
@@ -30,7 +33,7 @@ def _alike(a: str, b: str) -> str:
     return "identical" if a == b else "different"
 
 
-def forgets_less(results: Mapping[Cell, Result], method: str, other: str) -> list[str]:
+def forgets_less(results: Mapping[DigitsCell, StreamResult], method: str, other: str) -> list[str]:
     """Compare the forgetting of two methods seed by seed, a sentence for each benchmark.
 
     :param results: cells of both methods, with equal seeds.
@@ -58,7 +61,7 @@ def forgets_less(results: Mapping[Cell, Result], method: str, other: str) -> lis
     return sentences
 
 
-def accuracy_gap(pairs: Iterable[tuple[Mapping[Cell, Result], ...]]) -> list[str]:
+def accuracy_gap(pairs: Iterable[tuple[Mapping[DigitsCell, StreamResult], ...]]) -> list[str]:
     """Say by how much one row's final accuracy is above another's, and which pair differs most.
 
     :param pairs: the runs of two rows each. The difference is the first's mean minus the second's,
@@ -82,7 +85,9 @@ def accuracy_gap(pairs: Iterable[tuple[Mapping[Cell, Result], ...]]) -> list[str
     return sentences
 
 
-def first_experience_kept(results: Mapping[Cell, Result], tolerance: float) -> list[str]:
+def first_experience_kept(
+    results: Mapping[DigitsCell, StreamResult], tolerance: float
+) -> list[str]:
     """Say how many runs of each row still know the first experience, and how many diverged.
 
     :param results: runs of any rows with one λ.

@@ -1,4 +1,4 @@
-"""What would be run, and how long it may take, without running any of it."""
+"""Shows what would be run, and how long it may take, without running any of it."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from .cell import AnyCell
-from .store import Store
+from ..runs.cell import Cell
+from ..runs.store import CellStore
 
 _OF_ROW = "finished runs of the same row"
 _OF_ALL = "finished runs of other rows"
@@ -26,10 +26,10 @@ class Planner:
 
     :param store: where finished cells are.
     :param console: where the plan is printed.
-    :param at_once: how many cells would be at work at a time.
+    :param at_once: how many cells would be run at a time.
     """
 
-    def __init__(self, store: Store[Any], console: Console, at_once: int) -> None:
+    def __init__(self, store: CellStore[Any], console: Console, at_once: int) -> None:
         self._store = store
         self._console = console
         self._at_once = at_once
@@ -54,7 +54,7 @@ class Planner:
             raise UnknownResultsError(title)
         return found
 
-    def _estimate(self, cell: AnyCell) -> tuple[float, str] | None:
+    def _estimate(self, cell: Cell) -> tuple[float, str] | None:
         """How long a cell may take, in seconds, and where that is from.
 
         Finished runs say by what factor this machine is slower than the experiment expects; without
@@ -100,12 +100,12 @@ class Planner:
         if len(known) < len(estimates):
             missing = len(estimates) - len(known)
             sentences.append(
-                f"How long {missing} of them take, nobody knows before the first has been run."
+                f"How long {missing} of them take is not known before the first has been run."
             )
         return " ".join(sentences)
 
 
-def _expected(cell: AnyCell) -> float | None:
+def _expected(cell: Cell) -> float | None:
     """What the experiment says how long a cell takes on one core, in seconds."""
     expected: float | None = getattr(cell, "expected_seconds", None)
     return expected

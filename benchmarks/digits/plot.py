@@ -1,10 +1,10 @@
-"""The picture beside the table: accuracy as the stream goes on."""
+"""Draws accuracy as the stream goes on."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -12,9 +12,10 @@ from matplotlib.figure import Figure
 
 from avalanche_mas.evaluation import average_accuracy, plots
 
-if TYPE_CHECKING:
-    from .report import Outcome
+from ..training.stream import StreamResult
+from .cell import DigitsCell
 
+Tests = Mapping[DigitsCell, StreamResult]
 Styles = Mapping[str, Mapping[str, Any]]
 
 # A column of panels for each kind of method, with the same lines to compare with in all of them.
@@ -26,25 +27,26 @@ _COLUMNS = {
 }
 
 
-def plot_accuracy(outcome: Outcome, path: Path) -> None:
+def plot_accuracy(tests: Tests, styles: Styles, path: Path) -> None:
     """Draw a line for each method, with a band for the seeds' deviation.
 
     A row of panels for each benchmark, a column for each kind of method.
 
-    :param outcome: what to draw.
+    :param tests: the runs.
+    :param styles: of the lines, by row; empty: a column for each kind of method.
     :param path: where the picture goes.
     """
-    benchmarks = list(dict.fromkeys(cell.benchmark for cell in outcome.tests))
-    columns: Mapping[str, Styles] = {"": outcome.styles}
-    if not outcome.styles:
+    benchmarks = list(dict.fromkeys(cell.benchmark for cell in tests))
+    columns: Mapping[str, Styles] = {"": styles}
+    if not styles:
         columns = {title: _styles(methods) for title, methods in _COLUMNS.items()}
     with plots.style(font_size=10):
         size = (1.2 + 4.2 * len(columns), 1.2 + 3.6 * len(benchmarks))
         figure = Figure(figsize=size)
         grid = figure.subplots(len(benchmarks), len(columns), squeeze=False, sharey="row")
         for row, benchmark in zip(grid, benchmarks, strict=True):
-            for panel, (title, styles) in zip(row, columns.items(), strict=True):
-                _draw(panel, outcome, benchmark, styles)
+            for panel, (title, own) in zip(row, columns.items(), strict=True):
+                _draw(panel, {c: run for c, run in tests.items() if c.benchmark == benchmark}, own)
                 panel.set_title(f"{benchmark} digits{f': {title}' if title else ''}")
             row[0].set_ylabel("mean accuracy on\nthe experiences so far (%)")
         for panel in grid[-1]:
@@ -59,8 +61,7 @@ def _styles(methods: Sequence[str]) -> Styles:
     return {method: look.line | broad.get(method, {}) for method, look in styles.items()}
 
 
-def _draw(panel: Axes, outcome: Outcome, benchmark: str, styles: Styles) -> None:
-    tests = {cell: run for cell, run in outcome.tests.items() if cell.benchmark == benchmark}
+def _draw(panel: Axes, tests: Tests, styles: Styles) -> None:
     n_experiences = next(iter(tests)).n_experiences
     steps = np.arange(1, n_experiences + 1)
     for method, style in styles.items():

@@ -1,24 +1,30 @@
-"""Hyper-parameters of the object recognition experiments, and how strengths are chosen."""
+"""From settings to results: a strength is chosen for each method, then every sequence is run."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 from avalanche_mas.benchmarks.object_recognition import EIGHT_TASKS, TWO_TASK_SEQUENCES
 from avalanche_mas.plugins.registry import METHODS
 
-from ..cell import Result, RunCells
-from ..selection import Choice, choose, validation_scores
-from .cell import Drawn, ObjectCell, Training
+from ..runs.cell import RunCells
+from ..training.selection import Choice, choose_lambdas, published_strength
+from ..training.stream import StreamResult
+from .cell import Drawn, ObjectCell, ObjectTraining
 from .images import check_data
+
+CELLS = "objects"  # the folder of the cells, which experiments share
+RESULT = StreamResult
+RunT = TypeVar("RunT", bound=StreamResult)
 
 EIGHT = "-".join(EIGHT_TASKS)
 PAIRS = tuple("-".join(tasks) for tasks in TWO_TASK_SEQUENCES.values())
 
 DRAWN = Drawn()
-SMALL = Training(
+SMALL = ObjectTraining(
     # Size, learning rate and epochs were settled by finetuning, which had to forget at least 10
     # points on average, by joint training, which had to reach 80 %, and by the time they take; not
     # by what any other method makes of them.
@@ -32,7 +38,7 @@ SMALL = Training(
     batch_size=32,
     epochs=20,
 )
-PAPER = Training(
+PAPER = ObjectTraining(
     # Aljundi et al., ECCV 2018: AlexNet, 100 epochs, batches of 200, SGD. Learning rate, its drop
     # and the momentum are those of the code that they published; the paper gives none.
     model="alexnet",
@@ -46,17 +52,9 @@ PAPER = Training(
     epochs=100,
 )
 
-# Strengths of methods for which METHODS gives no published one.
-_UNPUBLISHED = {
-    "LocalMAS": 1.0,  # as MAS
-    "OnlineEWC": 800.0,  # as EWC
-    "AvalancheEWC": 400.0,  # as EWC; there is no ½ in its penalty
-    "AvalancheSI": 1.0,  # as SI's c
-}
-
 
 @dataclass(frozen=True)
-class Settings:
+class ObjectSettings:
     """Every hyper-parameter of an experiment. Each result file holds a copy."""
 
     sequences: tuple[str, ...]  # the tasks of each, joined by "-"
@@ -64,8 +62,8 @@ class Settings:
     seeds: tuple[int, ...] = (0,)
     data: str | None = None  # the folder of the official data; None: the drawn ones
     drawn: Drawn | None = DRAWN
-    training: Training = SMALL
-    paper: Training = PAPER  # takes its place if there are official data
+    training: ObjectTraining = SMALL
+    paper: ObjectTraining = PAPER  # takes its place if there are official data
 
     # The strength of each method is chosen by one rule: of its published strength times these
     # factors, the one with the best mean accuracy after the first four tasks, on validation images,
@@ -78,7 +76,7 @@ class Settings:
     selection_seed: int = 100
 
 
-def tiny(settings: Settings) -> Settings:
+def tiny(settings: ObjectSettings) -> ObjectSettings:
     """To see that all parts work; its numbers mean nothing."""
     sequences = tuple("-".join(s.split("-")[:2]) for s in settings.sequences)
     return replace(
@@ -95,11 +93,11 @@ def tiny(settings: Settings) -> Settings:
 
 
 def configure(
-    settings: Settings,
+    settings: ObjectSettings,
     data: Path | None = None,
     model: str | None = None,
     epochs: int | None = None,
-) -> Settings:
+) -> ObjectSettings:
     """Apply the options of the command line.
 
     :param settings: the experiment's own.
@@ -133,7 +131,7 @@ def configure(
     return replace(settings, training=training)
 
 
-def prepare(settings: Settings) -> None:
+def prepare(settings: ObjectSettings) -> None:
     """Draw the miniature, or check the official data.
 
     :raises FileNotFoundError: if the data, or a file of them, are missing.
@@ -146,17 +144,8 @@ def prepare(settings: Settings) -> None:
     check_data(settings.data, settings.drawn, tasks, settings.training)
 
 
-def published_strength(method: str) -> float:
-    """The strength that a method's authors, or others, used for the like; 1 if nobody did."""
-    entry = METHODS[method]
-    if not entry.published:
-        return _UNPUBLISHED[method]
-    name, unit = next(iter(entry.strength.items()))
-    return float(entry.published[0].values[name]) / unit
-
-
 def choose_strengths(
-    settings: Settings, run_cells: RunCells[ObjectCell, Result]
+    settings: ObjectSettings, run_cells: RunCells[ObjectCell, RunT]
 ) -> dict[str, Choice]:
     """Choose the strength of each of the experiment's methods that has one.
 
@@ -168,19 +157,18 @@ def choose_strengths(
         if METHODS[method].plugin
     }
     if len(settings.factors) == 1:
-        return {method: Choice(grid[0], at_edge=False) for method, grid in grids.items()}
-    scores = validation_scores(
+        return {method: Choice(grid[0]) for method, grid in grids.items()}
+    return choose_lambdas(
         grids,
         settings.extensions,
         lambda method, lam: [_selection_cell(settings, method, lam)],
         run_cells,
         lambda result: result.final_accuracy,
     )
-    return {method: choose(of_method) for method, of_method in scores.items()}
 
 
 def reported_cells(
-    settings: Settings, choices: dict[str, Choice], sequence: str
+    settings: ObjectSettings, choices: Mapping[str, Choice], sequence: str
 ) -> dict[tuple[str, int], ObjectCell]:
     """The runs that are reported of a sequence, by method and seed."""
     return {
@@ -199,14 +187,46 @@ def reported_cells(
     }
 
 
-def _for_alexnet(training: Training, model: str) -> Training:
+def run_sequences(
+    title: str,
+    settings: ObjectSettings,
+    run_cells: RunCells[ObjectCell, RunT],
+    variants: Mapping[str, Callable[..., ObjectCell]] | None = None,
+) -> tuple[dict[str, Choice], dict[tuple[str, str], dict[str, list[RunT]]]]:
+    """Choose every strength, then run every sequence with every method and seed.
+
+    :param title: of the runs that are reported.
+    :param variants: what is done to the cells of a method for each of its rows; None: nothing.
+    :return: the choices; and by method and variant, then by sequence, the runs of all seeds.
+    """
+    variants = variants or {"": lambda cell: cell}
+    choices = choose_strengths(settings, run_cells)
+    cells = {
+        (method, variant, sequence, seed): change(cell)
+        for sequence in settings.sequences
+        for (method, seed), cell in reported_cells(settings, choices, sequence).items()
+        for variant, change in variants.items()
+    }
+    results = run_cells(title, cells.values())
+    runs = {
+        (method, variant): {
+            sequence: [results[cells[method, variant, sequence, seed]] for seed in settings.seeds]
+            for sequence in settings.sequences
+        }
+        for method in settings.methods
+        for variant in variants
+    }
+    return choices, runs
+
+
+def _for_alexnet(training: ObjectTraining, model: str) -> ObjectTraining:
     """AlexNet needs images of the size that it was made for."""
     return replace(
         training, model=model, resize=PAPER.resize, crop=PAPER.crop, augmented=PAPER.augmented
     )
 
 
-def _selection_cell(settings: Settings, method: str, lam: float) -> ObjectCell:
+def _selection_cell(settings: ObjectSettings, method: str, lam: float) -> ObjectCell:
     return ObjectCell(
         settings.selection_sequence,
         method,

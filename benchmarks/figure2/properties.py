@@ -27,16 +27,14 @@ from avalanche_mas.benchmarks import permuted_digits
 from avalanche_mas.evaluation import method_memory
 from avalanche_mas.plugins.registry import METHODS, Method
 
+from ..training.samples import accuracy, outputs_for, tensors
 from .trials import (
     Trial,
-    accuracy,
     make_network,
     make_strategy,
-    outputs_for,
     pretrained_network,
     regression_tasks,
     squared_error,
-    tensors,
 )
 
 _PROTECTED = 0.5  # what may be left of the harm that finetuning does
@@ -125,7 +123,7 @@ def adaptive(method: Method, trial: Trial, seed: int) -> Finding:
         change = torch.empty(2, 2)  # deployed on, looked at
         for i, images in enumerate(used):
             try:
-                strategy = _told(method, pretrained, trial, seed, strength, images)
+                strategy = _informed(method, pretrained, trial, seed, strength, images)
                 strategy.train(b)
             except Exception as error:  # whatever it is, it is the answer
                 return Finding(False, _name(error))
@@ -162,17 +160,18 @@ class _Held(SupervisedPlugin):  # type: ignore[misc]
 def _protects_pretrained(method: Method, trial: Trial, seed: int, data: Any) -> Finding:
     benchmark = permuted_digits(2, seed)
     a, b = benchmark.train_stream
-    pretrained, test = pretrained_network([a], trial, seed), tensors(benchmark.test_stream[0])
+    pretrained, (x, y) = pretrained_network([a], trial, seed), tensors(benchmark.test_stream[0])
+    before = accuracy(outputs_for(pretrained, x), y)
 
     def loss(method: Method, strength: float | None) -> float:
-        strategy = _told(method, pretrained, trial, seed, strength, data)
+        strategy = _informed(method, pretrained, trial, seed, strength, data)
         strategy.train(b)
-        return accuracy(pretrained, test) - accuracy(method.evaluated(strategy), test)
+        return before - accuracy(outputs_for(method.evaluated(strategy), x), y)
 
     return _compare(method, trial, loss, "points of accuracy on task A that are lost:", 100)
 
 
-def _told(
+def _informed(
     method: Method,
     pretrained: nn.Module,
     trial: Trial,
@@ -180,7 +179,7 @@ def _told(
     strength: float | None,
     data: Any,
 ) -> SupervisedTemplate:
-    """A strategy with a copy of a network, whose method has been told what it was trained on.
+    """A strategy with a copy of a network, whose method has been given what it was trained on.
 
     By the plugin's ``prime``, or else as an experience of these data that takes no epoch.
     """

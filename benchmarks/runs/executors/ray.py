@@ -1,7 +1,7 @@
-"""Work on a Ray cluster, on this machine or on many: each piece asks for its CPUs and GPUs.
+"""Runs cells on a Ray cluster, on one machine or many: each asks for its CPUs and GPUs.
 
-Nothing is shipped but the cell: no working directory, no environment. What a cell needs, this
-package and its data, is on the nodes.
+Nothing is sent but the cell: no working directory, no environment. What a cell needs, this package
+and its data, has to be on the nodes.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ _OBJECT_STORE = 80 * 2**20  # bytes, about Ray's least: cells and results are sm
 _ALONE = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 
 
-class RayEngine:
-    """An :class:`~benchmarks.engines.Engine` of Ray's workers.
+class RayExecutor:
+    """An :class:`Executor` of Ray's workers.
 
     :param address: of a running cluster, as ``ray.init`` takes it; None: one is started on this
         machine, and ends with this process.
-    :param workers: how many pieces of work the started cluster has room for; a running one has as
-        many as fit.
-    :param cpus: what a piece of work asks for, and the number of its threads. More than one thread
-        adds numbers up in another order, so results may differ in their last digits.
-    :param gpus: the same; a fraction shares a GPU. Without any, the work sees no GPU.
+    :param workers: how many cells the started cluster has room for; a running one takes as many as
+        fit.
+    :param cpus: what a cell asks for, and the number of its threads. More than one thread adds
+        numbers up in another order, so results may differ in their last digits.
+    :param gpus: the same; a fraction shares a GPU. Without any, a cell sees no GPU.
     :raises ModuleNotFoundError: if Ray is not installed.
     :raises ConnectionError: if there is no cluster at the address.
     :raises ValueError: if no node of it has so many CPUs and GPUs.
@@ -51,7 +51,7 @@ class RayEngine:
             self._ray: Any = importlib.import_module("ray")
         except ImportError as error:
             raise ModuleNotFoundError(
-                "--engine ray needs Ray, which is not installed: pip install 'avalanche-mas[ray]'"
+                "--executor ray needs Ray, which is not installed: pip install 'avalanche-mas[ray]'"
             ) from error
         self._needs = {"CPU": float(cpus), "GPU": gpus}
         self._cpus = cpus
@@ -59,7 +59,7 @@ class RayEngine:
             self._connect(address, workers)
         self._task = self._ray.remote(
             num_cpus=cpus, num_gpus=gpus, max_retries=_RETRIES, retry_exceptions=False
-        )(_work)
+        )(_call)
         try:
             self.check_room(self._needs)
         except ValueError:
@@ -68,11 +68,11 @@ class RayEngine:
 
     @property
     def slots(self) -> int:
-        """How many pieces fit into the cluster as it is now; nodes may come and go."""
+        """How many cells fit into the cluster as it is now; nodes may come and go."""
         return max(1, sum(_fitting(node, self._needs) for node in self._nodes()))
 
-    def submit(self, work: Callable[..., T], *arguments: object) -> Future[T]:
-        """See :meth:`Engine.submit`. If a worker is killed, its piece is done again elsewhere."""
+    def submit(self, function: Callable[..., T], /, *arguments: object) -> Future[T]:
+        """See :meth:`Executor.submit`. If a worker is killed, its call is repeated elsewhere."""
         result: Future[T] = Future()
 
         def pass_on(done: Future[T]) -> None:
@@ -82,11 +82,11 @@ class RayEngine:
             else:
                 result.set_exception(self._unwrapped(error))
 
-        self._task.remote(self._cpus, work, *arguments).future().add_done_callback(pass_on)
+        self._task.remote(self._cpus, function, *arguments).future().add_done_callback(pass_on)
         return result
 
     def close(self) -> None:
-        """Leave the cluster, or end the one that was started; what is still at work is ended."""
+        """Leave the cluster, or end the one that was started, and all that still runs there."""
         with _own_signals():
             self._ray.shutdown()
 
@@ -105,10 +105,10 @@ class RayEngine:
         )
 
     def _unwrapped(self, error: BaseException) -> BaseException:
-        """The work's own error, without what Ray has wrapped around it."""
+        """The call's own error, without what Ray has wrapped around it."""
         if isinstance(error, self._ray.exceptions.RaySystemError):
             return ModuleNotFoundError(
-                f"a node cannot load what it is to do; it needs this package, of the same version, "
+                f"a node cannot load the cell; it needs this package, of the same version, "
                 f"and cells that an installed `avalanche-mas` sent. {str(error).splitlines()[0]}"
             )
         cause: BaseException | None = getattr(error, "cause", None)
@@ -118,7 +118,7 @@ class RayEngine:
         return [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
 
     def check_room(self, needs: Mapping[str, float]) -> None:
-        """Ask for a node that a piece of work fits on; Ray would wait for one for ever.
+        """Ask for a node that a cell fits on; Ray would wait for one for ever.
 
         :param needs: CPUs and GPUs.
         :raises ValueError: if there is none.
@@ -133,12 +133,12 @@ class RayEngine:
 
 
 def _fitting(node: Mapping[str, float], needs: Mapping[str, float]) -> int:
-    """How many pieces a node has room for."""
+    """How many cells a node has room for."""
     return min(int(node.get(key, 0.0) / need) for key, need in needs.items() if need)
 
 
 def _reach(address: str) -> None:
-    """Find out at once whether anybody is there; Ray itself would try for minutes."""
+    """Find out at once whether a cluster answers; Ray itself would try for minutes."""
     host, _, port = address.rpartition(":")
     if "://" in address or not port.isdigit():
         return  # "auto", or Ray's client
@@ -148,11 +148,11 @@ def _reach(address: str) -> None:
         raise ConnectionError(f"no Ray cluster answers at {address}: {error}") from error
 
 
-def _work(threads: int, work: Callable[..., T], *arguments: object) -> T:
-    """Do a piece of work in a worker of Ray's."""
+def _call(threads: int, function: Callable[..., T], *arguments: object) -> T:
+    """Call a function in a worker of Ray's."""
     torch.set_num_threads(threads)
     silence_libraries()
-    return work(*arguments)
+    return function(*arguments)
 
 
 @contextmanager
