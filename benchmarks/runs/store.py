@@ -80,7 +80,7 @@ class CellStore(Generic[ResultT]):
         path = self.path(cell)
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
-            if content["cell"] != asdict(cell):
+            if content["cell"] != json.loads(json.dumps(asdict(cell))):  # tuples become lists
                 raise ValueError("it is about another cell")
             result = self.result_type(**content["result"])
             self._origins[content["versions"]] = None

@@ -4,6 +4,7 @@ import logging
 import pytest
 from run_counted import result
 
+from benchmarks.deployment.cell import DeploymentCell, DeploymentSettings
 from benchmarks.digits.cell import DigitsCell, DigitsTraining
 from benchmarks.runs.store import CellStore
 from benchmarks.training.stream import StreamResult
@@ -27,6 +28,12 @@ def test_what_is_saved_is_loaded(store):
     assert "torch 2" in content["versions"]
     assert "torch 2" in store.origin()
     assert [path.name for path in store.folder.iterdir()] == [store.path(CELL).name]
+
+
+def test_a_cell_with_tuples_is_found_again(store):
+    cell = DeploymentCell(((0, 1), (8, 9)), None, 0, DeploymentSettings())
+    store.save(cell, result(7))
+    assert store.load(cell) == result(7)
 
 
 def test_every_hyper_parameter_makes_another_cell():
