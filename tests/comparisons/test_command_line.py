@@ -155,6 +155,17 @@ def test_report_needs_all_runs(trial):
     assert f"1 of {2 * len(METHODS)} runs" in " ".join(refused.output.split())
 
 
+def test_help_loads_no_large_library():
+    code = (
+        "import sys; from typer.testing import CliRunner; from benchmarks.cli import app\n"
+        "for command in ([], ['run'], ['report'], ['compare'], ['speed'], ['list']):\n"
+        "    assert CliRunner().invoke(app, [*command, '--help']).exit_code == 0\n"
+        "print(sys.modules.keys() & {'avalanche', 'matplotlib', 'numpy', 'pandas', 'torch'})"
+    )
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert process.stdout == "set()\n", process.stdout + process.stderr
+
+
 def test_without_a_command_it_explains_itself():
     answer = CliRunner().invoke(app, [], prog_name="program", env={"COLUMNS": "200"})
     assert answer.exit_code == 0

@@ -1,23 +1,17 @@
-"""Several processes, one Ω: ``torchrun --nproc-per-node 2 -m benchmarks.distributed``.
-
-Split digits are learnt with MAS, with a head for each pair of digits, by all processes together.
-Then Ω of all training images is measured twice: by each process alone, and by all together.
-"""
+"""Learns split digits by all processes together, and measures Ω by each alone and by all."""
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
-from typing import Annotated, NamedTuple
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
 
 import torch
 import torch.distributed as dist
-import typer
 from avalanche.models import SimpleMLP, as_multitask
 from avalanche.training.plugins import EvaluationPlugin
-from rich.console import Console
-from rich.table import Table
 from torch import Tensor, nn
 from torch.optim import SGD
 
@@ -26,8 +20,6 @@ from avalanche_mas.benchmarks import split_digits
 from avalanche_mas.importance.sharing import checksum_of
 from avalanche_mas.importance.team import Distributed, Team
 from avalanche_mas.training import DataParallelNaive
-
-from .runs.silence import silence_libraries
 
 
 class Shown(NamedTuple):
@@ -121,46 +113,22 @@ def _difference(ours: Tensor, theirs: Tensor) -> float:
     return float(((ours - theirs).abs()[used] / theirs[used]).max()) if bool(used.any()) else 0.0
 
 
-def join() -> torch.device:
+@contextmanager
+def joined() -> Iterator[tuple[torch.device, int]]:
     """Joins the processes of ``torchrun``, if this is one: by NCCL with a GPU each, or by gloo.
 
-    :return: the device of this process.
+    :return: a context manager that gives this process's device and its rank.
     """
-    rank = int(os.environ.get("LOCAL_RANK", "0"))
-    gpu = torch.cuda.device_count() > rank
-    device = torch.device("cuda", rank) if gpu else torch.device("cpu")
+    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+    gpu = torch.cuda.device_count() > local_rank
+    device = torch.device("cuda", local_rank) if gpu else torch.device("cpu")
     if gpu:
         torch.cuda.set_device(device)
-    if "LOCAL_RANK" in os.environ:
-        dist.init_process_group("nccl" if gpu else "gloo")
-    return device
-
-
-def main(
-    epochs: Annotated[int, typer.Option(min=1, help="Of training on each of five tasks.")] = 2,
-    hidden: Annotated[int, typer.Option(min=1, help="Units of each hidden layer.")] = 1000,
-) -> None:
-    """Show that several processes learn and measure what one does."""
-    silence_libraries()
-    device = join()
+    if "LOCAL_RANK" not in os.environ:
+        yield device, 0
+        return
+    dist.init_process_group("nccl" if gpu else "gloo")
     try:
-        shown = show(epochs, hidden, device)
-        if Team.of("split").rank == 0:
-            Console().print(_table(shown))
+        yield device, dist.get_rank()
     finally:
-        if dist.is_initialized():
-            dist.destroy_process_group()
-
-
-def _table(shown: Shown) -> Table:
-    table = Table("", f"{shown.processes} processes, {shown.device}", title="MAS on split digits")
-    table.add_row("weights and Ω after training", "same bits" if shown.same_bits else "DIFFERENT")
-    table.add_row("images measured", f"{shown.images:,}")
-    table.add_row("Ω, one process", f"{shown.seconds_alone:.2f} s")
-    table.add_row("Ω, all together", f"{shown.seconds_together:.2f} s")
-    table.add_row("largest relative difference", f"{shown.difference:.1e}")
-    return table
-
-
-if __name__ == "__main__":
-    typer.run(main)
+        dist.destroy_process_group()
