@@ -103,9 +103,9 @@ def run(
         with exit_on_error():
             started = start(executor.value, workers, address, cpus_per_cell, gpus_per_cell)
         with closing(started):
-            if hasattr(chosen.module, "prepare"):
+            if hasattr(chosen.settings, "prepare"):
                 with exit_on_error():
-                    chosen.module.prepare(chosen.settings)
+                    chosen.settings.prepare()
             with Runner(chosen.module.run_cell, chosen.store, started) as run_cells:
                 outcome = chosen.module.run(chosen.settings, run_cells)
     _write(outcome, chosen)

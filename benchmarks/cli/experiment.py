@@ -120,7 +120,7 @@ def choose(
 ) -> ChosenExperiment:
     """Find an experiment; a trial, official data and ways to choose λ have folders of their own.
 
-    The options from ``data`` on are for those experiments whose ``configure`` takes them.
+    The options from ``data`` on are for those settings whose ``configure`` takes them.
 
     :raises typer.BadParameter: if there is no such experiment, or it has no such option.
     """
@@ -134,18 +134,18 @@ def choose(
     options = {"data": data, "vectors": vectors, "model": model, "epochs": epochs}
     options |= {"select": select and select.value}
     given = {option: value for option, value in options.items() if value is not None}
-    configure: Callable[..., Any] | None = getattr(module, "configure", None)
+    configure: Callable[..., Any] | None = getattr(settings, "configure", None)
     known = inspect.signature(configure).parameters if configure else {}
     for option in given:
         if option not in known:
             raise typer.BadParameter(f"the experiment '{name}' has no option --{option}.")
     if configure:
         with exit_on_error():
-            settings = configure(settings, **given)
+            settings = configure(**given)
     kind = "" if data is None else "-data"
     kind += "" if select is None or select is Selection.VALIDATION else f"-{select.value}"
     kind += "-fast" if fast else ""
-    cells = out / f"{getattr(module, 'CELLS', name)}{kind}"
+    cells = out / f"{getattr(settings, 'cells', name)}{kind}"
     store = CellStore[Any](cells, asdict(settings), module.RESULT)
     program = context.find_root().info_name or ""
     return ChosenExperiment(program, name, module, settings, store, out / f"{name}{kind}")

@@ -11,9 +11,7 @@ from avalanche.benchmarks.scenarios.deprecated.generic_benchmark_creation import
     create_generic_benchmark_from_tensor_lists,
 )
 from avalanche.models import MTSimpleMLP
-from avalanche.training import Naive
 from avalanche.training.determinism.rng_manager import RNGManager
-from avalanche.training.plugins import EvaluationPlugin
 from scipy.stats import spearmanr
 from torch import Tensor, nn
 
@@ -21,6 +19,7 @@ from avalanche_mas import Importance, MASPlugin, estimate_importance
 from avalanche_mas.benchmarks import permuted_digits
 
 from ..training.samples import accuracy, outputs_for, tensors
+from ..training.strategy import make_strategy
 from .cell import EVERYTHING, DeploymentCell, DeploymentResult, DeploymentSettings, name_of
 
 _Images = tuple[Tensor, Tensor]  # and their labels
@@ -35,8 +34,11 @@ def run_cell(cell: DeploymentCell) -> DeploymentResult:
     }
     streams = None if cell.used else "train"  # for finetuning, with λ = 0, it makes no difference
     plugin = MASPlugin(cell.lam or 0.0, streams=streams)
-    strategy = _strategy(cell, plugin)
-    model: nn.Module = strategy.model
+    training = cell.settings.training
+    RNGManager.set_random_seeds(cell.seed)
+    model = MTSimpleMLP(64, training.hidden_units)
+    model.features[2] = nn.Identity()  # in the place of dropout
+    strategy = make_strategy(model, training, plugin)
     strategy.train(benchmark.train_stream[0])
     before = {name: outputs_for(model, x, 0) for name, (x, _) in first.items()}
 
@@ -107,24 +109,6 @@ def _benchmark(settings: DeploymentSettings, seed: int) -> tuple[GenericCLScenar
     labels = list(range(1 + settings.further_tasks))
     benchmark = create_generic_benchmark_from_tensor_lists(*streams, task_labels=labels)
     return benchmark, tensors(permuted.streams["valid"][0])
-
-
-def _strategy(cell: DeploymentCell, plugin: MASPlugin) -> Naive:
-    training = cell.settings.training
-    RNGManager.set_random_seeds(cell.seed)
-    model = MTSimpleMLP(64, training.hidden_units)
-    model.features[2] = nn.Identity()  # in the place of dropout
-    return Naive(
-        model=model,
-        optimizer=torch.optim.SGD(
-            model.parameters(), lr=training.learning_rate, momentum=training.momentum
-        ),
-        criterion=nn.CrossEntropyLoss(),
-        train_mb_size=training.batch_size,
-        train_epochs=training.epochs,
-        plugins=[plugin],
-        evaluator=EvaluationPlugin(loggers=[]),
-    )
 
 
 def _only(images: _Images, digits: tuple[int, ...]) -> _Images:

@@ -47,7 +47,7 @@ print("saved", before, saved())
 @difference(
     "checkpoints",
     "optimizers with which a strategy can be saved, of SGD, Adam and AdamW",
-    "test_compat.py::test_without_the_repair_saving_fails",
+    "training/test_compat.py::test_without_the_repair_saving_fails",
 )
 def strategies_cannot_be_saved(training: DigitsTraining, seed: int) -> Pair:
     """Long training that is interrupted starts from the beginning.

@@ -44,7 +44,7 @@ def batches_shrink_fisher(training: DigitsTraining, seed: int) -> Pair:
 @difference(
     "EWC",
     "ΣF measured by single samples, over the Fisher information (its expectation by the model)",
-    "benchmarks/test_differences.py::test_numbers",
+    "comparisons/test_differences.py::test_numbers",
 )
 def labels_are_no_expectation(training: DigitsTraining, seed: int) -> Pair:
     """Avalanche takes the true labels: the better they are fitted, the smaller is F.

@@ -12,28 +12,24 @@ from avalanche.benchmarks.scenarios.deprecated.generic_benchmark_creation import
 from avalanche.benchmarks.utils import AvalancheDataset
 from avalanche.models import MultiHeadClassifier, MultiTaskModule
 from avalanche.training.determinism.rng_manager import RNGManager
-from avalanche.training.plugins import EvaluationPlugin, SupervisedPlugin
 from avalanche.training.plugins import MASPlugin as AvalancheMAS
-from avalanche.training.supervised import Naive
+from avalanche.training.plugins import SupervisedPlugin
 from avalanche.training.templates import SupervisedTemplate
 from torch import Tensor, nn
-from torch.optim import SGD
 from torch.utils.data import TensorDataset
 
 from avalanche_mas import MASPlugin
 
 from ..digits.cell import DigitsTraining
 from ..training.samples import tensors
-from .row import Pair
+from ..training.strategy import make_strategy
+from .row import for_both
+
+both_mas = for_both(AvalancheMAS, MASPlugin)
 
 SIDE = 8
 MAS_DEFECTS = "plugins/test_avalanche_defects.py"
 PIXEL_WEIGHTS = "features.1.weight"  # of the networks below, shape (hidden units, pixels)
-
-
-def both_mas(measured: Callable[[Any], float]) -> Pair:
-    """The same with each MASPlugin's class."""
-    return Pair(measured(AvalancheMAS), measured(MASPlugin))
 
 
 def features(training: DigitsTraining, *noise: nn.Module) -> nn.Sequential:
@@ -106,32 +102,6 @@ class Watch(SupervisedPlugin):  # type: ignore[misc]
         setattr(self, callback, record)
 
 
-def strategy(
-    model: nn.Module,
-    training: DigitsTraining,
-    *plugins: SupervisedPlugin,
-    kind: type[SupervisedTemplate] = Naive,
-    weight_decay: float = 0.0,
-) -> SupervisedTemplate:
-    """A strategy with SGD, cross-entropy and these plugins."""
-    optimizer = SGD(
-        model.parameters(),
-        lr=training.learning_rate,
-        momentum=training.momentum,
-        weight_decay=weight_decay,
-    )
-    return kind(
-        model=model,
-        optimizer=optimizer,
-        criterion=nn.CrossEntropyLoss(),
-        train_mb_size=training.batch_size,
-        eval_mb_size=training.batch_size,
-        train_epochs=training.epochs,
-        plugins=list(plugins),
-        evaluator=EvaluationPlugin(loggers=[]),
-    )
-
-
 def learn(
     model: nn.Module,
     training: DigitsTraining,
@@ -140,7 +110,7 @@ def learn(
     **options: Any,
 ) -> SupervisedTemplate:
     """Train on one experience after the other, each from a random state of its own."""
-    made = strategy(model, training, *plugins, **options)
+    made = make_strategy(model, training, *plugins, **options)
     for experience in experiences:
         RNGManager.set_random_seeds(experience.current_experience)
         made.train(experience)
@@ -151,7 +121,7 @@ def measure(
     model: nn.Module, training: DigitsTraining, experience: CLExperience, plugin: Any
 ) -> None:
     """Let a plugin do at the end of an experience what it does, without any training before."""
-    made = strategy(model, training, plugin)
+    made = make_strategy(model, training, plugin)
     made.train_epochs = 0
     made.train(experience)
 
@@ -200,3 +170,11 @@ def weights(model: nn.Module) -> dict[str, Tensor]:
 def relative(after: Tensor, before: Tensor) -> float:
     """‖after − before‖ over ‖before‖."""
     return float((after - before).norm() / before.norm())
+
+
+def batchnorm_of(model: nn.Module) -> tuple[Tensor, int]:
+    """The running mean of a network's BatchNorm, and how often it was updated."""
+    (norm,) = (module for module in model.modules() if isinstance(module, nn.BatchNorm1d))
+    assert norm.running_mean is not None
+    assert norm.num_batches_tracked is not None
+    return norm.running_mean, int(norm.num_batches_tracked)

@@ -7,11 +7,11 @@ ones (dataclasses with ``seeds``), ``RESULT``, the dataclass of its results, and
 - ``run(settings, run_cells)`` says what is to be done. It calls ``run_cells(title, cells)``, which
   gives a dictionary of the cells' results, and returns a :class:`~benchmarks.report.report.Report`.
 
-One that needs data has ``configure(settings, data=..., model=..., epochs=...)`` too, with those of
-the command line's options that it knows, and ``prepare(settings)``, which is called before anything
-is run: make or check the data, with an ``OSError`` or ``ValueError`` for what is wrong. Those that
-share cells name their common folder ``CELLS``. Cells may have ``expected_seconds``, a guess for
-those who ask before anything has been run.
+Where data are needed, the settings have ``configure(data=..., model=..., epochs=...)``, with those
+of the command line's options that they know, and ``prepare()``, which is called before anything is
+run: make or check the data, with an ``OSError`` or ``ValueError`` for what is wrong. Those whose
+experiments share cells name the common folder ``cells``. Cells may have ``expected_seconds``, a
+guess for those who ask before anything has been run.
 """
 
 import importlib

@@ -22,15 +22,7 @@ from avalanche_mas.benchmarks.task_sequence import TaskSequence
 
 from ..objects.accuracies import final_and_drop
 from ..objects.cell import ObjectCell
-from ..objects.experiment import (
-    CELLS,
-    EIGHT,
-    ObjectSettings,
-    configure,
-    prepare,
-    run_sequences,
-    tiny,
-)
+from ..objects.experiment import EIGHT, ObjectSettings, run_sequences
 from ..objects.images import data_root, load
 from ..objects.training import run_cell as run_as_usual
 from ..objects.training import train
@@ -40,11 +32,9 @@ from ..runs.cell import RunCells
 from ..training.selection import Choice
 from ..training.stream import StreamResult
 
-__all__ = ["CELLS", "configure", "prepare"]
-
 DESCRIPTION = "MAS adapted to one Flowers class: forgetting of it, of all, and later tasks"
 SETTINGS = ObjectSettings((EIGHT,), ("MAS",), seeds=(0, 1, 2))
-FAST = tiny(SETTINGS)
+FAST = SETTINGS.tiny()
 
 # The paper's Krishna Kamal is a passion flower. The two others are ours, from before any run.
 CLASSES = ("passion flower", "sunflower", "rose")

@@ -21,7 +21,7 @@ LEGEND = (
     "Mean over the seeds {seeds}, ± their standard deviation where they differ in the digits "
     "shown; each value is in table.csv. Networks with {hidden_units} hidden units, mini-batches of "
     "{batch_size} and {epochs} epoch(s) of each task, on scikit-learn's digits and a CPU. Each row "
-    "names a test in `tests` that shows it; `benchmarks/test_differences.py` holds them all."
+    "names a test in `tests` that shows it; `comparisons/test_differences.py` holds them all."
 )
 
 _TRAINING = DigitsTraining(

@@ -68,6 +68,10 @@ class DigitsSettings:
     control_method: str = "AvalancheSI"
     control_lambda: float = 1e8
 
+    def configure(self, select: str | None = None) -> DigitsSettings:
+        """Choose λ by ``validation``, ``framework`` or ``published``."""
+        return replace(self, select=select or self.select)
+
 
 SETTINGS = DigitsSettings()
 FAST = DigitsSettings(  # to see that all parts work; its numbers mean nothing
@@ -81,15 +85,6 @@ FAST = DigitsSettings(  # to see that all parts work; its numbers mean nothing
     framework=Framework(learning_rates=(0.05,), strength=1e4, max_trials=2, decay=1e-4),
 )
 _BENCHMARKS = {"permuted": permuted_digits, "split": split_digits}
-
-
-def configure(settings: DigitsSettings, select: str | None = None) -> DigitsSettings:
-    """Apply the options of the command line.
-
-    :param settings: the experiment's own.
-    :param select: how λ is chosen: ``validation``, ``framework`` or ``published``.
-    """
-    return replace(settings, select=select or settings.select)
 
 
 def run(settings: DigitsSettings, run_cells: RunCells[DigitsCell, StreamResult]) -> DigitsReport:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from avalanche_mas.evaluation import plots
 
 from ..objects.cell import ObjectCell
-from ..objects.experiment import CELLS, RESULT, ObjectSettings, configure, prepare, run_sequences
+from ..objects.experiment import ObjectSettings, run_sequences
 from ..objects.training import run_cell
 from ..report.report import Part, Report, Table
 from ..report.text import listed
@@ -22,9 +22,10 @@ from ..runs.cell import RunCells
 from ..training.stream import StreamResult
 from .figure5 import FAST, SETTINGS  # so that they share their runs
 
-__all__ = ["CELLS", "FAST", "RESULT", "SETTINGS", "configure", "prepare", "run_cell"]
+__all__ = ["FAST", "SETTINGS", "run_cell"]
 
 DESCRIPTION = "Figure 6: memory of every method after each of eight object recognition tasks"
+RESULT = StreamResult
 
 LEGEND = (
     "Bytes of the tensors that a method keeps beside the network after each task, in KB (1000 "

@@ -14,15 +14,16 @@ from matplotlib.figure import Figure
 from avalanche_mas.evaluation import plots
 
 from ..facts.cell import SUBSET, FactCell, FactResult, Row
-from ..facts.experiment import CELLS, RESULT, FactSettings, configure, prepare, run_rows, tiny
+from ..facts.experiment import FactSettings, run_rows
 from ..facts.report import FactReport, Panel, Paper, end_panel, first_task_remarks
 from ..facts.training import run_cell
 from ..report.text import listed
 from ..runs.cell import RunCells
 
-__all__ = ["CELLS", "RESULT", "configure", "prepare", "run_cell"]
+__all__ = ["run_cell"]
 
 DESCRIPTION = "Figure 7: sports facts, as the facts of other clusters are learned; adaptation"
+RESULT = FactResult
 
 _ADAPTED = "MAS, sports only"
 ROWS = (
@@ -38,7 +39,7 @@ PAPER_END = {"finetuning": 0.20, "SI": 0.20, "MAS": 0.50}
 
 # Clusters are less alike than random tasks, so what protects from those is too weak here.
 SETTINGS = FactSettings("clusters-4", ROWS, selection_split="clusters-4")
-FAST = tiny(SETTINGS)
+FAST = SETTINGS.tiny()
 
 
 @dataclass(frozen=True)

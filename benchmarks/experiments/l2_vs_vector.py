@@ -9,26 +9,19 @@ from functools import partial
 import numpy as np
 
 from ..objects.cell import ObjectCell
-from ..objects.experiment import (
-    CELLS,
-    RESULT,
-    ObjectSettings,
-    configure,
-    prepare,
-    run_sequences,
-    tiny,
-)
+from ..objects.experiment import ObjectSettings, run_sequences
 from ..objects.pairs import LEGEND, PairsReport, numbers
 from ..objects.training import run_cell
 from ..report.text import listed, spread
 from ..runs.cell import RunCells
 from ..training.stream import StreamResult
 
-__all__ = ["CELLS", "RESULT", "configure", "prepare", "run_cell"]
+__all__ = ["run_cell"]
 
 DESCRIPTION = "MAS by the squared norm of the output, and by the vector: forgetting and cost"
+RESULT = StreamResult
 SETTINGS = ObjectSettings(("flowers-scenes", "flowers-birds"), ("MAS",), seeds=(0, 1, 2))
-FAST = tiny(SETTINGS)
+FAST = SETTINGS.tiny()
 
 _ROWS = {"norm": "‖F‖²", "vector": "vector"}
 PAPER = {"norm": "0.47 ± 0.12", "vector": "0.51 ± 0.19"}  # %, first task's drop

@@ -7,29 +7,21 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from ..objects.cell import ObjectCell
-from ..objects.experiment import (
-    CELLS,
-    PAIRS,
-    RESULT,
-    ObjectSettings,
-    configure,
-    prepare,
-    run_sequences,
-    tiny,
-)
+from ..objects.experiment import PAIRS, ObjectSettings, run_sequences
 from ..objects.pairs import LEGEND, PairsReport, Paper, arrow, mean_drop, numbers
 from ..objects.training import run_cell
 from ..report.text import listed
 from ..runs.cell import RunCells
 from ..training.stream import StreamResult
 
-__all__ = ["CELLS", "RESULT", "configure", "prepare", "run_cell"]
+__all__ = ["run_cell"]
 
 DESCRIPTION = "Table 1: four sequences of two object recognition tasks, seven methods"
+RESULT = StreamResult
 SETTINGS = ObjectSettings(
     PAIRS, ("finetuning", "LwF", "EBLL", "meanIMM", "modeIMM", "SI", "EWC", "MAS"), seeds=(0,)
 )
-FAST = tiny(SETTINGS)
+FAST = SETTINGS.tiny()
 
 PAPER: Paper = {
     "MAS": ((53.24, 0.4, 55.0), (57.61, 1.4, 49.62), (77.33, 0.7, 50.39), (77.24, 0.8, 57.38)),

@@ -6,27 +6,19 @@ from dataclasses import replace
 from functools import partial
 
 from ..objects.cell import ObjectCell
-from ..objects.experiment import (
-    CELLS,
-    PAIRS,
-    RESULT,
-    ObjectSettings,
-    configure,
-    prepare,
-    run_sequences,
-    tiny,
-)
+from ..objects.experiment import PAIRS, ObjectSettings, run_sequences
 from ..objects.pairs import LEGEND, PairsReport, Paper, mean_drop
 from ..objects.training import run_cell
 from ..report.text import listed
 from ..runs.cell import RunCells
 from ..training.stream import StreamResult
 
-__all__ = ["CELLS", "RESULT", "configure", "prepare", "run_cell"]
+__all__ = ["run_cell"]
 
 DESCRIPTION = "Table 2: MAS and l-MAS with Ω from training images, test images, and both"
+RESULT = StreamResult
 SETTINGS = ObjectSettings(PAIRS, ("MAS", "LocalMAS"), seeds=(0, 1, 2))
-FAST = tiny(SETTINGS)
+FAST = SETTINGS.tiny()
 
 _STREAMS = {"train": "train", "test": "test", "train+test": "train + test"}
 PAPER: Paper = {

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from ..facts.cell import FactCell, FactResult, Row
-from ..facts.experiment import CELLS, RESULT, FactSettings, configure, prepare, tiny
+from ..facts.experiment import FactSettings
 from ..facts.report import FactReport, Paper, run_table
 from ..facts.training import run_cell
 from ..runs.cell import RunCells
 
-__all__ = ["CELLS", "RESULT", "configure", "prepare", "run_cell"]
+__all__ = ["run_cell"]
 
 DESCRIPTION = "Table 3: fact learning in 2 random tasks; MAS, l-MAS and SI"
+RESULT = FactResult
 
 ROWS = (
     Row("finetuning", "finetuning"),
@@ -27,7 +28,7 @@ PAPER: Paper = {  # T1, T2, all
 }
 
 SETTINGS = FactSettings("random-2", ROWS)
-FAST = tiny(SETTINGS)
+FAST = SETTINGS.tiny()
 
 
 def run(settings: FactSettings, run_cells: RunCells[FactCell, FactResult]) -> FactReport:

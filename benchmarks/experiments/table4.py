@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from ..facts.cell import TRAIN_AND_TEST, FactCell, FactResult, Row
-from ..facts.experiment import CELLS, RESULT, FactSettings, configure, prepare, tiny
+from ..facts.experiment import FactSettings
 from ..facts.report import FactReport, Paper, run_table
 from ..facts.training import run_cell
 from ..runs.cell import RunCells
 
-__all__ = ["CELLS", "RESULT", "configure", "prepare", "run_cell"]
+__all__ = ["run_cell"]
 
 DESCRIPTION = "Table 4: fact learning in 4 random tasks; Ω on training pictures, or all"
+RESULT = FactResult
 
 ROWS = (
     Row("finetuning", "finetuning"),
@@ -26,7 +27,7 @@ PAPER: Paper = {  # T1 to T4, all
 }
 
 SETTINGS = FactSettings("random-4", ROWS)
-FAST = tiny(SETTINGS)
+FAST = SETTINGS.tiny()
 
 
 def run(settings: FactSettings, run_cells: RunCells[FactCell, FactResult]) -> FactReport:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from avalanche_mas.plugins.registry import METHODS
 
@@ -23,9 +23,6 @@ DRAWN = FactTraining("small", 64, "adam", 1e-3, 0.0, 0.0, 35, 60)
 # authors' next paper (Elhoseiny et al., ACCV 2018): 2 · 5e-5, a tenth after 250 epochs.
 PAPER = FactTraining("vgg16", 224, "sgd", 1e-4, 0.9, 5e-4, 35, 300, decay_after=250)
 PAPER_LAMBDA = 5.0  # of MAS
-
-CELLS = "facts"  # the folder of the cells, which experiments share
-RESULT = FactResult
 
 
 @dataclass(frozen=True)
@@ -49,6 +46,64 @@ class FactSettings:
     selection_seeds: tuple[int, ...] = (100,)
     selection_validation: float = 0.25
 
+    cells: ClassVar[str] = "facts"  # the folder of the cells, which experiments share
+
+    def tiny(self) -> FactSettings:
+        """To see that all parts work; its numbers mean nothing."""
+        return replace(
+            self,
+            data=FactData(most=6),
+            training=replace(self.training, image_size=16, epochs=1),
+            seeds=(0,),
+            lambdas=(1.0, 10.0),
+            extensions=0,
+        )
+
+    def configure(
+        self,
+        data: Path | None = None,
+        vectors: Path | None = None,
+        model: str | None = None,
+        epochs: int | None = None,
+    ) -> FactSettings:
+        """Apply the options of the command line.
+
+        :param data: the folder of 6DS; then the settings are the paper's.
+        :param vectors: a file of word vectors, in place of the embeddings that are in the folder.
+        :param model: ``small``, ``vgg16``, or a file of VGG-16's weights.
+        :param epochs: passes over each task.
+        :raises ValueError: if there are word vectors, but no data.
+        """
+        if vectors is not None and data is None:
+            raise ValueError(
+                "the miniature has word vectors of its own: give --data with --vectors"
+            )
+        settings = self
+        if data is not None:
+            words = None if vectors is None else str(vectors.resolve())
+            settings = replace(
+                self,
+                data=FactData(str(data.resolve()), words),
+                training=PAPER,
+                given=(("MAS", PAPER_LAMBDA), ("LocalMAS", PAPER_LAMBDA)),
+            )
+        options = {"network": model, "epochs": epochs}
+        given: dict[str, Any] = {
+            name: value for name, value in options.items() if value is not None
+        }
+        return replace(settings, training=replace(settings.training, **given))
+
+    def prepare(self) -> None:
+        """Draw the miniature, or check the data and the network's weights that are given.
+
+        :raises OSError: if a folder or a file is missing, or weights cannot be downloaded.
+        :raises ValueError: if one is malformed.
+        """
+        make_network(self.training.network, dim=1)
+        size = self.training.image_size
+        check(self.data, self.split, self.seeds, size)
+        check(self.data, self.selection_split, self.selection_seeds, size)
+
 
 @dataclass(frozen=True)
 class Findings:
@@ -57,60 +112,6 @@ class Findings:
     settings: FactSettings
     tests: Mapping[FactCell, FactResult]
     choices: Mapping[str, Choice]  # of λ, by method
-
-
-def tiny(settings: FactSettings) -> FactSettings:
-    """Make a version in which all parts work; its numbers mean nothing."""
-    return replace(
-        settings,
-        data=FactData(most=6),
-        training=replace(settings.training, image_size=16, epochs=1),
-        seeds=(0,),
-        lambdas=(1.0, 10.0),
-        extensions=0,
-    )
-
-
-def configure(
-    settings: FactSettings,
-    data: Path | None = None,
-    vectors: Path | None = None,
-    model: str | None = None,
-    epochs: int | None = None,
-) -> FactSettings:
-    """Apply options of the command line.
-
-    :param data: the folder of 6DS; then the settings are the paper's.
-    :param vectors: a file of word vectors, in place of the embeddings that are in the folder.
-    :param model: ``small``, ``vgg16``, or a file of VGG-16's weights.
-    :param epochs: passes over each task.
-    :raises ValueError: if there are word vectors, but no data.
-    """
-    if vectors is not None and data is None:
-        raise ValueError("the miniature has word vectors of its own: give --data with --vectors")
-    if data is not None:
-        words = None if vectors is None else str(vectors.resolve())
-        settings = replace(
-            settings,
-            data=FactData(str(data.resolve()), words),
-            training=PAPER,
-            given=(("MAS", PAPER_LAMBDA), ("LocalMAS", PAPER_LAMBDA)),
-        )
-    given = {"network": model, "epochs": epochs}
-    changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    return replace(settings, training=replace(settings.training, **changes))
-
-
-def prepare(settings: FactSettings) -> None:
-    """Draw the miniature, or check the data and the network's weights that are given.
-
-    :raises OSError: if a folder or a file is missing, or weights cannot be downloaded.
-    :raises ValueError: if one is malformed.
-    """
-    make_network(settings.training.network, dim=1)
-    size = settings.training.image_size
-    check(settings.data, settings.split, settings.seeds, size)
-    check(settings.data, settings.selection_split, settings.selection_seeds, size)
 
 
 def run_rows(settings: FactSettings, run_cells: RunCells[FactCell, FactResult]) -> Findings:

@@ -30,8 +30,8 @@ from avalanche_mas.plugins.registry import METHODS, Method
 from ..training.samples import accuracy, outputs_for, tensors
 from .trials import (
     Trial,
+    make_learner,
     make_network,
-    make_strategy,
     pretrained_network,
     regression_tasks,
     squared_error,
@@ -53,7 +53,7 @@ def constant_memory(method: Method, trial: Trial, seed: int) -> Finding:
     """Is as much kept, while and after a task is learnt, with ten tasks as with two?"""
     stream = permuted_digits(max(trial.tasks), seed).train_stream
     held = _Held()
-    strategy = make_strategy(method, make_network(trial, seed), trial, trial.strengths[0], held)
+    strategy = make_learner(method, make_network(trial, seed), trial, trial.strengths[0], held)
     strategy.train_epochs = 1
     kept = []
     for experience in stream:
@@ -72,7 +72,7 @@ def problem_agnostic(method: Method, trial: Trial, seed: int) -> Finding:
     def rise(method: Method, strength: float | None) -> float:
         # for what must know how outputs are distributed
         gaussian = {"likelihood": "gaussian"} if _has(method, "likelihood") else {}
-        strategy = make_strategy(
+        strategy = make_learner(
             method,
             make_network(trial, seed, trial.embedding),
             trial,
@@ -184,7 +184,7 @@ def _informed(
     By the plugin's ``prime``, or else as an experience of these data that takes no epoch.
     """
     RNGManager.set_random_seeds(seed)
-    strategy = make_strategy(method, copy.deepcopy(pretrained), trial, strength)
+    strategy = make_learner(method, copy.deepcopy(pretrained), trial, strength)
     primed = [plugin for plugin in strategy.plugins if hasattr(plugin, "prime")]
     if primed:
         primed[0].prime(strategy.model, data)

@@ -11,16 +11,16 @@ from avalanche.benchmarks import CLExperience, benchmark_from_datasets
 from avalanche.benchmarks.utils import AvalancheDataset
 from avalanche.models import SimpleMLP
 from avalanche.training.determinism.rng_manager import RNGManager
-from avalanche.training.plugins import EvaluationPlugin, SupervisedPlugin
+from avalanche.training.plugins import SupervisedPlugin
 from avalanche.training.templates import SupervisedTemplate
 from torch import Tensor, nn
-from torch.optim import SGD
 from torch.utils.data import TensorDataset
 
 from avalanche_mas.benchmarks import permuted_digits
 from avalanche_mas.plugins.registry import METHODS, Method
 
 from ..training.samples import outputs_for, tensors
+from ..training.strategy import make_strategy
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Trial:
     embedding: int = 8  # numbers in a target of the regression
 
 
-def make_strategy(
+def make_learner(
     method: Method,
     model: nn.Module,
     trial: Trial,
@@ -48,15 +48,7 @@ def make_strategy(
 ) -> SupervisedTemplate:
     """A strategy that learns with a method, which gets the name of the network's last module."""
     plugins = method.plugins(strength, classifier="classifier", **options)
-    return method.strategy(
-        model=model,
-        optimizer=SGD(model.parameters(), lr=trial.learning_rate, momentum=trial.momentum),
-        criterion=criterion or nn.CrossEntropyLoss(),
-        train_mb_size=trial.batch_size,
-        train_epochs=trial.epochs,
-        plugins=[*plugins, *others],
-        evaluator=EvaluationPlugin(loggers=[]),
-    )
+    return make_strategy(model, trial, *plugins, *others, kind=method.strategy, criterion=criterion)
 
 
 def make_network(trial: Trial, seed: int, outputs: int = 10) -> nn.Module:
@@ -72,7 +64,7 @@ def pretrained_network(experiences: Sequence[CLExperience], trial: Trial, seed: 
     """A network that has learnt these experiences together, without the method."""
     model = make_network(trial, seed)
     joint = METHODS["joint"]
-    make_strategy(joint, model, trial, None).train(experiences)
+    make_learner(joint, model, trial, None).train(experiences)
     return model
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from avalanche_mas.benchmarks.object_recognition import EIGHT_TASKS, TWO_TASK_SEQUENCES
 from avalanche_mas.plugins.registry import METHODS
@@ -16,8 +16,6 @@ from ..training.stream import StreamResult
 from .cell import Drawn, ObjectCell, ObjectTraining
 from .images import check_data
 
-CELLS = "objects"  # the folder of the cells, which experiments share
-RESULT = StreamResult
 RunT = TypeVar("RunT", bound=StreamResult)
 
 EIGHT = "-".join(EIGHT_TASKS)
@@ -75,73 +73,62 @@ class ObjectSettings:
     selection_validation: float = 0.2
     selection_seed: int = 100
 
+    cells: ClassVar[str] = "objects"  # the folder of the cells, which experiments share
 
-def tiny(settings: ObjectSettings) -> ObjectSettings:
-    """To see that all parts work; its numbers mean nothing."""
-    sequences = tuple("-".join(s.split("-")[:2]) for s in settings.sequences)
-    return replace(
-        settings,
-        sequences=tuple(dict.fromkeys(sequences)),
-        seeds=(0,),
-        drawn=Drawn(images_per_class=4, size=24),
-        training=replace(settings.training, resize=24, crop=24, epochs=1),
-        paper=replace(settings.paper, epochs=1),
-        factors=(1.0, 10.0),
-        extensions=0,
-        selection_sequence="flowers-scenes",
-    )
-
-
-def configure(
-    settings: ObjectSettings,
-    data: Path | None = None,
-    model: str | None = None,
-    epochs: int | None = None,
-) -> ObjectSettings:
-    """Apply the options of the command line.
-
-    :param settings: the experiment's own.
-    :param data: the folder of the official data: the paper's training, and published strengths.
-    :param model: ``small``, ``alexnet``, or a file of AlexNet's weights.
-    :param epochs: passes over each task.
-    :raises ValueError: if there is no such model.
-    """
-    if data is not None:
-        settings = replace(
-            settings,
-            data=str(data.expanduser().resolve()),
-            drawn=None,
-            training=settings.paper,
-            factors=(1.0,),
+    def tiny(self) -> ObjectSettings:
+        """To see that all parts work; its numbers mean nothing."""
+        sequences = ("-".join(s.split("-")[:2]) for s in self.sequences)
+        return replace(
+            self,
+            sequences=tuple(dict.fromkeys(sequences)),
+            seeds=(0,),
+            drawn=Drawn(images_per_class=4, size=24),
+            training=replace(self.training, resize=24, crop=24, epochs=1),
+            paper=replace(self.paper, epochs=1),
+            factors=(1.0, 10.0),
+            extensions=0,
+            selection_sequence="flowers-scenes",
         )
-    training = settings.training
-    if model == "small":
-        training = replace(training, model=model)
-    elif model == "alexnet":
-        training = _for_alexnet(training, model)
-    elif model is not None:
-        weights = Path(model).expanduser()
-        if not weights.is_file():
-            raise ValueError(
-                f"--model is {model!r}: give small, alexnet, or a file of AlexNet's weights"
-            )
-        training = _for_alexnet(training, str(weights.resolve()))
-    if epochs is not None:
-        training = replace(training, epochs=epochs)
-    return replace(settings, training=training)
 
+    def configure(
+        self, data: Path | None = None, model: str | None = None, epochs: int | None = None
+    ) -> ObjectSettings:
+        """Apply the options of the command line.
 
-def prepare(settings: ObjectSettings) -> None:
-    """Draw the miniature, or check the official data.
+        :param data: the folder of the official data: the paper's training, published strengths.
+        :param model: ``small``, ``alexnet``, or a file of AlexNet's weights.
+        :param epochs: passes over each task.
+        :raises ValueError: if there is no such model.
+        """
+        root, drawn, training, factors = self.data, self.drawn, self.training, self.factors
+        if data is not None:
+            root, drawn, training = str(data.expanduser().resolve()), None, self.paper
+            factors = (1.0,)
+        if model is not None:
+            training = replace(training, model=model)
+        if model not in (None, "small"):
+            # AlexNet needs images of the size that it was made for.
+            size: dict[str, Any] = {
+                "resize": PAPER.resize,
+                "crop": PAPER.crop,
+                "augmented": PAPER.augmented,
+            }
+            training = replace(training, model=_weights(str(model)), **size)
+        if epochs is not None:
+            training = replace(training, epochs=epochs)
+        return replace(self, data=root, drawn=drawn, training=training, factors=factors)
 
-    :raises FileNotFoundError: if the data, or a file of them, are missing.
-    :raises ValueError: if a file is not what it should be.
-    """
-    sequences = settings.sequences
-    if len(settings.factors) > 1:
-        sequences = (*sequences, settings.selection_sequence)
-    tasks = [task for sequence in sequences for task in sequence.split("-")]
-    check_data(settings.data, settings.drawn, tasks, settings.training)
+    def prepare(self) -> None:
+        """Draw the miniature, or check the official data.
+
+        :raises FileNotFoundError: if the data, or a file of them, are missing.
+        :raises ValueError: if a file is not what it should be.
+        """
+        sequences = self.sequences
+        if len(self.factors) > 1:
+            sequences = (*sequences, self.selection_sequence)
+        tasks = [task for sequence in sequences for task in sequence.split("-")]
+        check_data(self.data, self.drawn, tasks, self.training)
 
 
 def choose_strengths(
@@ -219,11 +206,16 @@ def run_sequences(
     return choices, runs
 
 
-def _for_alexnet(training: ObjectTraining, model: str) -> ObjectTraining:
-    """AlexNet needs images of the size that it was made for."""
-    return replace(
-        training, model=model, resize=PAPER.resize, crop=PAPER.crop, augmented=PAPER.augmented
-    )
+def _weights(model: str) -> str:
+    """The name of AlexNet's weights, or the path of their file."""
+    if model == "alexnet":
+        return model
+    file = Path(model).expanduser()
+    if not file.is_file():
+        raise ValueError(
+            f"--model is {model!r}: give small, alexnet, or a file of AlexNet's weights"
+        )
+    return str(file.resolve())
 
 
 def _selection_cell(settings: ObjectSettings, method: str, lam: float) -> ObjectCell:

@@ -65,7 +65,7 @@ def run_some(title, cells):
 
 
 def test_the_report_says_which_were_taken(tmp_path):
-    settings = digits.configure(FAST, select="framework")
+    settings = FAST.configure(select="framework")
     outcome = digits.run(settings, run_some)
     files = outcome.write(tmp_path, Console(quiet=True), "")
     assert all(file.exists() for file in files)

@@ -11,15 +11,10 @@ from benchmarks.experiments import adaptation, figure5, table1
 from benchmarks.objects import images
 from benchmarks.objects.accuracies import final_and_drop
 from benchmarks.objects.cell import Drawn, ObjectCell
-from benchmarks.objects.experiment import (
-    PAPER,
-    configure,
-    published_strength,
-    reported_cells,
-)
+from benchmarks.objects.experiment import PAPER, reported_cells
 from benchmarks.objects.pairs import PairsReport, numbers
 from benchmarks.objects.training import DropLearningRate, run_cell
-from benchmarks.training.selection import Choice
+from benchmarks.training.selection import Choice, published_strength
 from benchmarks.training.stream import StreamResult
 
 DRAWN = Drawn(images_per_class=4, size=24)
@@ -83,14 +78,14 @@ def test_images_in_memory_are_those_on_disk():
 
 
 def test_data_change_the_settings_to_the_papers():
-    settings = configure(figure5.SETTINGS, data=Path("/data"))
+    settings = figure5.SETTINGS.configure(data=Path("/data"))
     assert settings.training == PAPER
     assert (PAPER.model, PAPER.epochs, PAPER.batch_size) == ("alexnet", 100, 200)
     assert settings.data == "/data"
     assert settings.drawn is None
     assert settings.factors == (1.0,)
-    assert configure(figure5.SETTINGS, epochs=3).training.epochs == 3
-    alexnet = configure(figure5.SETTINGS, model="alexnet").training
+    assert figure5.SETTINGS.configure(epochs=3).training.epochs == 3
+    alexnet = figure5.SETTINGS.configure(model="alexnet").training
     assert (alexnet.model, alexnet.crop) == ("alexnet", 224)
     cell = reported_cells(settings, {"MAS": Choice(1.0, False)}, "birds-cars")["MAS", 0]
     assert (cell.data, cell.lam) == ("/data", 1.0)
