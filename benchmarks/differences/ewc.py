@@ -17,7 +17,7 @@ from avalanche_mas.plugins.ewc.plugin import EWCPlugin
 
 from ..digits.cell import DigitsTraining
 from ..training.samples import tensors
-from .parts import SingleHead, in_order, learn, measure, total
+from .parts import in_order, learn, measure, single_head, total
 from .row import Pair, difference
 
 _TESTS = "plugins/test_ewc.py"
@@ -76,7 +76,7 @@ def memory_grows(training: DigitsTraining, seed: int) -> Pair:
     brief = replace(training, epochs=1)
 
     def kept(plugin: Any) -> float:
-        model = SingleHead(training, seed)
+        model = single_head(training, seed)
         size = sum(parameter.nbytes for parameter in model.parameters())
         return method_memory(learn(model, brief, stream, plugin)) / size
 
@@ -85,7 +85,7 @@ def memory_grows(training: DigitsTraining, seed: int) -> Pair:
 
 def _trained(training: DigitsTraining, seed: int) -> tuple[nn.Module, Any]:
     (experience,) = permuted_digits(1, seed).train_stream
-    model = SingleHead(training, seed)
+    model = single_head(training, seed)
     learn(model, training, [experience])
     x, y = tensors(experience)
     return model, in_order(x[:_MEASURED], y[:_MEASURED])

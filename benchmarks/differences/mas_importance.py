@@ -19,7 +19,6 @@ from .parts import (
     PIXEL_WEIGHTS,
     SIDE,
     MultiHead,
-    SingleHead,
     Watch,
     batchnorm_of,
     both_mas,
@@ -30,6 +29,7 @@ from .parts import (
     noise,
     omega,
     relative,
+    single_head,
     sorted_by_class,
     total,
 )
@@ -69,7 +69,7 @@ def measuring_costs_accuracy(plugin_type: Any, training: DigitsTraining, seed: i
 def dropout_draws(plugin_type: Any, training: DigitsTraining, seed: int) -> float:
     """Importance becomes a random number."""
     (experience,) = permuted_digits(1, seed).train_stream
-    model = SingleHead(training, seed, nn.Dropout(0.5))
+    model = single_head(training, seed, nn.Dropout(0.5))
     learn(model, training, [experience])
 
     runs = []
@@ -126,7 +126,7 @@ def importance_decays(plugin_type: Any, training: DigitsTraining, seed: int) -> 
     seen = torch.arange(SIDE) < SIDE // 2  # the left half by the first task, the right by others
     stream = [in_order(x * half, y) for half in (seen, *[~seen] * 4)]
 
-    plugin, model = plugin_type(), SingleHead(training, seed)
+    plugin, model = plugin_type(), single_head(training, seed)
     after = Watch("after_training", lambda strategy: omega(plugin.importance)[PIXEL_WEIGHTS])
     learn(model, training, stream, plugin, after)
     first, *_, last = (found.unflatten(1, (SIDE, SIDE))[..., seen].sum() for found in after.seen)
@@ -152,8 +152,8 @@ def evaluation_halves_a_head(plugin_type: Any, training: DigitsTraining, seed: i
     return float(seen / own)
 
 
-def _trained(training: DigitsTraining, seed: int, experience: Any) -> SingleHead:
-    model = SingleHead(training, seed)
+def _trained(training: DigitsTraining, seed: int, experience: Any) -> nn.Module:
+    model = single_head(training, seed)
     learn(model, training, [experience])
     return model
 
@@ -168,11 +168,11 @@ def _measured(
 
 def _damage(
     plugin_type: Any, training: DigitsTraining, seed: int
-) -> tuple[SingleHead, SingleHead, Any]:
+) -> tuple[nn.Module, nn.Module, Any]:
     """A network with BatchNorm before and after Ω is measured, and a test experience."""
     benchmark = permuted_digits(1, seed)
     experience = sorted_by_class(benchmark.train_stream[0])
-    model = SingleHead(training, seed, *noise(training))
+    model = single_head(training, seed, *noise(training))
     learn(model, training, [experience])
     before = copy.deepcopy(model)
     measure(model, training, experience, plugin_type())

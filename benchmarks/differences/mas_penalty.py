@@ -20,7 +20,6 @@ from ..training.samples import tensors
 from .parts import (
     MAS_DEFECTS,
     MultiHead,
-    SingleHead,
     Watch,
     both_mas,
     head,
@@ -28,6 +27,7 @@ from .parts import (
     learn,
     omega,
     relative,
+    single_head,
     weights,
 )
 from .row import Pair, difference
@@ -41,7 +41,7 @@ from .row import Pair, difference
 def first_experience_is_free(training: DigitsTraining, seed: int) -> Pair:
     """A pretrained network, whose importance is known, is trained as if nothing was known."""
     old, new = permuted_digits(2, seed).train_stream
-    pretrained = SingleHead(training, seed)
+    pretrained = single_head(training, seed)
     learn(pretrained, training, [old])
     known, before = estimate_importance(pretrained, tensors(old)[0]), weights(pretrained)
 
@@ -97,8 +97,8 @@ def frozen_parameters_are_stored(plugin_type: Any, training: DigitsTraining, see
     """With a frozen backbone nearly all of it is wasted."""
     (experience,) = permuted_digits(1, seed).train_stream
 
-    model = SingleHead(training, seed)
-    model.features.requires_grad_(False)
+    model = single_head(training, seed)
+    model.get_submodule("features").requires_grad_(False)
     return method_memory(learn(model, training, [experience], plugin_type())) / 1000
 
 
@@ -135,7 +135,7 @@ def _first_penalty(
     And Eq. 3's value for it, with λ = 1.
     """
     first, second = permuted_digits(2, seed).train_stream
-    model = SingleHead(training, seed)
+    model = single_head(training, seed)
     made = learn(model, training, [first], plugin)
     anchor = weights(model)
     with torch.no_grad():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -44,33 +45,23 @@ def noise(training: DigitsTraining) -> list[nn.Module]:
     return [nn.BatchNorm1d(training.hidden_units), nn.Dropout(0.5)]
 
 
-class SingleHead(nn.Module):
+def single_head(training: DigitsTraining, seed: int, *noise: nn.Module) -> nn.Sequential:
     """A network for ten classes.
 
     :param training: how wide it is.
     :param seed: of its weights.
     :param noise: modules before the ReLU.
     """
-
-    def __init__(self, training: DigitsTraining, seed: int, *noise: nn.Module) -> None:
-        super().__init__()
-        RNGManager.set_random_seeds(seed)
-        self.features = features(training, *noise)
-        self.head = nn.Linear(training.hidden_units, 10)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Scores of shape (samples, 10)."""
-        scores: Tensor = self.head(self.features(x))
-        return scores
+    RNGManager.set_random_seeds(seed)
+    parts = {
+        "features": features(training, *noise),
+        "head": nn.Linear(training.hidden_units, 10),
+    }
+    return nn.Sequential(OrderedDict(parts))
 
 
 class MultiHead(MultiTaskModule):  # type: ignore[misc]
-    """A network with a head for each task, which Avalanche makes when the task comes.
-
-    :param training: how wide it is.
-    :param seed: of its weights.
-    :param noise: modules before the ReLU.
-    """
+    """A network as :func:`single_head`, with a head for each task, made when the task comes."""
 
     def __init__(self, training: DigitsTraining, seed: int, *noise: nn.Module) -> None:
         super().__init__()

@@ -10,7 +10,7 @@ from avalanche_mas.benchmarks import permuted_digits
 from avalanche_mas.plugins.si.plugin import SIPlugin
 
 from ..digits.cell import DigitsTraining
-from .parts import SingleHead, learn, weights
+from .parts import learn, single_head, weights
 from .row import difference, for_both
 
 
@@ -28,7 +28,7 @@ def strength_has_no_effect(plugin_type: Any, training: DigitsTraining, seed: int
     stream = permuted_digits(2, seed).train_stream
     runs = []
     for strength in (1e-2, 1e8):
-        model = SingleHead(training, seed)
+        model = single_head(training, seed)
         learn(model, training, stream, plugin_type(strength))
         runs.append(weights(model))
     return max(float((runs[0][name] - runs[1][name]).abs().max()) for name in runs[0])

@@ -11,15 +11,16 @@ from typing import NamedTuple
 import torch
 import torch.distributed as dist
 from avalanche.models import SimpleMLP, as_multitask
-from avalanche.training.plugins import EvaluationPlugin
-from torch import Tensor, nn
-from torch.optim import SGD
+from torch import Tensor
 
 from avalanche_mas import Importance, MASPlugin, estimate_importance
 from avalanche_mas.benchmarks import split_digits
 from avalanche_mas.importance.sharing import checksum_of
 from avalanche_mas.importance.team import Distributed, Team
 from avalanche_mas.training import DataParallelNaive
+
+from ..digits.cell import DigitsTraining
+from ..training.strategy import make_strategy
 
 
 class Shown(NamedTuple):
@@ -50,7 +51,11 @@ def show(epochs: int, hidden: int, device: torch.device) -> Shown:
     mlp = SimpleMLP(2, input_size=64, hidden_size=hidden, hidden_layers=3, drop_rate=0)
     model, plugin = as_multitask(mlp, "classifier"), MASPlugin()
     benchmark = split_digits()
-    _train(model, plugin, benchmark.train_stream, epochs, device)
+    training = DigitsTraining(
+        hidden, learning_rate=0.05, momentum=0.9, batch_size=32, epochs=epochs
+    )
+    strategy = make_strategy(model, training, plugin, kind=DataParallelNaive, device=device)
+    strategy.train(benchmark.train_stream)
     learnt = [*model.state_dict().values(), *(plugin.importance or {}).values()]
     team = Team.of("split", device)
     bits = team.meet([checksum_of(tensor) for tensor in learnt])
@@ -77,23 +82,6 @@ def show(epochs: int, hidden: int, device: torch.device) -> Shown:
         max(_difference(together[name], alone[name]) for name in alone),
         all(other == bits[0] for other in bits),
     )
-
-
-def _train(
-    model: nn.Module, plugin: MASPlugin, stream: object, epochs: int, device: torch.device
-) -> None:
-    strategy = DataParallelNaive(
-        model=model,
-        optimizer=SGD(model.parameters(), lr=0.05, momentum=0.9),
-        criterion=nn.CrossEntropyLoss(),
-        train_mb_size=32,
-        train_epochs=epochs,
-        eval_mb_size=64,
-        device=device,
-        plugins=[plugin],
-        evaluator=EvaluationPlugin(loggers=[]),  # Avalanche refuses loggers but in the first one
-    )
-    strategy.train(stream)
 
 
 def _timed(team: Team, measure: Callable[[], Importance]) -> tuple[Importance, float]:

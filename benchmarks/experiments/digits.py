@@ -166,16 +166,14 @@ def _choose_lambdas(
     settings: DigitsSettings, run_cells: RunCells[DigitsCell, StreamResult]
 ) -> dict[tuple[str, str], Choice]:
     """Choose λ for each (benchmark, method) that has one, or take the published one."""
-    keys = [
-        (benchmark, method)
-        for benchmark in _BENCHMARKS
-        for method, entry in METHODS.items()
-        if entry.plugin
-    ]
-    if settings.select == "published":
-        return {key: Choice(published_strength(key[1])) for key in keys}
+    published = settings.select == "published"
     return choose_lambdas(
-        dict.fromkeys(keys, settings.lambdas),
+        {
+            (benchmark, method): [published_strength(method)] if published else settings.lambdas
+            for benchmark in _BENCHMARKS
+            for method, entry in METHODS.items()
+            if entry.plugin
+        },
         settings.grid_extensions,
         lambda key, lam: _selection_cells(settings, *key, lam),
         run_cells,

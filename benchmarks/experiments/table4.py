@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from ..facts.cell import TRAIN_AND_TEST, FactCell, FactResult, Row
+from functools import partial
+
+from ..facts.cell import TRAIN_AND_TEST, FactResult, Row
 from ..facts.experiment import FactSettings
-from ..facts.report import FactReport, Paper, run_table
+from ..facts.report import Paper, run_table
 from ..facts.training import run_cell
-from ..runs.cell import RunCells
 
 __all__ = ["run_cell"]
 
@@ -30,8 +31,4 @@ SETTINGS = FactSettings("random-4", ROWS)
 FAST = SETTINGS.tiny()
 
 
-def run(settings: FactSettings, run_cells: RunCells[FactCell, FactResult]) -> FactReport:
-    """Choose λ, then train and test with it."""
-    return run_table(
-        settings, run_cells, "Table 4: facts in four random tasks, after the last", PAPER
-    )
+run = partial(run_table, title="Table 4: facts in four random tasks, after the last", paper=PAPER)

@@ -128,14 +128,14 @@ def run_rows(settings: FactSettings, run_cells: RunCells[FactCell, FactResult]) 
 def _choose_lambdas(
     settings: FactSettings, run_cells: RunCells[FactCell, FactResult]
 ) -> dict[str, Choice]:
-    choices = {method: Choice(lam) for method, lam in settings.given}
+    given = dict(settings.given)
     plain = {
         row.method: row
         for row in settings.rows
-        if METHODS[row.method].plugin and row.method not in choices and row.measured_on == "train"
+        if METHODS[row.method].plugin and (row.method in given or row.measured_on == "train")
     }
-    choices |= choose_lambdas(
-        dict.fromkeys(plain, settings.lambdas),
+    return choose_lambdas(
+        {method: [given[method]] if method in given else settings.lambdas for method in plain},
         settings.extensions,
         lambda method, lam: [
             replace(
@@ -148,7 +148,6 @@ def _choose_lambdas(
         run_cells,
         lambda result: result.kept,
     )
-    return choices
 
 
 def _cell(settings: FactSettings, row: Row, lam: float | None, seed: int) -> FactCell:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import ClassVar, TypeVar
 
 from avalanche_mas.benchmarks.object_recognition import EIGHT_TASKS, TWO_TASK_SEQUENCES
 from avalanche_mas.plugins.registry import METHODS
@@ -107,16 +107,21 @@ class ObjectSettings:
         if model is not None:
             training = replace(training, model=model)
         if model not in (None, "small"):
-            # AlexNet needs images of the size that it was made for.
-            size: dict[str, Any] = {
-                "resize": PAPER.resize,
-                "crop": PAPER.crop,
-                "augmented": PAPER.augmented,
-            }
-            training = replace(training, model=_weights(str(model)), **size)
+            training = replace(
+                training,
+                model=_weights(str(model)),
+                resize=PAPER.resize,  # AlexNet needs images of the size that it was made for
+                crop=PAPER.crop,
+                augmented=PAPER.augmented,
+            )
         if epochs is not None:
             training = replace(training, epochs=epochs)
         return replace(self, data=root, drawn=drawn, training=training, factors=factors)
+
+    def cell(self, sequence: str, method: str, lam: float | None, seed: int) -> ObjectCell:
+        """A run that is reported."""
+        data, drawn, training = self.data, self.drawn, self.training
+        return ObjectCell(sequence, method, lam, seed, 0.0, data, drawn, training)
 
     def prepare(self) -> None:
         """Draw the miniature, or check the official data.
@@ -134,21 +139,20 @@ class ObjectSettings:
 def choose_strengths(
     settings: ObjectSettings, run_cells: RunCells[ObjectCell, RunT]
 ) -> dict[str, Choice]:
-    """Choose the strength of each of the experiment's methods that has one.
-
-    :return: method → choice.
-    """
-    grids: dict[str, Sequence[float]] = {
-        method: [factor * published_strength(method) for factor in settings.factors]
-        for method in settings.methods
-        if METHODS[method].plugin
-    }
-    if len(settings.factors) == 1:
-        return {method: Choice(grid[0]) for method, grid in grids.items()}
+    """Choose the strength of each of the experiment's methods that has one, by method."""
     return choose_lambdas(
-        grids,
+        {
+            method: [factor * published_strength(method) for factor in settings.factors]
+            for method in settings.methods
+            if METHODS[method].plugin
+        },
         settings.extensions,
-        lambda method, lam: [_selection_cell(settings, method, lam)],
+        lambda method, lam: [
+            replace(
+                settings.cell(settings.selection_sequence, method, lam, settings.selection_seed),
+                validation=settings.selection_validation,
+            )
+        ],
         run_cells,
         lambda result: result.final_accuracy,
     )
@@ -158,17 +162,9 @@ def reported_cells(
     settings: ObjectSettings, choices: Mapping[str, Choice], sequence: str
 ) -> dict[tuple[str, int], ObjectCell]:
     """The runs that are reported of a sequence, by method and seed."""
+    lambdas = {method: choice.lam for method, choice in choices.items()}
     return {
-        (method, seed): ObjectCell(
-            sequence,
-            method,
-            choices[method].lam if method in choices else None,
-            seed,
-            0.0,
-            settings.data,
-            settings.drawn,
-            settings.training,
-        )
+        (method, seed): settings.cell(sequence, method, lambdas.get(method), seed)
         for method in settings.methods
         for seed in settings.seeds
     }
@@ -216,16 +212,3 @@ def _weights(model: str) -> str:
             f"--model is {model!r}: give small, alexnet, or a file of AlexNet's weights"
         )
     return str(file.resolve())
-
-
-def _selection_cell(settings: ObjectSettings, method: str, lam: float) -> ObjectCell:
-    return ObjectCell(
-        settings.selection_sequence,
-        method,
-        lam,
-        settings.selection_seed,
-        settings.selection_validation,
-        settings.data,
-        settings.drawn,
-        settings.training,
-    )

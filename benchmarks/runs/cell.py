@@ -27,22 +27,6 @@ class Cell(Dataclass, Protocol):
         """The name of its file: readable, and different for any two different cells."""
 
 
-class TrainingCell(Cell, Protocol):
-    """A cell that trains a network, to choose λ or to be reported."""
-
-    @property
-    def lam(self) -> float | None:
-        """The method's strength; None: it has none."""
-
-    @property
-    def seed(self) -> int:
-        """Of all random numbers."""
-
-    @property
-    def validation(self) -> float:
-        """The share of the training data to score on; 0: score on the test data."""
-
-
 CellT = TypeVar("CellT", bound=Cell)
 ResultT = TypeVar("ResultT", bound=Dataclass)
 RunCells = Callable[[str, Iterable[CellT]], dict[CellT, ResultT]]
@@ -54,8 +38,11 @@ def short_digest(cell: Cell) -> str:
     return hashlib.sha256(json.dumps(asdict(cell)).encode()).hexdigest()[:8]
 
 
-def training_name(stream: str, cell: TrainingCell) -> str:
-    """The name of a cell that trains on a stream: what it is for, the method, λ and the seed."""
+def training_name(stream: str, cell: Any) -> str:
+    """The name of a cell that trains on a stream: what it is for, the row, λ and the seed.
+
+    :param cell: it has ``validation``, ``label``, ``lam`` and ``seed``.
+    """
     phase = "selection" if cell.validation else "test"
     label = cell.label.replace(", ", " ").replace(" ", "-")
     strength = "" if cell.lam is None else f"-{cell.lam:g}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from statistics import fmean
@@ -73,7 +73,7 @@ def widen(scores: Mapping[float, float], ratio: float) -> float | None:
 
 
 def choose_lambdas(
-    grids: Mapping[Key, Iterable[float]],
+    grids: Mapping[Key, Sequence[float]],
     extensions: int,
     make_cells: Callable[[Key, float], Sequence[CellT]],
     run_cells: RunCells[CellT, ResultT],
@@ -81,25 +81,29 @@ def choose_lambdas(
 ) -> dict[Key, Choice]:
     """Choose from several grids, which widen by decades while their best lies at an edge.
 
-    :param grids: the λ to begin with, for each thing whose λ is chosen.
+    :param grids: the λ to begin with, for each thing whose λ is chosen. A single one is taken as it
+        is, and nothing is run for it.
     :param extensions: how often a grid is widened at most.
     :param make_cells: names the runs that a λ is judged by.
     :param run_cells: turns a title and cells into the cells' results.
     :param score: what a run's result is worth, the higher the better; λ is judged by their mean.
     :return: for each grid, the choice.
     """
-    scores: dict[Key, dict[float, float]] = {key: {} for key in grids}
-    untried: dict[Key, Iterable[float]] = dict(grids)
+    untried = {key: grid for key, grid in grids.items() if len(grid) > 1}
+    scores: dict[Key, dict[float, float]] = {key: {} for key in untried}
     for title in ["choosing λ", *["wider grids"] * extensions]:
+        if not untried:
+            break
         cells = {(key, lam): make_cells(key, lam) for key in untried for lam in untried[key]}
         results = run_cells(title, chain(*cells.values()))
         for (key, lam), judges in cells.items():
             scores[key][lam] = fmean(score(results[cell]) for cell in judges)
         steps = {key: widen(scores[key], _GRID_RATIO) for key in untried}
         untried = {key: (lam,) for key, lam in steps.items() if lam is not None}
-        if not untried:
-            break
-    return {key: choose(of_key) for key, of_key in scores.items()}
+    return {
+        key: choose(scores[key]) if key in scores else Choice(grid[0])
+        for key, grid in grids.items()
+    }
 
 
 def published_strength(method: str) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+import torch
 from avalanche.training.plugins import EvaluationPlugin, SupervisedPlugin
 from avalanche.training.supervised import Naive
 from avalanche.training.templates import SupervisedTemplate
@@ -42,6 +43,7 @@ def make_strategy(
     kind: type[SupervisedTemplate] = Naive,
     criterion: nn.Module | None = None,
     weight_decay: float = 0.0,
+    device: str | torch.device = "cpu",
 ) -> SupervisedTemplate:
     """A strategy with SGD, these plugins, and no metrics.
 
@@ -57,6 +59,7 @@ def make_strategy(
         train_mb_size=training.batch_size,
         eval_mb_size=training.batch_size,
         train_epochs=training.epochs,
+        device=device,
         plugins=list(plugins),
         evaluator=EvaluationPlugin(loggers=[]),
     )
