@@ -4,15 +4,16 @@ from dataclasses import replace
 
 import pandas as pd
 import pytest
-from benchmarks.framework import Framework, FrameworkCell
 from rich.console import Console
 from typer.testing import CliRunner
 
 from avalanche_mas.plugins.registry import METHODS
 from benchmarks.cli import app
 from benchmarks.digits.cell import DigitsCell
+from benchmarks.digits.framework import FrameworkCell
 from benchmarks.experiments import digits
 from benchmarks.experiments.digits import FAST, run_cell
+from benchmarks.training.framework import Framework
 
 FRAMEWORK = Framework(learning_rates=(0.02, 0.1), strength=1e4, max_trials=3, decay=1e-2)
 SHOWN = ("finetuning", "joint", "MAS")
