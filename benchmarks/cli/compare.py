@@ -10,7 +10,7 @@ import numpy as np
 from rich import box
 from rich.table import Table
 
-from ..report.text import spread
+from ..report.formatter import spread
 from ..runs.cell import Cell
 
 _NOT_COMPARED = {"lam", "seed", "method", "row"}  # fields of cells that may differ in a comparison

@@ -15,8 +15,8 @@ from matplotlib.figure import Figure
 
 from avalanche_mas.evaluation import plots
 
-from ..report.report import Part, Report, Table
-from ..report.text import listed, spread
+from ..report.formatter import listed, spread
+from ..report.writer import Part, Report, Table
 from .cell import EVERYTHING, DeploymentCell, DeploymentResult, DeploymentSettings, name_of
 
 LEGEND = (

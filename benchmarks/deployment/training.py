@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from avalanche_mas import Importance, MASPlugin, estimate_importance
 from avalanche_mas.benchmarks import permuted_digits
 
+from ..digits.strategy import make_strategy
 from ..training.samples import accuracy, outputs_for, tensors
-from ..training.strategy import make_strategy
 from .cell import EVERYTHING, DeploymentCell, DeploymentResult, DeploymentSettings, name_of
 
 _Images = tuple[Tensor, Tensor]  # and their labels

@@ -14,8 +14,8 @@ from avalanche_mas.benchmarks import permuted_digits
 from avalanche_mas.training import JointTraining
 
 from ..digits.cell import DigitsTraining
+from ..digits.strategy import make_strategy
 from ..training.samples import tensors
-from ..training.strategy import make_strategy
 from .parts import MultiHead, Watch, as_tasks
 from .row import difference, for_both
 

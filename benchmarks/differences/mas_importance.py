@@ -12,8 +12,8 @@ from avalanche_mas import estimate_importance
 from avalanche_mas.benchmarks import permuted_digits, split_digits
 
 from ..digits.cell import DigitsTraining
+from ..digits.strategy import make_strategy
 from ..training.samples import accuracy, outputs_for, tensors
-from ..training.strategy import make_strategy
 from .parts import (
     MAS_DEFECTS,
     PIXEL_WEIGHTS,

@@ -22,8 +22,8 @@ from torch.utils.data import TensorDataset
 from avalanche_mas import MASPlugin
 
 from ..digits.cell import DigitsTraining
+from ..digits.strategy import make_strategy
 from ..training.samples import tensors
-from ..training.strategy import make_strategy
 from .row import for_both
 
 both_mas = for_both(AvalancheMAS, MASPlugin)

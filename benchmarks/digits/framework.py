@@ -9,7 +9,7 @@ from statistics import median
 
 import pandas as pd
 
-from ..report.report import Part, Table
+from ..report.writer import Part, Table
 from ..runs.cell import short_digest
 from ..training.framework import Framework
 from ..training.stream import StreamResult

@@ -10,8 +10,8 @@ from typing import Any
 
 import pandas as pd
 
-from ..report.report import Part, Report, Table
-from ..report.text import listed, spread
+from ..report.formatter import listed, spread
+from ..report.writer import Part, Report, Table
 from ..training.selection import Choice
 from ..training.stream import StreamResult
 from .cell import DigitsCell

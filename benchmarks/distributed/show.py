@@ -20,7 +20,7 @@ from avalanche_mas.importance.team import Distributed, Team
 from avalanche_mas.training import DataParallelNaive
 
 from ..digits.cell import DigitsTraining
-from ..training.strategy import make_strategy
+from ..digits.strategy import make_strategy
 
 
 class Shown(NamedTuple):

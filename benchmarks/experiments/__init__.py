@@ -5,7 +5,7 @@ ones (dataclasses with ``seeds``), ``RESULT``, the dataclass of its results, and
 
 - ``run_cell(cell)`` does one piece of work and gives its result.
 - ``run(settings, run_cells)`` says what is to be done. It calls ``run_cells(title, cells)``, which
-  gives a dictionary of the cells' results, and returns a :class:`~benchmarks.report.report.Report`.
+  gives a dictionary of the cells' results, and returns a :class:`~benchmarks.report.writer.Report`.
 
 Where data are needed, the settings have ``configure(data=..., model=..., epochs=...)``, with those
 of the command line's options that they know, and ``prepare()``, which is called before anything is

@@ -26,8 +26,8 @@ from ..objects.experiment import EIGHT, ObjectSettings, run_sequences
 from ..objects.images import data_root, load
 from ..objects.training import run_cell as run_as_usual
 from ..objects.training import train
-from ..report.report import Part, Report, Table
-from ..report.text import listed, spread
+from ..report.formatter import listed, spread
+from ..report.writer import Part, Report, Table
 from ..runs.cell import RunCells
 from ..training.selection import Choice
 from ..training.stream import StreamResult

@@ -9,8 +9,8 @@ import pandas as pd
 
 from ..differences import DIFFERENCES, Pair
 from ..digits.cell import DigitsTraining
-from ..report.report import Part, Report, Table
-from ..report.text import listed, spread
+from ..report.formatter import listed, spread
+from ..report.writer import Part, Report, Table
 from ..runs.cell import RunCells, short_digest
 
 DESCRIPTION = "what Avalanche's own methods do otherwise than ours, measured on both sides"

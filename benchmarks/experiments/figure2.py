@@ -11,8 +11,8 @@ from avalanche_mas.plugins.registry import METHODS
 
 from ..figure2.properties import PROPERTIES, Finding
 from ..figure2.trials import Trial
-from ..report.report import Part, Report, Table
-from ..report.text import listed
+from ..report.formatter import listed
+from ..report.writer import Part, Report, Table
 from ..runs.cell import RunCells, short_digest
 
 DESCRIPTION = "Figure 2: what each method is able to do, tested; beside what the paper says"

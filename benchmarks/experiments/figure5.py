@@ -18,8 +18,8 @@ from ..objects.accuracies import final_and_drop
 from ..objects.cell import ObjectCell
 from ..objects.experiment import EIGHT, ObjectSettings, run_sequences
 from ..objects.training import run_cell
-from ..report.report import Part, Report, Table
-from ..report.text import listed, spread
+from ..report.formatter import listed, spread
+from ..report.writer import Part, Report, Table
 from ..runs.cell import RunCells
 from ..training.selection import Choice
 from ..training.stream import StreamResult

@@ -16,8 +16,8 @@ from avalanche_mas.evaluation import plots
 from ..objects.cell import ObjectCell
 from ..objects.experiment import ObjectSettings, run_sequences
 from ..objects.training import run_cell
-from ..report.report import Part, Report, Table
-from ..report.text import listed
+from ..report.formatter import listed
+from ..report.writer import Part, Report, Table
 from ..runs.cell import RunCells
 from ..training.stream import StreamResult
 from .figure5 import FAST, SETTINGS  # so that they share their runs

@@ -17,7 +17,7 @@ from ..facts.cell import SUBSET, FactCell, FactResult, Row
 from ..facts.experiment import FactSettings, run_rows
 from ..facts.report import FactReport, Panel, Paper, end_panel, first_task_remarks
 from ..facts.training import run_cell
-from ..report.text import listed
+from ..report.formatter import listed
 from ..runs.cell import RunCells
 
 __all__ = ["run_cell"]

@@ -12,7 +12,7 @@ from ..objects.cell import ObjectCell
 from ..objects.experiment import ObjectSettings, run_sequences
 from ..objects.pairs import LEGEND, PairsReport, numbers
 from ..objects.training import run_cell
-from ..report.text import listed, spread
+from ..report.formatter import listed, spread
 from ..runs.cell import RunCells
 from ..training.stream import StreamResult
 

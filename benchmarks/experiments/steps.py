@@ -16,7 +16,7 @@ from avalanche_mas.plugins.registry import METHODS
 from ..digits.cell import DigitsCell, DigitsTraining
 from ..digits.remarks import accuracy_gap, first_experience_kept
 from ..digits.report import DigitsReport
-from ..report.text import listed
+from ..report.formatter import listed
 from ..runs.cell import RunCells
 from ..training.selection import choose_lambdas
 from ..training.stream import StreamResult, train_and_measure

@@ -10,7 +10,7 @@ from ..objects.cell import ObjectCell
 from ..objects.experiment import PAIRS, ObjectSettings, run_sequences
 from ..objects.pairs import LEGEND, PairsReport, Paper, arrow, mean_drop, numbers
 from ..objects.training import run_cell
-from ..report.text import listed
+from ..report.formatter import listed
 from ..runs.cell import RunCells
 from ..training.stream import StreamResult
 

@@ -8,8 +8,8 @@ from statistics import fmean
 
 import pandas as pd
 
-from ..report.report import Part, Report, Table
-from ..report.text import listed, spread
+from ..report.formatter import listed, spread
+from ..report.writer import Part, Report, Table
 from ..runs.cell import RunCells
 from .cell import FactCell, FactResult
 from .experiment import FactSettings, Findings, run_rows

@@ -19,13 +19,14 @@ from torch.utils.data import TensorDataset
 from avalanche_mas.benchmarks import permuted_digits
 from avalanche_mas.plugins.registry import METHODS, Method
 
+from ..digits.cell import DigitsTraining
+from ..digits.strategy import make_strategy
 from ..training.samples import outputs_for, tensors
-from ..training.strategy import make_strategy
 
 
 @dataclass(frozen=True)
-class Trial:
-    """How the networks of the tests are trained."""
+class Trial(DigitsTraining):
+    """How the networks of the tests are trained, and on what."""
 
     hidden_units: int = 50
     learning_rate: float = 0.05

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ..report.report import Part, Report, Table
-from ..report.text import spread
+from ..report.formatter import spread
+from ..report.writer import Part, Report, Table
 from ..training.stream import StreamResult
 from .accuracies import final_and_drop
 

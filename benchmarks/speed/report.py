@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from ..report.report import Part, Report, Table
+from ..report.writer import Part, Report, Table
 from . import deployment, layers
 from .clock import Quartiles, by_round, quartiles
 from .estimation import FIRST, FLOOR, FLOOR_BESIDE, OURS, WAYS, floor_of

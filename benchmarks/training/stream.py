@@ -6,7 +6,7 @@ import hashlib
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from avalanche.benchmarks import CLExperience, CLScenario
@@ -20,8 +20,6 @@ from avalanche_mas.evaluation import AccuracyMatrix, final_accuracy, forgetting,
 from avalanche_mas.importance.engines.finite import NotFiniteError
 from avalanche_mas.plugins.registry import Method
 from avalanche_mas.training import JointTraining
-
-from .strategy import Length
 
 
 @dataclass(frozen=True)
@@ -38,6 +36,18 @@ class StreamResult:
     diverged: bool = False  # Ω became infinite or NaN; from there on the network was only scored
     memory_after_each: list[int] = field(default_factory=list)  # bytes, after each experience
     found: list[dict[str, Any]] = field(default_factory=list)  # by the framework, for each
+
+
+class Length(Protocol):
+    """How long a network is trained on each experience."""
+
+    @property
+    def batch_size(self) -> int:
+        """Samples in a step."""
+
+    @property
+    def epochs(self) -> int:
+        """Passes over the samples."""
 
 
 class _Mark(SupervisedPlugin):  # type: ignore[misc]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Protocol
-
 import torch
 from avalanche.training.plugins import EvaluationPlugin, SupervisedPlugin
 from avalanche.training.supervised import Naive
@@ -11,34 +9,12 @@ from avalanche.training.templates import SupervisedTemplate
 from torch import nn
 from torch.optim import SGD
 
-
-class Length(Protocol):
-    """How long a network is trained on each experience."""
-
-    @property
-    def batch_size(self) -> int:
-        """Samples in a step."""
-
-    @property
-    def epochs(self) -> int:
-        """Passes over the samples."""
-
-
-class SGDTraining(Length, Protocol):
-    """How a network is trained by SGD."""
-
-    @property
-    def learning_rate(self) -> float:
-        """A constant."""
-
-    @property
-    def momentum(self) -> float:
-        """0 for none."""
+from .cell import DigitsTraining
 
 
 def make_strategy(
     model: nn.Module,
-    training: SGDTraining,
+    training: DigitsTraining,
     *plugins: SupervisedPlugin,
     kind: type[SupervisedTemplate] = Naive,
     criterion: nn.Module | None = None,
