@@ -58,7 +58,7 @@ def test_table_shows_what_was_measured_beside_the_paper():
 
 
 def test_seeds_that_disagree_are_counted():
-    settings = figure2.Settings(FAST.trial, seeds=(0, 1, 2))
+    settings = figure2.Figure2Settings(FAST.trial, seeds=(0, 1, 2))
     outcome = figure2.run(settings, answers(lambda question: question.seed < 2))
     assert outcome.table().set_index("method").loc["MAS", "adaptive"] == "2 of 3 (yes)"
 
