@@ -324,7 +324,7 @@ class RunningMean:
             if name in self._settled:
                 self._settled[name].add_(total)
             else:
-                self._settled[name] = total.double()
+                self._settled[name] = total.to(torch.float64, copy=True)
             total.zero_()
         self._unsettled = 0
         self.error.restart()

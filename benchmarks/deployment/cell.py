@@ -1,16 +1,17 @@
-"""A cell of the experiment: a network, what it is used for, and what was measured."""
+"""The cells of the experiment on deployment, and what they measure."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from ..cell import Training, short_digest
+from ..digits.cell import DigitsTraining
+from ..runs.cell import short_digest
 
 EVERYTHING = tuple(range(10))
 
 
 @dataclass(frozen=True)
-class Settings:
+class DeploymentSettings:
     """Every hyper-parameter of this experiment. Each result file holds a copy."""
 
     seeds: tuple[int, ...] = (0, 1, 2)
@@ -19,8 +20,8 @@ class Settings:
     unseen: float = 0.4  # share of the training images that are kept for use
     lambdas: tuple[float, ...] = (0.01, 0.1, 1.0, 10.0)
     arriving: int = 8  # images that arrive together
-    training: Training = field(
-        default_factory=lambda: Training(
+    training: DigitsTraining = field(
+        default_factory=lambda: DigitsTraining(
             hidden_units=30, learning_rate=0.05, momentum=0.9, batch_size=32, epochs=8
         )
     )
@@ -33,7 +34,7 @@ class DeploymentCell:
     used: tuple[tuple[int, ...], ...]
     lam: float | None  # None: there are no further tasks
     seed: int
-    settings: Settings
+    settings: DeploymentSettings
 
     @property
     def label(self) -> str:
@@ -42,7 +43,7 @@ class DeploymentCell:
 
     @property
     def name(self) -> str:
-        """What a file is called: readable, and unlike for any two unlike cells."""
+        """The name of its file: readable, and different for any two different cells."""
         used = self.label.replace(" ", "-")
         strength = "arriving" if self.lam is None else f"{self.lam:g}"
         return f"{used}-{strength}-seed{self.seed}-{short_digest(self)}"
@@ -54,7 +55,7 @@ class DeploymentCell:
 
 
 @dataclass(frozen=True)
-class Result:
+class DeploymentResult:
     """What a run measured."""
 
     seen: list[int]  # samples so far

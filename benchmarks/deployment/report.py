@@ -1,22 +1,23 @@
-"""Tables, sentences and the plot."""
+"""The table of the experiment on deployment, sentences read off it, and its plot."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from rich.console import Console
 
 from avalanche_mas.evaluation import plots
 
-from ..objects.tables import Table, spread, write_tables
-from .cell import EVERYTHING, DeploymentCell, Result, Settings, name_of
+from ..report.formatter import listed, spread
+from ..report.writer import Part, Report, Table
+from .cell import EVERYTHING, DeploymentCell, DeploymentResult, DeploymentSettings, name_of
 
 LEGEND = (
     "In %, mean ± standard deviation over the seeds ({seeds}), on test images of the first task "
@@ -34,47 +35,39 @@ _ALL: dict[str, Any] = {"color": "#000000", "marker": "x", "linestyle": "--"}
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What there is to report."""
+class DeploymentReport(Report):
+    """What was measured as images arrived, and after further tasks."""
 
-    settings: Settings
-    arriving: Sequence[Result]
-    keeping: Mapping[DeploymentCell, Result]
+    settings: DeploymentSettings
+    arriving: Sequence[DeploymentResult]
+    keeping: Mapping[DeploymentCell, DeploymentResult]
 
-    def write(self, folder: Path, console: Console, origin: str) -> list[Path]:
-        """Print the table and remarks, and save them and the plot.
-
-        :param folder: where the files go.
-        :param console: where the table is printed.
-        :param origin: what made the results.
-        :return: the files.
-        """
-        used, seeds = self.settings.used, ", ".join(map(str, self.settings.seeds))
+    def parts(self, origin: str) -> Iterator[Part]:
+        """The table, the legend and the remarks."""
+        used = self.settings.used
         rows = []
         for digits, lam in [*product((EVERYTHING, *used), self.settings.lambdas), (None, 0.0)]:
             row = {"Ω of": name_of(digits) if digits else "finetuning", "λ": f"{lam:g}"}
-            row |= {
-                f"changed, {name_of(u)}": spread(self.of(digits, lam, "changed", u)) for u in used
-            }
-            row |= {
-                f"accuracy, {name_of(u)}": spread(self.of(digits, lam, "after", u)) for u in used
-            }
+            for what, measured in (("changed", "changed"), ("accuracy", "after")):
+                row |= {
+                    f"{what}, {name_of(u)}": spread(self.of(digits, lam, measured, u)) for u in used
+                }
             rows.append({**row, "further tasks": spread(self.further(digits, lam))})
-        files = write_tables(
-            [Table("what is kept of the first task", rows)],
-            LEGEND.format(seeds=seeds, tasks=self.settings.further_tasks),
-            [*self.remarks(), origin],
-            folder,
-            console,
-        )
-        picture = folder / "deployment.png"
+        yield Table("what is kept of the first task", pd.DataFrame(rows))
+        seeds, tasks = listed(self.settings.seeds), self.settings.further_tasks
+        yield LEGEND.format(seeds=seeds, tasks=tasks)
+        yield [*self.remarks(), origin]
+
+    def draw(self, folder: Path) -> list[Path]:
+        """Ω as images arrive, and what λ trades."""
+        picture = folder / f"{folder.name}.png"
         with plots.style():
             figure = Figure(figsize=(plots.PAGE, 2.7))
             left, right = figure.subplots(1, 2)
             self.draw_arriving(left)
             self.draw_keeping(right)
             figure.savefig(picture)
-        return [*files, picture]
+        return [picture]
 
     def of(self, digits: _Digits, lam: float, measured: str, on: tuple[int, ...]) -> list[float]:
         """What was measured on some test images with Ω of ``digits``, for each seed, in %."""
@@ -86,18 +79,19 @@ class Outcome:
 
     def remarks(self) -> list[str]:
         """Where Ω moves, and whether what was used is kept better."""
-        learnt = ", ".join(
+        learnt = listed(
             f"{name_of(u)} {spread([100 * r.before[name_of(u)] for r in self.arriving])}"
             for u in self.settings.used
         )
         found = [f"Accuracy on the first task before any further one (%): {learnt}."]
         for number, digits in enumerate(self.settings.used):
-            listed = ", ".join(
+            correlations = listed(
                 f"{name} {np.mean([self._at_end(r, name, number) for r in self.arriving]):.3f}"
                 for name in self.arriving[0].rank_correlation
             )
             found.append(
-                f"After use on {name_of(digits)}: rank correlation of Ω so far with Ω of {listed}."
+                f"After use on {name_of(digits)}: rank correlation of Ω so far with Ω of "
+                f"{correlations}."
             )
         cases = list(product(self.settings.used, self.settings.lambdas))
         gains = {
@@ -152,7 +146,7 @@ class Outcome:
             ]
             name = name_of(digits)
             ax.plot(*zip(*points, strict=True), label=f"Ω of {name}", **looks[name])
-        strengths = ", ".join(f"{lam:g}" for lam in self.settings.lambdas)
+        strengths = listed(f"{lam:g}" for lam in self.settings.lambdas)
         ax.set_title(f"then {self.settings.further_tasks} further tasks, λ = {strengths}")
         ax.set_xlabel("accuracy on further tasks (%)")
         ax.set_ylabel(f"outputs for {name_of(used)} changed (%)")
@@ -162,10 +156,10 @@ class Outcome:
         own = {name_of(u): look for u, look in zip(self.settings.used, _LOOKS, strict=False)}
         return {**own, name_of(EVERYTHING): _ALL}
 
-    def _runs(self, digits: _Digits, lam: float) -> list[Result]:
+    def _runs(self, digits: _Digits, lam: float) -> list[DeploymentResult]:
         used = () if digits is None else (digits,)
         return [r for cell, r in self.keeping.items() if (cell.used, cell.lam) == (used, lam)]
 
     @staticmethod
-    def _at_end(result: Result, name: str, use: int) -> float:
+    def _at_end(result: DeploymentResult, name: str, use: int) -> float:
         return result.rank_correlation[name][result.seen.index(result.ends[use])]

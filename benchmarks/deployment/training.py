@@ -11,39 +11,42 @@ from avalanche.benchmarks.scenarios.deprecated.generic_benchmark_creation import
     create_generic_benchmark_from_tensor_lists,
 )
 from avalanche.models import MTSimpleMLP
-from avalanche.training import Naive
 from avalanche.training.determinism.rng_manager import RNGManager
-from avalanche.training.plugins import EvaluationPlugin
 from scipy.stats import spearmanr
 from torch import Tensor, nn
 
 from avalanche_mas import Importance, MASPlugin, estimate_importance
 from avalanche_mas.benchmarks import permuted_digits
 
-from .cell import EVERYTHING, DeploymentCell, Result, Settings, name_of
+from ..digits.strategy import make_strategy
+from ..training.samples import accuracy, outputs_for, tensors
+from .cell import EVERYTHING, DeploymentCell, DeploymentResult, DeploymentSettings, name_of
 
 _Images = tuple[Tensor, Tensor]  # and their labels
 
 
-def run_cell(cell: DeploymentCell) -> Result:
+def run_cell(cell: DeploymentCell) -> DeploymentResult:
     """Train, use, and train on."""
     benchmark, unseen = _benchmark(cell.settings, cell.seed)
-    tests = [_images(experience) for experience in benchmark.test_stream]
+    tests = [tensors(experience) for experience in benchmark.test_stream]
     first = {
         name_of(digits): _only(tests[0], digits) for digits in (*cell.settings.used, EVERYTHING)
     }
     streams = None if cell.used else "train"  # for finetuning, with λ = 0, it makes no difference
     plugin = MASPlugin(cell.lam or 0.0, streams=streams)
-    strategy = _strategy(cell, plugin)
-    model: nn.Module = strategy.model
+    training = cell.settings.training
+    RNGManager.set_random_seeds(cell.seed)
+    model = MTSimpleMLP(64, training.hidden_units)
+    model.features[2] = nn.Identity()  # in the place of dropout
+    strategy = make_strategy(model, training, plugin)
     strategy.train(benchmark.train_stream[0])
-    before = {name: _answers(model, x, 0) for name, (x, _) in first.items()}
+    before = {name: outputs_for(model, x, 0) for name, (x, _) in first.items()}
 
     truth = {
         name: _flat(estimate_importance(model, x, forward=lambda model, x: model(x, 0)))
         for name, (x, _) in first.items()
     }
-    learnt = _images(benchmark.train_stream[0])
+    learnt = tensors(benchmark.train_stream[0])
     uses = [learnt if digits == EVERYTHING else _only(unseen, digits) for digits in cell.used]
     compared = truth if cell.lam is None else {}
     seen, ends, correlation = _use(plugin, model, uses, cell.settings.arriving, compared)
@@ -52,15 +55,15 @@ def run_cell(cell: DeploymentCell) -> Result:
     for task, experience in enumerate(benchmark.train_stream):
         if task and cell.lam is not None:
             strategy.train(experience)
-            further.append(_accuracy(_answers(model, tests[task][0], task), tests[task][1]))
-            plugin.observe(model, _images(experience)[0], task)
-    after = {name: _answers(model, x, 0) for name, (x, _) in first.items()}
-    return Result(
+            further.append(accuracy(outputs_for(model, tests[task][0], task), tests[task][1]))
+            plugin.observe(model, tensors(experience)[0], task)
+    after = {name: outputs_for(model, x, 0) for name, (x, _) in first.items()}
+    return DeploymentResult(
         seen,
         ends,
         correlation,
-        before={name: _accuracy(before[name], y) for name, (_, y) in first.items()},
-        after={name: _accuracy(after[name], y) for name, (_, y) in first.items()},
+        before={name: accuracy(before[name], y) for name, (_, y) in first.items()},
+        after={name: accuracy(after[name], y) for name, (_, y) in first.items()},
         changed={
             name: float((after[name] - before[name]).norm() / before[name].norm()) for name in first
         },
@@ -84,7 +87,7 @@ def _use(
     with plugin.watch(model, fraction=1.0) as watched:
         for x, _ in uses:
             for arriving in torch.split(x, size):
-                _answers(model, arriving, 0)
+                outputs_for(model, arriving, 0)
                 if truth:
                     seen.append(watched.samples)
                     now = _flat(watched.importance)
@@ -94,57 +97,24 @@ def _use(
     return seen, ends, correlation
 
 
-def _benchmark(settings: Settings, seed: int) -> tuple[GenericCLScenario, _Images]:
+def _benchmark(settings: DeploymentSettings, seed: int) -> tuple[GenericCLScenario, _Images]:
     """A task with a head of its own for each order of the pixels, and unseen images of the first.
 
     The orders are those of :func:`permuted_digits`, whose tasks share a head.
     """
     permuted = permuted_digits(1 + settings.further_tasks, seed, settings.unseen)
     streams = [
-        list(map(_images, stream)) for stream in (permuted.train_stream, permuted.test_stream)
+        list(map(tensors, stream)) for stream in (permuted.train_stream, permuted.test_stream)
     ]
     labels = list(range(1 + settings.further_tasks))
     benchmark = create_generic_benchmark_from_tensor_lists(*streams, task_labels=labels)
-    return benchmark, _images(permuted.streams["valid"][0])
-
-
-def _strategy(cell: DeploymentCell, plugin: MASPlugin) -> Naive:
-    training = cell.settings.training
-    RNGManager.set_random_seeds(cell.seed)
-    model = MTSimpleMLP(64, training.hidden_units)
-    model.features[2] = nn.Identity()  # in the place of dropout
-    return Naive(
-        model=model,
-        optimizer=torch.optim.SGD(
-            model.parameters(), lr=training.learning_rate, momentum=training.momentum
-        ),
-        criterion=nn.CrossEntropyLoss(),
-        train_mb_size=training.batch_size,
-        train_epochs=training.epochs,
-        plugins=[plugin],
-        evaluator=EvaluationPlugin(loggers=[]),
-    )
-
-
-def _images(experience: Any) -> _Images:
-    x, y, *_ = zip(*experience.dataset, strict=True)
-    return torch.stack(x), torch.tensor([int(label) for label in y])
+    return benchmark, tensors(permuted.streams["valid"][0])
 
 
 def _only(images: _Images, digits: tuple[int, ...]) -> _Images:
     x, y = images
     kept = torch.isin(y, torch.tensor(digits))
     return x[kept], y[kept]
-
-
-@torch.inference_mode()
-def _answers(model: nn.Module, x: Tensor, task: int) -> Tensor:
-    answers: Tensor = model.eval()(x, task)
-    return answers
-
-
-def _accuracy(answers: Tensor, y: Tensor) -> float:
-    return float((answers.argmax(dim=1) == y).double().mean())
 
 
 def _flat(importance: Importance) -> Any:

@@ -15,9 +15,9 @@ from avalanche_mas.benchmarks import permuted_digits
 from avalanche_mas.evaluation import method_memory
 from avalanche_mas.plugins import EWCPlugin
 
-from ..cell import Training
-from ..trials import tensors
-from .parts import SingleHead, in_order, learn, measure, total
+from ..digits.cell import DigitsTraining
+from ..training.samples import tensors
+from .parts import in_order, learn, measure, single_head, total
 from .row import Pair, difference
 
 _TESTS = "plugins/test_ewc.py"
@@ -29,7 +29,7 @@ _MEASURED = 320  # images, since the naive way below goes through them one by on
     "ΣF of the true labels, measured in batches of 32, over the mean of single samples'",
     f"{_TESTS}::test_avalanches_fisher_depends_on_the_batch_size",
 )
-def batches_shrink_fisher(training: Training, seed: int) -> Pair:
+def batches_shrink_fisher(training: DigitsTraining, seed: int) -> Pair:
     """The square of a batch's mean gradient is far below the mean of the samples' squares.
 
     So λ means something else for every batch size.
@@ -46,7 +46,7 @@ def batches_shrink_fisher(training: Training, seed: int) -> Pair:
     "ΣF measured by single samples, over the Fisher information (its expectation by the model)",
     "comparisons/test_differences.py::test_numbers",
 )
-def labels_are_no_expectation(training: Training, seed: int) -> Pair:
+def labels_are_no_expectation(training: DigitsTraining, seed: int) -> Pair:
     """Avalanche takes the true labels: the better they are fitted, the smaller is F.
 
     That too is an option here (`fisher="empirical"`); the expectation needs no labels.
@@ -70,29 +70,34 @@ def labels_are_no_expectation(training: Training, seed: int) -> Pair:
     "kept after five tasks, in multiples of the network",
     f"{_TESTS}::test_memory_is_constant_where_avalanches_grows",
 )
-def memory_grows(training: Training, seed: int) -> Pair:
+def memory_grows(training: DigitsTraining, seed: int) -> Pair:
     """An F and a θ* for each task, while the sum of all penalties is one penalty and a constant."""
     stream = permuted_digits(5, seed).train_stream
     brief = replace(training, epochs=1)
 
     def kept(plugin: Any) -> float:
-        model = SingleHead(training, seed)
+        model = single_head(training, seed)
         size = sum(parameter.nbytes for parameter in model.parameters())
         return method_memory(learn(model, brief, stream, plugin)) / size
 
     return Pair(kept(AvalancheEWC(1.0)), kept(EWCPlugin()))
 
 
-def _trained(training: Training, seed: int) -> tuple[nn.Module, Any]:
+def _trained(training: DigitsTraining, seed: int) -> tuple[nn.Module, Any]:
     (experience,) = permuted_digits(1, seed).train_stream
-    model = SingleHead(training, seed)
+    model = single_head(training, seed)
     learn(model, training, [experience])
     x, y = tensors(experience)
     return model, in_order(x[:_MEASURED], y[:_MEASURED])
 
 
 def _over(
-    exact: float, theirs: Any, ours: Any, model: nn.Module, training: Training, experience: Any
+    exact: float,
+    theirs: Any,
+    ours: Any,
+    model: nn.Module,
+    training: DigitsTraining,
+    experience: Any,
 ) -> Pair:
     """ΣF as both plugins measure it, over the right one."""
     for plugin in (theirs, ours):

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from avalanche_mas.benchmarks import permuted_digits
 from avalanche_mas.models import MultiHead as OurMultiHead
 
-from ..cell import Training
-from ..trials import tensors
+from ..digits.cell import DigitsTraining
+from ..training.samples import tensors
 from .parts import MultiHead, Watch, as_tasks, features, learn
 from .row import Pair, difference
 
@@ -23,7 +23,7 @@ _CLASSES = (8, 2)  # of the tasks
     "first loss of a task of 2 classes that follows one of 8, over that of its head alone",
     "models/test_multi_head.py::test_avalanches_padding_enters_the_loss",
 )
-def padding_enters_the_loss(training: Training, seed: int) -> Pair:
+def padding_enters_the_loss(training: DigitsTraining, seed: int) -> Pair:
     """A small head's output is filled up with zeros, which cross-entropy takes for scores."""
     (experience,) = permuted_digits(1, seed).train_stream
     x, y = tensors(experience)

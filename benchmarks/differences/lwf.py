@@ -9,14 +9,14 @@ from typing import Any
 import torch
 from avalanche.benchmarks import CLExperience
 from avalanche.training.plugins import LwFPlugin as AvalancheLwF
-from torch import Tensor, nn
+from torch import nn
 
 from avalanche_mas.benchmarks import split_digits
-from avalanche_mas.plugins import LwFPlugin
+from avalanche_mas.plugins.lwf.plugin import LwFPlugin
 
-from ..cell import Training
-from ..trials import tensors
-from .parts import MultiHead, Watch, as_tasks, learn, noise, relative
+from ..digits.cell import DigitsTraining
+from ..training.samples import tensors
+from .parts import MultiHead, Watch, as_tasks, batchnorm_of, learn, noise, relative
 from .row import Pair, difference
 
 _TESTS = "plugins/test_lwf.py"
@@ -24,7 +24,7 @@ _TEACHER = f"{_TESTS}::test_the_teacher_is_the_old_model_in_eval_mode"
 
 
 @difference("LwF", "two answers of the old network to one mini-batch differ by (%)", _TEACHER)
-def teacher_answers_at_random(training: Training, seed: int) -> Pair:
+def teacher_answers_at_random(training: DigitsTraining, seed: int) -> Pair:
     """The old network stays in train mode, with dropout on: what is distilled is noise in part."""
 
     def differ(teacher: nn.Module, strategy: Any) -> float:
@@ -41,11 +41,11 @@ def teacher_answers_at_random(training: Training, seed: int) -> Pair:
     "BatchNorm's running mean of the old network moves in the next task, relative (%)",
     _TEACHER,
 )
-def teacher_drifts(training: Training, seed: int) -> Pair:
+def teacher_drifts(training: DigitsTraining, seed: int) -> Pair:
     """The old network becomes one of the new task, and forgets what it should preserve."""
 
     def moved(teacher: nn.Module, strategy: Any) -> float:
-        return 100 * relative(_norm(teacher)[0], strategy.old_mean)
+        return 100 * relative(batchnorm_of(teacher)[0], strategy.old_mean)
 
     return _both(training, seed, moved)
 
@@ -55,23 +55,23 @@ def teacher_drifts(training: Training, seed: int) -> Pair:
     "updates of BatchNorm's statistics in each training step of the second task",
     f"{_TESTS}::test_batchnorm_statistics_move_once_per_step",
 )
-def student_is_forwarded_again(training: Training, seed: int) -> Pair:
+def student_is_forwarded_again(training: DigitsTraining, seed: int) -> Pair:
     """A second pass for the old heads costs time, and statistics move as with another momentum."""
 
     def updates(teacher: nn.Module, strategy: Any) -> float:
         steps = (strategy.clock.train_exp_epochs + 1) * len(strategy.dataloader)
-        updated = _norm(strategy.model)[1] - strategy.old_updates
+        updated = batchnorm_of(strategy.model)[1] - strategy.old_updates
         return float(updated / steps)
 
     return _both(training, seed, updates)
 
 
-def _both(training: Training, seed: int, look: Callable[[nn.Module, Any], float]) -> Pair:
+def _both(training: DigitsTraining, seed: int, look: Callable[[nn.Module, Any], float]) -> Pair:
     """What is seen of the old network and the strategy when the second of two tasks was trained."""
 
     def seen(plugin: Any, teacher: Callable[[], nn.Module]) -> float:
         def begin(strategy: Any) -> None:
-            mean, updates = _norm(strategy.model)
+            mean, updates = batchnorm_of(strategy.model)
             strategy.old_mean, strategy.old_updates = mean.clone(), updates
 
         def end(strategy: Any) -> float | None:
@@ -91,7 +91,7 @@ def _both(training: Training, seed: int, look: Callable[[nn.Module, Any], float]
     )
 
 
-def _stream(training: Training, seed: int) -> Sequence[CLExperience]:
+def _stream(training: DigitsTraining, seed: int) -> Sequence[CLExperience]:
     """Two tasks of two digits, and full mini-batches: BatchNorm cannot train on a single sample."""
     parts = []
     for experience in split_digits(5, seed).train_stream[:2]:
@@ -104,11 +104,3 @@ def _stream(training: Training, seed: int) -> Sequence[CLExperience]:
 def _present(teacher: nn.Module | None) -> nn.Module:
     assert teacher is not None
     return teacher
-
-
-def _norm(model: nn.Module) -> tuple[Tensor, int]:
-    """The running mean and how often it was updated."""
-    (norm,) = (module for module in model.modules() if isinstance(module, nn.BatchNorm1d))
-    assert norm.running_mean is not None
-    assert norm.num_batches_tracked is not None
-    return norm.running_mean, int(norm.num_batches_tracked)

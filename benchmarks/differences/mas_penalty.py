@@ -15,12 +15,11 @@ from avalanche_mas import MASPlugin, estimate_importance
 from avalanche_mas.benchmarks import permuted_digits, split_digits
 from avalanche_mas.evaluation import method_memory
 
-from ..cell import Training
-from ..trials import tensors
+from ..digits.cell import DigitsTraining
+from ..training.samples import tensors
 from .parts import (
     MAS_DEFECTS,
     MultiHead,
-    SingleHead,
     Watch,
     both_mas,
     head,
@@ -28,6 +27,7 @@ from .parts import (
     learn,
     omega,
     relative,
+    single_head,
     weights,
 )
 from .row import Pair, difference
@@ -38,10 +38,10 @@ from .row import Pair, difference
     "change in the first experience, ΣΩΔθ², with Ω known beforehand and λ = 1e6, over finetuning's",
     f"{MAS_DEFECTS}::test_the_first_experience_is_never_protected",
 )
-def first_experience_is_free(training: Training, seed: int) -> Pair:
+def first_experience_is_free(training: DigitsTraining, seed: int) -> Pair:
     """A pretrained network, whose importance is known, is trained as if nothing was known."""
     old, new = permuted_digits(2, seed).train_stream
-    pretrained = SingleHead(training, seed)
+    pretrained = single_head(training, seed)
     learn(pretrained, training, [old])
     known, before = estimate_importance(pretrained, tensors(old)[0]), weights(pretrained)
 
@@ -65,17 +65,14 @@ def first_experience_is_free(training: Training, seed: int) -> Pair:
     "penalty after the model was wrapped by torch.compile, over the penalty before",
     f"{MAS_DEFECTS}::test_wrapping_the_model_drops_the_penalty",
 )
-def wrapping_drops_the_penalty(training: Training, seed: int) -> Pair:
+@both_mas
+def wrapping_drops_the_penalty(plugin_type: Any, training: DigitsTraining, seed: int) -> float:
     """Parameters are found by names, which get a prefix: old tasks silently lose all protection."""
-
-    def kept(plugin_type: Any) -> float:
-        found = [
-            _first_penalty(plugin_type(1.0), training, seed, wrap)[0]
-            for wrap in (lambda model: torch.compile(model, backend="eager"), lambda model: model)
-        ]
-        return found[0] / found[1]
-
-    return both_mas(kept)
+    found = [
+        _first_penalty(plugin_type(1.0), training, seed, wrap)[0]
+        for wrap in (lambda model: torch.compile(model, backend="eager"), lambda model: model)
+    ]
+    return found[0] / found[1]
 
 
 @difference(
@@ -83,14 +80,11 @@ def wrapping_drops_the_penalty(training: Training, seed: int) -> Pair:
     "penalty over λ/2 ΣΩ(θ−θ*)² (Eq. 3), each with its own Ω",
     "comparisons/test_differences.py::test_numbers",
 )
-def penalty_is_doubled(training: Training, seed: int) -> Pair:
+@both_mas
+def penalty_is_doubled(plugin_type: Any, training: DigitsTraining, seed: int) -> float:
     """Avalanche's has no ½, as the authors' code: its λ has twice the effect of the paper's λ."""
-
-    def ratio(plugin_type: Any) -> float:
-        penalty, equation = _first_penalty(plugin_type(1.0), training, seed, lambda model: model)
-        return penalty / equation
-
-    return both_mas(ratio)
+    penalty, equation = _first_penalty(plugin_type(1.0), training, seed, lambda model: model)
+    return penalty / equation
 
 
 @difference(
@@ -98,16 +92,14 @@ def penalty_is_doubled(training: Training, seed: int) -> Pair:
     "kept beside a network whose first layer is frozen (KB)",
     f"{MAS_DEFECTS}::test_frozen_parameters_are_stored",
 )
-def frozen_parameters_are_stored(training: Training, seed: int) -> Pair:
+@both_mas
+def frozen_parameters_are_stored(plugin_type: Any, training: DigitsTraining, seed: int) -> float:
     """With a frozen backbone nearly all of it is wasted."""
     (experience,) = permuted_digits(1, seed).train_stream
 
-    def kept(plugin_type: Any) -> float:
-        model = SingleHead(training, seed)
-        model.features.requires_grad_(False)
-        return method_memory(learn(model, training, [experience], plugin_type())) / 1000
-
-    return both_mas(kept)
+    model = single_head(training, seed)
+    model.get_submodule("features").requires_grad_(False)
+    return method_memory(learn(model, training, [experience], plugin_type())) / 1000
 
 
 @difference(
@@ -115,20 +107,18 @@ def frozen_parameters_are_stored(training: Training, seed: int) -> Pair:
     "an old head, not used any more, moves while weight decay is on, relative (%)",
     f"{MAS_DEFECTS}::test_old_heads_are_moved_by_weight_decay",
 )
-def weight_decay_moves_old_heads(training: Training, seed: int) -> Pair:
+@both_mas
+def weight_decay_moves_old_heads(plugin_type: Any, training: DigitsTraining, seed: int) -> float:
     """A penalty in the loss gives every weight a gradient, if only of 0.
 
     So the optimizer decays weights that no data of the new task hold in place.
     """
     stream = split_digits(5, seed).train_stream
 
-    def moved(plugin_type: Any) -> float:
-        model = MultiHead(training, seed)
-        after = Watch("after_training_exp", lambda strategy: weights(model)[head(0)])
-        learn(model, training, stream[:2], plugin_type(1e-3), after, weight_decay=0.01)
-        return 100 * relative(after.seen[1], after.seen[0])
-
-    return both_mas(moved)
+    model = MultiHead(training, seed)
+    after = Watch("after_training_exp", lambda strategy: weights(model)[head(0)])
+    learn(model, training, stream[:2], plugin_type(1e-3), after, weight_decay=0.01)
+    return 100 * relative(after.seen[1], after.seen[0])
 
 
 def _quadratic(importance: Any, after: dict[str, Tensor], before: dict[str, Tensor]) -> float:
@@ -138,14 +128,14 @@ def _quadratic(importance: Any, after: dict[str, Tensor], before: dict[str, Tens
 
 
 def _first_penalty(
-    plugin: Any, training: Training, seed: int, wrap: Callable[[nn.Module], Any]
+    plugin: Any, training: DigitsTraining, seed: int, wrap: Callable[[nn.Module], Any]
 ) -> tuple[float, float]:
     """What is added to the loss in the second experience's first step, with all weights displaced.
 
     And Eq. 3's value for it, with λ = 1.
     """
     first, second = permuted_digits(2, seed).train_stream
-    model = SingleHead(training, seed)
+    model = single_head(training, seed)
     made = learn(model, training, [first], plugin)
     anchor = weights(model)
     with torch.no_grad():

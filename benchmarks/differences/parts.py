@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -12,71 +13,57 @@ from avalanche.benchmarks.scenarios.deprecated.generic_benchmark_creation import
 from avalanche.benchmarks.utils import AvalancheDataset
 from avalanche.models import MultiHeadClassifier, MultiTaskModule
 from avalanche.training.determinism.rng_manager import RNGManager
-from avalanche.training.plugins import EvaluationPlugin, SupervisedPlugin
 from avalanche.training.plugins import MASPlugin as AvalancheMAS
-from avalanche.training.supervised import Naive
+from avalanche.training.plugins import SupervisedPlugin
 from avalanche.training.templates import SupervisedTemplate
 from torch import Tensor, nn
-from torch.optim import SGD
 from torch.utils.data import TensorDataset
 
 from avalanche_mas import MASPlugin
 
-from ..cell import Training
-from ..trials import tensors
-from .row import Pair
+from ..digits.cell import DigitsTraining
+from ..digits.strategy import make_strategy
+from ..training.samples import tensors
+from .row import for_both
+
+both_mas = for_both(AvalancheMAS, MASPlugin)
 
 SIDE = 8
 MAS_DEFECTS = "plugins/test_avalanche_defects.py"
 PIXEL_WEIGHTS = "features.1.weight"  # of the networks below, shape (hidden units, pixels)
 
 
-def both_mas(measured: Callable[[Any], float]) -> Pair:
-    """The same with each MASPlugin's class."""
-    return Pair(measured(AvalancheMAS), measured(MASPlugin))
-
-
-def features(training: Training, *noise: nn.Module) -> nn.Sequential:
+def features(training: DigitsTraining, *noise: nn.Module) -> nn.Sequential:
     """One hidden layer of ReLUs, with something in between."""
     return nn.Sequential(
         nn.Flatten(), nn.Linear(SIDE * SIDE, training.hidden_units), *noise, nn.ReLU()
     )
 
 
-def noise(training: Training) -> list[nn.Module]:
+def noise(training: DigitsTraining) -> list[nn.Module]:
     """What behaves otherwise in train mode."""
     return [nn.BatchNorm1d(training.hidden_units), nn.Dropout(0.5)]
 
 
-class SingleHead(nn.Module):
+def single_head(training: DigitsTraining, seed: int, *noise: nn.Module) -> nn.Sequential:
     """A network for ten classes.
 
     :param training: how wide it is.
     :param seed: of its weights.
     :param noise: modules before the ReLU.
     """
-
-    def __init__(self, training: Training, seed: int, *noise: nn.Module) -> None:
-        super().__init__()
-        RNGManager.set_random_seeds(seed)
-        self.features = features(training, *noise)
-        self.head = nn.Linear(training.hidden_units, 10)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Scores of shape (samples, 10)."""
-        scores: Tensor = self.head(self.features(x))
-        return scores
+    RNGManager.set_random_seeds(seed)
+    parts = {
+        "features": features(training, *noise),
+        "head": nn.Linear(training.hidden_units, 10),
+    }
+    return nn.Sequential(OrderedDict(parts))
 
 
 class MultiHead(MultiTaskModule):  # type: ignore[misc]
-    """A network with a head for each task, which Avalanche makes when the task comes.
+    """A network as :func:`single_head`, with a head for each task, made when the task comes."""
 
-    :param training: how wide it is.
-    :param seed: of its weights.
-    :param noise: modules before the ReLU.
-    """
-
-    def __init__(self, training: Training, seed: int, *noise: nn.Module) -> None:
+    def __init__(self, training: DigitsTraining, seed: int, *noise: nn.Module) -> None:
         super().__init__()
         RNGManager.set_random_seeds(seed)
         self.features = features(training, *noise)
@@ -106,50 +93,26 @@ class Watch(SupervisedPlugin):  # type: ignore[misc]
         setattr(self, callback, record)
 
 
-def strategy(
-    model: nn.Module,
-    training: Training,
-    *plugins: SupervisedPlugin,
-    kind: type[SupervisedTemplate] = Naive,
-    weight_decay: float = 0.0,
-) -> SupervisedTemplate:
-    """A strategy with SGD, cross-entropy and these plugins."""
-    optimizer = SGD(
-        model.parameters(),
-        lr=training.learning_rate,
-        momentum=training.momentum,
-        weight_decay=weight_decay,
-    )
-    return kind(
-        model=model,
-        optimizer=optimizer,
-        criterion=nn.CrossEntropyLoss(),
-        train_mb_size=training.batch_size,
-        eval_mb_size=training.batch_size,
-        train_epochs=training.epochs,
-        plugins=list(plugins),
-        evaluator=EvaluationPlugin(loggers=[]),
-    )
-
-
 def learn(
     model: nn.Module,
-    training: Training,
+    training: DigitsTraining,
     experiences: Iterable[CLExperience],
     *plugins: SupervisedPlugin,
     **options: Any,
 ) -> SupervisedTemplate:
     """Train on one experience after the other, each from a random state of its own."""
-    made = strategy(model, training, *plugins, **options)
+    made = make_strategy(model, training, *plugins, **options)
     for experience in experiences:
         RNGManager.set_random_seeds(experience.current_experience)
         made.train(experience)
     return made
 
 
-def measure(model: nn.Module, training: Training, experience: CLExperience, plugin: Any) -> None:
+def measure(
+    model: nn.Module, training: DigitsTraining, experience: CLExperience, plugin: Any
+) -> None:
     """Let a plugin do at the end of an experience what it does, without any training before."""
-    made = strategy(model, training, plugin)
+    made = make_strategy(model, training, plugin)
     made.train_epochs = 0
     made.train(experience)
 
@@ -198,3 +161,11 @@ def weights(model: nn.Module) -> dict[str, Tensor]:
 def relative(after: Tensor, before: Tensor) -> float:
     """‖after − before‖ over ‖before‖."""
     return float((after - before).norm() / before.norm())
+
+
+def batchnorm_of(model: nn.Module) -> tuple[Tensor, int]:
+    """The running mean of a network's BatchNorm, and how often it was updated."""
+    (norm,) = (module for module in model.modules() if isinstance(module, nn.BatchNorm1d))
+    assert norm.running_mean is not None
+    assert norm.num_batches_tracked is not None
+    return norm.running_mean, int(norm.num_batches_tracked)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeAlias
+from functools import wraps
+from typing import Any, TypeAlias
 
-from ..cell import Training
+from ..digits.cell import DigitsTraining
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,7 @@ class Pair:
     here: float
 
 
-Measure: TypeAlias = Callable[[Training, int], Pair]
+Measure: TypeAlias = Callable[[DigitsTraining, int], Pair]
 """From how networks are trained and a seed to the two numbers."""
 
 
@@ -54,3 +55,21 @@ def difference(method: str, what: str, guard: str) -> Callable[[Measure], Differ
         return Difference(method, what, why, guard, measure)
 
     return row
+
+
+def for_both(theirs: Any, ours: Any) -> Callable[[Callable[..., float]], Measure]:
+    """Let a function measure both sides: it takes a class, how it is trained, and a seed.
+
+    :param theirs: Avalanche's class.
+    :param ours: this package's.
+    :return: a decorator.
+    """
+
+    def pair(measure: Callable[..., float]) -> Measure:
+        @wraps(measure)
+        def both(training: DigitsTraining, seed: int) -> Pair:
+            return Pair(measure(theirs, training, seed), measure(ours, training, seed))
+
+        return both
+
+    return pair

@@ -1,4 +1,4 @@
-"""MAS told by one class's images what must not be forgotten, as the paper's test with one flower.
+"""MAS adapted to one class: its images say what must not be forgotten, as the paper's one flower.
 
 After Flowers, importance is measured on the images of a single class, as if the network met only
 that one in use. All later tasks are protected as usual.
@@ -6,44 +6,35 @@ that one in use. All later tasks are protected as usual.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+import pandas as pd
 import torch
 from avalanche.training.plugins import SupervisedPlugin
 from avalanche.training.templates import SupervisedTemplate
-from rich.console import Console
 from torch.utils.data import DataLoader
 
 from avalanche_mas.benchmarks.datasets import DATASETS
 from avalanche_mas.benchmarks.task_sequence import TaskSequence
 
-from .. import cell as common
-from ..cell import RunCells
+from ..objects.accuracies import final_and_drop
 from ..objects.cell import ObjectCell
+from ..objects.experiment import EIGHT, ObjectSettings, run_sequences
 from ..objects.images import data_root, load
-from ..objects.settings import (
-    EIGHT,
-    Settings,
-    choose_strengths,
-    configure,
-    prepare,
-    reported_cells,
-    tiny,
-)
-from ..objects.tables import Table, final_and_drop, spread, write_tables
 from ..objects.training import run_cell as run_as_usual
 from ..objects.training import train
+from ..report.formatter import listed, spread
+from ..report.writer import Part, Report, Table
+from ..runs.cell import RunCells
+from ..training.selection import Choice
+from ..training.stream import StreamResult
 
-__all__ = ["configure", "prepare"]
-
-CELLS = "objects"
 DESCRIPTION = "MAS adapted to one Flowers class: forgetting of it, of all, and later tasks"
-SETTINGS = Settings((EIGHT,), ("MAS",), seeds=(0, 1, 2))
-FAST = tiny(SETTINGS)
+SETTINGS = ObjectSettings((EIGHT,), ("MAS",), seeds=(0, 1, 2))
+FAST = SETTINGS.tiny()
 
 # The paper's Krishna Kamal is a passion flower. The two others are ours, from before any run.
 CLASSES = ("passion flower", "sunflower", "rose")
@@ -53,7 +44,7 @@ LEGEND = (
     "In %, mean ± standard deviation over the seeds ({seeds}), on test images after {last}. Class, "
     "Flowers: accuracy, and in brackets the drop since Flowers was learnt. Later tasks: mean "
     "accuracy on each just after it was learnt. Without: Ω is measured on all of Flowers; with: on "
-    "the class alone. λ = {lam:g}{edge} (* at the edge of its grid), the same for both."
+    "the class alone. λ = {choice} (* at the edge of its grid), the same for both."
 )
 
 
@@ -70,11 +61,14 @@ class AdaptationCell(ObjectCell):
 
 
 @dataclass(frozen=True)
-class Result(common.Result):
-    """What a run measured."""
+class AdaptationResult(StreamResult):
+    """What a run measured, also on single classes."""
 
     class_accuracy: list[dict[str, float]] = field(default_factory=list)
     """On each class of the first task, after each experience."""
+
+
+RESULT = AdaptationResult
 
 
 class ClassAccuracy(SupervisedPlugin):  # type: ignore[misc]
@@ -105,7 +99,7 @@ class ClassAccuracy(SupervisedPlugin):  # type: ignore[misc]
         self.found.append(dict(zip(self.names, accuracy, strict=True)))
 
 
-def run_cell(cell: ObjectCell) -> common.Result:
+def run_cell(cell: ObjectCell) -> StreamResult:
     """Train and measure one cell, or one that λ is chosen by."""
     if not isinstance(cell, AdaptationCell):
         return run_as_usual(cell)
@@ -122,26 +116,21 @@ def run_cell(cell: ObjectCell) -> common.Result:
         )
     classes = ClassAccuracy(benchmark, names)
     result = train(cell, benchmark, options, [classes])
-    return Result(**asdict(result), class_accuracy=classes.found)
+    return AdaptationResult(**asdict(result), class_accuracy=classes.found)
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What there is to report: runs of all seeds without adaptation, and with it by class."""
+class AdaptationReport(Report):
+    """Runs of all seeds without adaptation, and with it by class."""
 
-    tasks: list[str]
-    without: list[Result]
-    adapted: Mapping[str, list[Result]]
-    legend: str
+    settings: ObjectSettings
+    choice: Choice
+    without: list[AdaptationResult]
+    adapted: Mapping[str, list[AdaptationResult]]
 
-    def write(self, folder: Path, console: Console, origin: str) -> list[Path]:
-        """Print the table and remarks, and save them.
-
-        :param folder: where the files go.
-        :param console: where the table is printed.
-        :param origin: what made the results.
-        :return: the files.
-        """
+    def parts(self, origin: str) -> Iterator[Part]:
+        """The table, the legend and the remarks."""
+        last = self.settings.sequences[0].split("-")[-1]
         rows = []
         for kept, runs in self.adapted.items():
             for way, found in (("without", self.without), ("with", runs)):
@@ -154,18 +143,12 @@ class Outcome:
                         "on the class": _with_drop(of_class),
                         "on all Flowers": _with_drop(flowers),
                         "later tasks": spread([_later(run) for run in found]),
-                        f"last task, {self.tasks[-1]}": spread(
-                            [final_and_drop(run)[0][-1] for run in found]
-                        ),
+                        f"last task, {last}": spread([final_and_drop(run)[0][-1] for run in found]),
                     }
                 )
-        return write_tables(
-            [Table("importance measured on one class of Flowers", rows)],
-            self.legend,
-            [*self.remarks(), origin],
-            folder,
-            console,
-        )
+        yield Table("importance measured on one class of Flowers", pd.DataFrame(rows))
+        yield LEGEND.format(seeds=listed(self.settings.seeds), last=last, choice=self.choice)
+        yield [*self.remarks(), origin]
 
     def remarks(self) -> list[str]:
         """Whether the class is kept better than the whole, and later tasks are learnt better."""
@@ -184,45 +167,31 @@ class Outcome:
         return [*sentences, f"In the paper: {PAPER}."]
 
 
-def run(settings: Settings, run_cells: RunCells[Any, Any]) -> Outcome:
-    """Carry out the experiment: choose λ without adaptation, then train and test both ways.
+def run(settings: ObjectSettings, run_cells: RunCells[Any, Any]) -> AdaptationReport:
+    """Choose λ without adaptation, then train and test both ways with it."""
 
-    :param settings: the hyper-parameters.
-    :param run_cells: turns a title and cells into the cells' results.
-    :return: what there is to report.
-    """
-    choices = choose_strengths(settings, run_cells)
-    tasks = settings.sequences[0].split("-")
-    cells = {
-        (of, seed): AdaptationCell(**(vars(cell) | {"kept": of}))
-        for (_, seed), cell in reported_cells(settings, choices, settings.sequences[0]).items()
-        for of in (None, *CLASSES)
-    }
-    results = run_cells("adaptation", cells.values())
-    legend = LEGEND.format(
-        seeds=", ".join(map(str, settings.seeds)),
-        last=tasks[-1],
-        lam=choices["MAS"].lam,
-        edge="*" * choices["MAS"].at_edge,
-    )
-    by_class = {of: [results[cells[of, seed]] for seed in settings.seeds] for of in CLASSES}
-    without = [results[cells[None, seed]] for seed in settings.seeds]
-    return Outcome(tasks, without, by_class, legend)
+    def adapted(kept: str | None) -> Callable[[ObjectCell], ObjectCell]:
+        return lambda cell: AdaptationCell(**vars(cell), kept=kept)
+
+    variants = {"": adapted(None)} | {kept: adapted(kept) for kept in CLASSES}
+    choices, runs = run_sequences("adaptation", settings, run_cells, variants)
+    of = {kept: found[settings.sequences[0]] for (_, kept), found in runs.items()}
+    return AdaptationReport(settings, choices["MAS"], of[""], {kept: of[kept] for kept in CLASSES})
 
 
-def _class(run: Result, kept: str) -> tuple[float, float]:
+def _class(run: AdaptationResult, kept: str) -> tuple[float, float]:
     """Accuracy on a class in the end, and its drop, in %."""
     learnt, end = run.class_accuracy[0][kept], run.class_accuracy[-1][kept]
     return 100 * end, 100 * (learnt - end)
 
 
-def _flowers(run: Result) -> tuple[float, float]:
+def _flowers(run: AdaptationResult) -> tuple[float, float]:
     """The same for the first task as a whole."""
     final, drop = final_and_drop(run)
     return float(final[0]), float(drop[0])
 
 
-def _later(run: Result) -> float:
+def _later(run: AdaptationResult) -> float:
     """Mean accuracy on the later tasks, each just after it was learnt, in %."""
     return 100 * fmean(run.accuracy[i][i] or 0.0 for i in range(1, len(run.accuracy)))
 

@@ -19,26 +19,31 @@ from torch.optim import SGD
 from avalanche_mas.benchmarks import permuted_digits, split_digits
 from avalanche_mas.plugins.registry import METHODS
 
-from ..cell import Cell, Result, RunCells, Training
-from ..framework import Framework, FrameworkCell, FrameworkOutcome, Learner
-from ..framework import remarks as framework_remarks
-from ..objects.settings import published_strength
-from ..remarks import forgets_less, lambda_effect
-from ..report import Outcome
-from ..selection import Choice, choose, validation_scores
-from ..training import train_and_measure
+from ..digits.cell import DigitsCell, DigitsTraining
+from ..digits.framework import FrameworkCell, FrameworkReport
+from ..digits.framework import remarks as framework_remarks
+from ..digits.remarks import forgets_less, lambda_effect
+from ..digits.report import DigitsReport
+from ..runs.cell import RunCells
+from ..training.framework import Framework, Learner
+from ..training.selection import Choice, choose_lambdas, published_strength
+from ..training.stream import StreamResult, train_and_measure
 
 DESCRIPTION = "permuted digits (one head) and split digits (one head per task)"
 
-_TRAINING = Training(hidden_units=100, learning_rate=0.05, momentum=0.9, batch_size=32, epochs=5)
+RESULT = StreamResult
+
+_TRAINING = DigitsTraining(
+    hidden_units=100, learning_rate=0.05, momentum=0.9, batch_size=32, epochs=5
+)
 _FRAMEWORK = Framework(learning_rates=(0.1, 0.05, 0.02), strength=1e4, max_trials=21)
 
 
 @dataclass(frozen=True)
-class Settings:
+class DigitsSettings:
     """Every hyper-parameter of this experiment. Each result file holds a copy."""
 
-    training: Training = _TRAINING
+    training: DigitsTraining = _TRAINING
     permuted_experiences: int = 10
     split_experiences: int = 5
     seeds: tuple[int, ...] = (0, 1, 2)
@@ -63,9 +68,13 @@ class Settings:
     control_method: str = "AvalancheSI"
     control_lambda: float = 1e8
 
+    def configure(self, select: str | None = None) -> DigitsSettings:
+        """Choose λ by ``validation``, ``framework`` or ``published``."""
+        return replace(self, select=select or self.select)
 
-SETTINGS = Settings()
-FAST = Settings(  # to see that all parts work; its numbers mean nothing
+
+SETTINGS = DigitsSettings()
+FAST = DigitsSettings(  # to see that all parts work; its numbers mean nothing
     training=replace(_TRAINING, epochs=2),
     permuted_experiences=2,
     split_experiences=2,
@@ -78,26 +87,11 @@ FAST = Settings(  # to see that all parts work; its numbers mean nothing
 _BENCHMARKS = {"permuted": permuted_digits, "split": split_digits}
 
 
-def configure(settings: Settings, select: str | None = None) -> Settings:
-    """Apply the options of the command line.
-
-    :param settings: the experiment's own.
-    :param select: how λ is chosen: ``validation``, ``framework`` or ``published``.
-    """
-    return replace(settings, select=select or settings.select)
-
-
-def run(settings: Settings, run_cells: RunCells[Cell, Result]) -> Outcome:
-    """Carry out the experiment: choose every λ, then train and test with it.
-
-    :param settings: the hyper-parameters.
-    :param run_cells: turns a title and cells into the cells' results.
-    :return: what there is to report.
-    """
+def run(settings: DigitsSettings, run_cells: RunCells[DigitsCell, StreamResult]) -> DigitsReport:
+    """Choose every λ, then train and test with it."""
     if settings.select == "framework":
         return _run_framework(settings, run_cells)
-    choose_lambdas = _published if settings.select == "published" else _choose_lambdas
-    choices = choose_lambdas(settings, run_cells)
+    choices = _choose_lambdas(settings, run_cells)
     cells = []
     for benchmark in _BENCHMARKS:
         for method in METHODS:
@@ -106,10 +100,10 @@ def run(settings: Settings, run_cells: RunCells[Cell, Result]) -> Outcome:
             cells += [_test_cell(settings, benchmark, method, lam, s) for s in settings.seeds]
     tests = run_cells("test", cells)
     remarks = [*_try_control(settings, run_cells), *forgets_less(tests, "MAS", "finetuning")]
-    return Outcome(tests, choices, remarks)
+    return DigitsReport(tests, choices, remarks)
 
 
-def run_cell(cell: Cell) -> Result:
+def run_cell(cell: DigitsCell) -> StreamResult:
     """Train and measure one cell."""
     framework = cell.framework if isinstance(cell, FrameworkCell) else None
     multi_head = cell.benchmark == "split"
@@ -146,9 +140,11 @@ def run_cell(cell: Cell) -> Result:
     return replace(result, found=learner.found) if learner else result
 
 
-def _run_framework(settings: Settings, run_cells: RunCells[Cell, Result]) -> Outcome:
+def _run_framework(
+    settings: DigitsSettings, run_cells: RunCells[DigitsCell, StreamResult]
+) -> DigitsReport:
     """Train and test with what the framework finds on the way."""
-    cells: list[Cell] = []
+    cells: list[DigitsCell] = []
     for benchmark in _BENCHMARKS:
         for method in METHODS:
             for seed in settings.seeds:
@@ -163,42 +159,31 @@ def _run_framework(settings: Settings, run_cells: RunCells[Cell, Result]) -> Out
         *framework_remarks(settings.framework, tests),
         *forgets_less(tests, "MAS", "finetuning"),
     ]
-    return FrameworkOutcome(tests, {}, said)
+    return FrameworkReport(tests, {}, said)
 
 
 def _choose_lambdas(
-    settings: Settings, run_cells: RunCells[Cell, Result]
+    settings: DigitsSettings, run_cells: RunCells[DigitsCell, StreamResult]
 ) -> dict[tuple[str, str], Choice]:
-    """Choose λ for each (benchmark, method) that has one, on grids that widen if need be."""
-    keys = [
-        (benchmark, method)
-        for benchmark in _BENCHMARKS
-        for method, entry in METHODS.items()
-        if entry.plugin
-    ]
-    scores = validation_scores(
-        dict.fromkeys(keys, settings.lambdas),
+    """Choose λ for each (benchmark, method) that has one, or take the published one."""
+    published = settings.select == "published"
+    return choose_lambdas(
+        {
+            (benchmark, method): [published_strength(method)] if published else settings.lambdas
+            for benchmark in _BENCHMARKS
+            for method, entry in METHODS.items()
+            if entry.plugin
+        },
         settings.grid_extensions,
         lambda key, lam: _selection_cells(settings, *key, lam),
         run_cells,
         lambda result: result.final_accuracy,
     )
-    return {key: choose(of_key) for key, of_key in scores.items()}
 
 
-def _published(
-    settings: Settings, run_cells: RunCells[Cell, Result]
-) -> dict[tuple[str, str], Choice]:
-    """Take the strength that somebody published for each method, whatever it was for."""
-    return {
-        (benchmark, method): Choice(published_strength(method), at_edge=False)
-        for benchmark in _BENCHMARKS
-        for method, entry in METHODS.items()
-        if entry.plugin
-    }
-
-
-def _try_control(settings: Settings, run_cells: RunCells[Cell, Result]) -> list[str]:
+def _try_control(
+    settings: DigitsSettings, run_cells: RunCells[DigitsCell, StreamResult]
+) -> list[str]:
     """Say whether the control method's λ changes the trained weights."""
     trials = [
         [
@@ -216,15 +201,15 @@ def _try_control(settings: Settings, run_cells: RunCells[Cell, Result]) -> list[
 
 
 def _test_cell(
-    settings: Settings, benchmark: str, method: str, lam: float | None, seed: int
-) -> Cell:
+    settings: DigitsSettings, benchmark: str, method: str, lam: float | None, seed: int
+) -> DigitsCell:
     n = settings.permuted_experiences if benchmark == "permuted" else settings.split_experiences
-    return Cell(benchmark, n, method, lam, seed, 0.0, settings.training)
+    return DigitsCell(benchmark, n, method, lam, seed, 0.0, settings.training)
 
 
 def _selection_cells(
-    settings: Settings, benchmark: str, method: str, lam: float | None
-) -> list[Cell]:
+    settings: DigitsSettings, benchmark: str, method: str, lam: float | None
+) -> list[DigitsCell]:
     seeds = {
         "permuted": settings.permuted_selection_seeds,
         "split": settings.split_selection_seeds,

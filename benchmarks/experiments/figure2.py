@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import pandas as pd
-from rich.console import Console
-from rich.table import Table
 
 from avalanche_mas.plugins.registry import METHODS
 
-from ..cell import RunCells, short_digest
-from ..properties import PROPERTIES, Finding
-from ..report import markdown_rows
-from ..trials import Trial
+from ..figure2.properties import PROPERTIES, Finding
+from ..figure2.trials import Trial
+from ..report.formatter import listed
+from ..report.writer import Part, Report, Table
+from ..runs.cell import RunCells, short_digest
 
 DESCRIPTION = "Figure 2: what each method is able to do, tested; beside what the paper says"
 
-Result = Finding
+RESULT = Finding
 
 # In the order of PROPERTIES. None: the paper says "n/a".
 PAPER: Mapping[str, tuple[bool | None, ...]] = {
@@ -43,15 +41,15 @@ LEGEND = (
 
 
 @dataclass(frozen=True)
-class Settings:
+class Figure2Settings:
     """Every hyper-parameter of this experiment. Each result file holds a copy."""
 
     trial: Trial = field(default_factory=Trial)
     seeds: tuple[int, ...] = (0,)
 
 
-SETTINGS = Settings()
-FAST = Settings(Trial(tasks=(2, 3), strengths=(1e-1, 1e1)))
+SETTINGS = Figure2Settings()
+FAST = Figure2Settings(Trial(tasks=(2, 3), strengths=(1e-1, 1e1)))
 
 
 @dataclass(frozen=True)
@@ -70,45 +68,25 @@ class Question:
 
     @property
     def name(self) -> str:
-        """What a file is called."""
+        """The name of its file: readable, and different for any two different questions."""
         return f"{self.method}-{self.wanted.replace(' ', '-')}-{self.seed}-{short_digest(self)}"
 
 
 @dataclass(frozen=True)
-class Characteristics:
+class Figure2Report(Report):
     """The answers, and how they are shown."""
 
     findings: Mapping[Question, Finding]
 
-    def write(self, folder: Path, console: Console, origin: str) -> list[Path]:
-        """Print the table and the reasons, and save them.
-
-        :param folder: where the files go.
-        :param console: where the table is printed.
-        :param origin: what made the results.
-        :return: the files.
-        """
-        table, reasons = self.table(), self.reasons()
+    def parts(self, origin: str) -> Iterator[Part]:
+        """The table, the legend and the reasons."""
         trial = next(iter(self.findings)).trial
-        seeds = ", ".join(map(str, sorted({question.seed for question in self.findings})))
-        legend = LEGEND.format(seeds=seeds, tasks=trial.tasks)
-        shown = Table(title="Characteristics of methods", show_lines=False)
-        for i, column in enumerate(table.columns):
-            shown.add_column(column, no_wrap=not i)
-        for row in table.itertuples(index=False):
-            shown.add_row(*row)
-        console.print(shown)
-        console.print(legend, style="dim")
-        for reason in reasons:
-            console.print(f"• {reason}", markup=False)
-        folder.mkdir(parents=True, exist_ok=True)
-        lines = [*markdown_rows(table), "", legend, "", *(f"- {reason}" for reason in reasons)]
-        files = [folder / "table.md", folder / "table.csv"]
-        files[0].write_text("\n".join([*lines, f"- {origin}", ""]), encoding="utf-8")
-        self.rows().to_csv(files[1], index=False)
-        return files
+        seeds = listed(sorted({question.seed for question in self.findings}))
+        yield Table("", self.table())
+        yield LEGEND.format(seeds=seeds, tasks=trial.tasks)
+        yield [*self.reasons(), origin]
 
-    def rows(self) -> pd.DataFrame:
+    def data(self) -> pd.DataFrame:
         """Every single answer."""
         return pd.DataFrame(
             {
@@ -125,7 +103,7 @@ class Characteristics:
     def table(self) -> pd.DataFrame:
         """A row for each method: what was measured, and what the paper says."""
         table = []
-        for method, of_method in self.rows().groupby("method", sort=False):
+        for method, of_method in self.data().groupby("method", sort=False):
             row = {"method": str(method)}
             for name, answers in of_method.groupby("property", sort=False):
                 row[str(name)] = f"{_majority(answers)} ({answers['paper'].iloc[0]})"
@@ -135,7 +113,7 @@ class Characteristics:
     def reasons(self) -> list[str]:
         """Why the answer is not yes, or not the paper's: with the first seed's numbers or error."""
         sentences = []
-        for (method, name), answers in self.rows().groupby(["method", "property"], sort=False):
+        for (method, name), answers in self.data().groupby(["method", "property"], sort=False):
             holds, said = _majority(answers), answers["paper"].iloc[0]
             if holds != "yes" or said not in ("yes", "-"):
                 differs = "" if said in (holds, "-") else f" (the paper: {said})"
@@ -144,13 +122,8 @@ class Characteristics:
         return sentences
 
 
-def run(settings: Settings, run_cells: RunCells[Question, Finding]) -> Characteristics:
-    """Ask every question of every method that has a strength.
-
-    :param settings: the hyper-parameters.
-    :param run_cells: turns a title and cells into the cells' results.
-    :return: what there is to report.
-    """
+def run(settings: Figure2Settings, run_cells: RunCells[Question, Finding]) -> Figure2Report:
+    """Ask every question of every method that has a strength."""
     questions = [
         Question(name, wanted, seed, settings.trial)
         for name, method in METHODS.items()
@@ -158,7 +131,7 @@ def run(settings: Settings, run_cells: RunCells[Question, Finding]) -> Character
         for wanted in PROPERTIES
         for seed in settings.seeds
     ]
-    return Characteristics(run_cells("testing", questions))
+    return Figure2Report(run_cells("testing", questions))
 
 
 def run_cell(question: Question) -> Finding:

@@ -2,37 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
+import pandas as pd
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
 
+from avalanche_mas.evaluation import plots
 from avalanche_mas.plugins.registry import METHODS
 
-from ..cell import Result, RunCells
+from ..objects.accuracies import final_and_drop
 from ..objects.cell import ObjectCell
-from ..objects.plots import draw_bars
-from ..objects.settings import (
-    EIGHT,
-    Settings,
-    choose_strengths,
-    configure,
-    prepare,
-    reported_cells,
-    tiny,
-)
-from ..objects.tables import Table, final_and_drop, mean_of, spread, write_tables
+from ..objects.experiment import EIGHT, ObjectSettings, run_sequences
 from ..objects.training import run_cell
-from ..selection import Choice
+from ..report.formatter import listed, spread
+from ..report.writer import Part, Report, Table
+from ..runs.cell import RunCells
+from ..training.selection import Choice
+from ..training.stream import StreamResult
 
-__all__ = ["Result", "configure", "prepare", "run_cell"]
+__all__ = ["run_cell"]
 
 DESCRIPTION = "Figure 5: eight object recognition tasks, accuracy and drop of every method"
-CELLS = "objects"
-SETTINGS = Settings((EIGHT,), tuple(METHODS))
-FAST = tiny(SETTINGS)
+RESULT = StreamResult
+SETTINGS = ObjectSettings((EIGHT,), tuple(METHODS))
+FAST = SETTINGS.tiny()
 
 PAPER_DROP = 0.49  # %, MAS, mean over the tasks
 PAPER_LEAD = 2.0  # points of mean accuracy, MAS above SI
@@ -46,35 +43,38 @@ LEGEND = (
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What there is to report."""
+class Figure5Report(Report):
+    """Accuracies and drops of each method on each task.
 
-    settings: Settings
-    tests: Mapping[tuple[str, int], Result]  # by method and seed
+    :param settings: the hyper-parameters.
+    :param tests: by method, the runs of all seeds.
+    :param choices: of the strength, by method.
+    """
+
+    settings: ObjectSettings
+    tests: Mapping[str, list[StreamResult]]
     choices: Mapping[str, Choice]
 
-    def write(self, folder: Path, console: Console, origin: str) -> list[Path]:
-        """Print the tables and remarks, and save them and the plot.
+    def parts(self, origin: str) -> Iterator[Part]:
+        """The tables, the legend and the remarks."""
+        yield Table("accuracy after the last task (%)", self._table(0))
+        yield Table("drop since the task was learnt (points)", self._table(1))
+        yield LEGEND.format(seeds=listed(self.settings.seeds))
+        yield [*self.remarks(), origin]
 
-        :param folder: where the files go.
-        :param console: where the tables are printed.
-        :param origin: what made the results.
-        :return: the files.
-        """
-        final, drop = self._table(0), self._table(1)
-        files = write_tables(
-            [
-                Table("accuracy after the last task (%)", final),
-                Table("drop since the task was learnt (points)", drop),
-            ],
-            LEGEND.format(seeds=", ".join(map(str, self.settings.seeds))),
-            [*self.remarks(), origin],
-            folder,
-            console,
-        )
+    def draw(self, folder: Path) -> list[Path]:
+        """Accuracies above and drops below, a group of bars for each task."""
+        labels = ("accuracy after the last task (%)", "drop since learnt (points)")
         picture = folder / f"{folder.name}.png"
-        draw_bars(self.means(), [*self.tasks, "mean"], picture)
-        return [*files, picture]
+        with plots.style(font_size=11):
+            figure = Figure(figsize=(15, 8.5))
+            panels = figure.subplots(2, 1)
+            for part, (panel, label) in enumerate(zip(panels, labels, strict=True)):
+                values = {method: both[part] for method, both in self.means().items()}
+                plots.plot_task_bars(values, [*self.tasks, "mean"], label=label, ax=panel)
+            panels[0].get_legend().remove()
+            figure.savefig(picture, dpi=130)
+        return [picture]
 
     @property
     def tasks(self) -> list[str]:
@@ -84,10 +84,10 @@ class Outcome:
     def means(self) -> dict[str, tuple[list[float], list[float]]]:
         """For each method the final accuracies and the drops of the tasks and their means, in %."""
         found = {}
-        for method in self.settings.methods:
-            runs = [final_and_drop(self.tests[method, seed]) for seed in self.settings.seeds]
+        for method, tests in self.tests.items():
+            runs = [final_and_drop(run) for run in tests]
             final, drop = (np.mean([run[i] for run in runs], axis=0) for i in (0, 1))
-            found[method] = ([*final, mean_of(final)], [*drop, mean_of(drop[:-1])])
+            found[method] = ([*final, _mean(final)], [*drop, _mean(drop[:-1])])
         return found
 
     def remarks(self) -> list[str]:
@@ -96,11 +96,9 @@ class Outcome:
         final = {method: values[0][-1] for method, values in means.items()}
         drop = {method: values[1][-1] for method, values in means.items()}
         ratios = []
-        for seed in self.settings.seeds:
-            mas, fine = (
-                mean_of(final_and_drop(self.tests[method, seed])[1][:-1])
-                for method in ("MAS", "finetuning")
-            )
+        pairs = zip(self.tests["MAS"], self.tests["finetuning"], strict=True)
+        for seed, pair in zip(self.settings.seeds, pairs, strict=True):
+            mas, fine = (_mean(final_and_drop(run)[1][:-1]) for run in pair)
             ratios.append(f"{mas:.1f} of {fine:.1f} points (seed {seed})")
         lead = final["MAS"] - final["SI"]
         return [
@@ -114,31 +112,23 @@ class Outcome:
             f"and joint training reaches {final['joint']:.1f} %.",
         ]
 
-    def _table(self, part: int) -> list[dict[str, str]]:
+    def _table(self, part: int) -> pd.DataFrame:
         rows = []
-        for method in self.settings.methods:
-            choice = self.choices.get(method)
-            runs = [final_and_drop(self.tests[method, seed])[part] for seed in self.settings.seeds]
-            cells = np.array(runs)
-            row = {
-                "method": method,
-                "λ": f"{choice.lam:g}{'*' if choice.at_edge else ''}" if choice else "-",
-            }
+        for method, tests in self.tests.items():
+            cells = np.array([final_and_drop(run)[part] for run in tests])
+            row = {"method": method, "λ": str(self.choices.get(method, "-"))}
             row |= {task: spread(cells[:, i]) for i, task in enumerate(self.tasks)}
             counted = cells[:, :-1] if part else cells
-            row["mean"] = spread(counted.mean(axis=1))
-            rows.append(row)
-        return rows
+            rows.append(row | {"mean": spread(counted.mean(axis=1))})
+        return pd.DataFrame(rows)
 
 
-def run(settings: Settings, run_cells: RunCells[ObjectCell, Result]) -> Outcome:
-    """Carry out the experiment: choose every λ, then train and test with it.
+def run(settings: ObjectSettings, run_cells: RunCells[ObjectCell, StreamResult]) -> Figure5Report:
+    """Choose every λ, then train and test with it."""
+    choices, runs = run_sequences("eight tasks", settings, run_cells)
+    tests = {method: found[settings.sequences[0]] for (method, _), found in runs.items()}
+    return Figure5Report(settings, tests, choices)
 
-    :param settings: the hyper-parameters.
-    :param run_cells: turns a title and cells into the cells' results.
-    :return: what there is to report.
-    """
-    choices = choose_strengths(settings, run_cells)
-    cells = reported_cells(settings, choices, settings.sequences[0])
-    results = run_cells("eight tasks", cells.values())
-    return Outcome(settings, {key: results[cell] for key, cell in cells.items()}, choices)
+
+def _mean(values: ArrayLike) -> float:
+    return float(np.asarray(values, dtype=np.float64).mean())

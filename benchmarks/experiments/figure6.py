@@ -2,37 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from rich.console import Console
 
-from avalanche_mas.plugins.registry import METHODS
+from avalanche_mas.evaluation import plots
 
-from ..cell import Result, RunCells
 from ..objects.cell import ObjectCell
-from ..objects.plots import draw_memory
-from ..objects.settings import (
-    EIGHT,
-    Settings,
-    choose_strengths,
-    configure,
-    prepare,
-    reported_cells,
-    tiny,
-)
-from ..objects.tables import Table, write_tables
+from ..objects.experiment import ObjectSettings, run_sequences
 from ..objects.training import run_cell
+from ..report.formatter import listed
+from ..report.writer import Part, Report, Table
+from ..runs.cell import RunCells
+from ..training.stream import StreamResult
+from .figure5 import FAST, SETTINGS  # so that they share their runs
 
-__all__ = ["Result", "configure", "prepare", "run_cell"]
+__all__ = ["FAST", "SETTINGS", "run_cell"]
 
 DESCRIPTION = "Figure 6: memory of every method after each of eight object recognition tasks"
-CELLS = "objects"
-SETTINGS = Settings((EIGHT,), tuple(METHODS))  # figure5's, so that they share their runs
-FAST = tiny(SETTINGS)
+RESULT = StreamResult
 
 LEGEND = (
     "Bytes of the tensors that a method keeps beside the network after each task, in KB (1000 "
@@ -43,21 +36,15 @@ LEGEND = (
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What there is to report: method → bytes after each task."""
+class Figure6Report(Report):
+    """Bytes after each task, by method."""
 
     tasks: list[str]
     seeds: tuple[int, ...]
     memory: Mapping[str, NDArray[np.int64]]
 
-    def write(self, folder: Path, console: Console, origin: str) -> list[Path]:
-        """Print the table and remarks, and save them and the plot.
-
-        :param folder: where the files go.
-        :param console: where the table is printed.
-        :param origin: what made the results.
-        :return: the files.
-        """
+    def parts(self, origin: str) -> Iterator[Part]:
+        """The table, the legend and the remarks."""
         rows = [
             {"method": method}
             | {
@@ -66,17 +53,19 @@ class Outcome:
             }
             for method, sizes in self.memory.items()
         ]
-        files = write_tables(
-            [Table("memory after each task (KB)", rows)],
-            LEGEND.format(seeds=", ".join(map(str, self.seeds))),
-            [*self.remarks(), origin],
-            folder,
-            console,
-        )
+        yield Table("memory after each task (KB)", pd.DataFrame(rows))
+        yield LEGEND.format(seeds=listed(self.seeds))
+        yield [*self.remarks(), origin]
+
+    def draw(self, folder: Path) -> list[Path]:
+        """A line for each method over the tasks."""
         picture = folder / f"{folder.name}.png"
         sizes = {method: sizes.tolist() for method, sizes in self.memory.items()}
-        draw_memory(sizes, self.tasks, picture)
-        return [*files, picture]
+        with plots.style(font_size=11):
+            figure = Figure(figsize=(10, 6))
+            plots.plot_memory(sizes, self.tasks, ax=figure.subplots())
+            figure.savefig(picture, dpi=130)
+        return [picture]
 
     def remarks(self) -> list[str]:
         """Whose memory grows with the tasks, heads left out."""
@@ -93,21 +82,13 @@ class Outcome:
         ]
 
 
-def run(settings: Settings, run_cells: RunCells[ObjectCell, Result]) -> Outcome:
-    """Carry out the experiment, with figure 5's runs where they exist.
-
-    :param settings: the hyper-parameters.
-    :param run_cells: turns a title and cells into the cells' results.
-    :return: what there is to report.
-    """
-    choices = choose_strengths(settings, run_cells)
-    cells = reported_cells(settings, choices, settings.sequences[0])
-    results = run_cells("eight tasks", cells.values())
+def run(settings: ObjectSettings, run_cells: RunCells[ObjectCell, StreamResult]) -> Figure6Report:
+    """Measure what is kept in figure 5's runs."""
+    sequence = settings.sequences[0]
+    _, runs = run_sequences("eight tasks", settings, run_cells)
     memory = {
-        method: np.max(
-            [results[cells[method, seed]].memory_after_each for seed in settings.seeds], axis=0
-        )
-        for method in settings.methods
+        method: np.max([run.memory_after_each for run in found[sequence]], axis=0)
+        for (method, _), found in runs.items()
         if method != "joint"
     }
-    return Outcome(settings.sequences[0].split("-"), settings.seeds, memory)
+    return Figure6Report(sequence.split("-"), settings.seeds, memory)

@@ -5,25 +5,25 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from rich.console import Console
 
 from avalanche_mas.evaluation import plots
 
-from ..cell import RunCells
 from ..facts.cell import SUBSET, FactCell, FactResult, Row
-from ..facts.experiment import CELLS, FactSettings, configure, prepare, run_rows, tiny
+from ..facts.experiment import FactSettings, run_rows
 from ..facts.report import FactReport, Panel, Paper, end_panel, first_task_remarks
 from ..facts.training import run_cell
+from ..report.formatter import listed
+from ..runs.cell import RunCells
 
-__all__ = ["CELLS", "configure", "prepare", "run_cell"]
+__all__ = ["run_cell"]
 
 DESCRIPTION = "Figure 7: sports facts, as the facts of other clusters are learned; adaptation"
-
-Result = FactResult
+RESULT = FactResult
 
 _ADAPTED = "MAS, sports only"
 ROWS = (
@@ -39,39 +39,30 @@ PAPER_END = {"finetuning": 0.20, "SI": 0.20, "MAS": 0.50}
 
 # Clusters are less alike than random tasks, so what protects from those is too weak here.
 SETTINGS = FactSettings("clusters-4", ROWS, selection_split="clusters-4")
-FAST = tiny(SETTINGS)
+FAST = SETTINGS.tiny()
 
 
 @dataclass(frozen=True)
-class Figure7(FactReport):
+class Figure7Report(FactReport):
     """Tables, and the sports facts' line for each method."""
 
-    def write(self, folder: Path, console: Console, origin: str) -> list[Path]:
-        """Print the tables and remarks, and save them and the figure.
-
-        :param folder: where the files go.
-        :param console: where the tables are printed.
-        :param origin: what made the results.
-        :return: the files.
-        """
-        files = super().write(folder, console, origin)
+    def draw(self, folder: Path) -> list[Path]:
+        """The figure, from the first table."""
         picture = folder / f"{folder.name}.png"
-        _draw(self.panels[0], picture)
-        return [*files, picture]
+        with plots.style(font_size=10):
+            figure = Figure(figsize=(6.4, 4.4))
+            _fill(plots.tidy(figure.subplots()), self.panels[0])
+            figure.savefig(picture, dpi=150)
+        return [picture]
 
 
-def run(settings: FactSettings, run_cells: RunCells[FactCell, FactResult]) -> Figure7:
-    """Carry out the experiment: choose λ, then train and test with it.
-
-    :param settings: the hyper-parameters.
-    :param run_cells: turns a title and cells into the cells' results.
-    :return: what there is to report.
-    """
+def run(settings: FactSettings, run_cells: RunCells[FactCell, FactResult]) -> Figure7Report:
+    """Choose λ, then train and test with it."""
     findings = run_rows(settings, run_cells)
     title = "Four clusters of facts, after the last; the first has the sports facts"
     remarks = [*_remarks(findings.tests), *first_task_remarks(findings.tests, "finetuning")]
     panels = (_subset_panel(findings.tests), end_panel(findings, title, {}))
-    return Figure7(findings, panels, tuple(remarks))
+    return Figure7Report(findings, panels, tuple(remarks))
 
 
 def _subset_panel(tests: Mapping[FactCell, FactResult]) -> Panel:
@@ -92,18 +83,11 @@ def _remarks(tests: Mapping[FactCell, FactResult]) -> list[str]:
     gains = {
         seed: end - ends["MAS", seed] for (label, seed), end in ends.items() if label == _ADAPTED
     }
-    told = ", ".join(f"{gain:+.3f} (seed {seed})" for seed, gain in gains.items())
+    by_seed = listed(f"{gain:+.3f} (seed {seed})" for seed, gain in gains.items())
     return [
-        f"Sports facts after the last task, {_ADAPTED} minus MAS: {told}; better on "
+        f"Sports facts after the last task, {_ADAPTED} minus MAS: {by_seed}; better on "
         f"{sum(gain > 0 for gain in gains.values())} of {len(gains)} seeds."
     ]
-
-
-def _draw(panel: Panel, path: Path) -> None:
-    with plots.style(font_size=10):
-        figure = Figure(figsize=(6.4, 4.4))
-        _fill(plots.tidy(figure.subplots()), panel)
-        figure.savefig(path, dpi=150)
 
 
 def _fill(axes: Axes, panel: Panel) -> None:
@@ -117,15 +101,8 @@ def _fill(axes: Axes, panel: Panel) -> None:
         axes.plot(steps, mean, label=label, **style.line)
         axes.fill_between(steps, mean - std, mean + std, color=style.color, alpha=0.1, lw=0)
         if label in PAPER_END:
-            told = PAPER_END[label]
-            axes.plot(
-                steps[-1] + 0.15,
-                told,
-                marker="_",
-                markersize=14,
-                color=style.color,
-                clip_on=False,
-            )
+            look: dict[str, Any] = {"markersize": 14, "color": style.color, "clip_on": False}
+            axes.plot(steps[-1] + 0.15, PAPER_END[label], marker="_", **look)
     axes.plot([], [], "_", markersize=14, color="#000000", label="the paper, after T4")
     axes.set_xlim(0.9, steps[-1] + 0.3)
     axes.set_xticks(steps, panel.columns)

@@ -13,13 +13,17 @@ from avalanche.models import SimpleMLP
 from avalanche_mas.benchmarks import permuted_digits
 from avalanche_mas.plugins.registry import METHODS
 
-from ..cell import Cell, Result, RunCells, Training
-from ..remarks import accuracy_gap, first_experience_kept
-from ..report import Outcome
-from ..selection import choose, validation_scores
-from ..training import train_and_measure
+from ..digits.cell import DigitsCell, DigitsTraining
+from ..digits.remarks import accuracy_gap, first_experience_kept
+from ..digits.report import DigitsReport
+from ..report.formatter import listed
+from ..runs.cell import RunCells
+from ..training.selection import choose_lambdas
+from ..training.stream import StreamResult, train_and_measure
 
 DESCRIPTION = "MAS on permuted digits by proximal and by gradient steps, for several optimizers"
+
+RESULT = StreamResult
 
 _STEPS = {
     step: replace(METHODS["MAS"], options={"step": step}) for step in ("proximal", "gradient")
@@ -37,7 +41,7 @@ class Optimizer:
 
 
 @dataclass(frozen=True)
-class Settings:
+class StepsSettings:
     """Every hyper-parameter of this experiment. Each result file holds a copy."""
 
     experiences: int = 5
@@ -67,8 +71,8 @@ class Settings:
     control_tolerance: float = 0.05  # accuracy that may be lost and still count as kept
 
 
-SETTINGS = Settings()
-FAST = Settings(  # to see that all parts work; its numbers mean nothing
+SETTINGS = StepsSettings()
+FAST = StepsSettings(  # to see that all parts work; its numbers mean nothing
     experiences=2,
     seeds=(0,),
     epochs=1,
@@ -81,7 +85,7 @@ _LINES = {"proximal": "-", "gradient": "--"}
 
 
 @dataclass(frozen=True)
-class OptimizerCell(Cell):
+class OptimizerCell(DigitsCell):
     """A cell whose optimizer varies, and whose method is a step."""
 
     optimizer: str
@@ -92,15 +96,10 @@ class OptimizerCell(Cell):
         return f"{self.optimizer}-{self.training.learning_rate:g}-{self.method}"
 
 
-def run(settings: Settings, run_cells: RunCells[Cell, Result]) -> Outcome:
-    """Carry out the experiment: choose every λ, then train and test with it.
-
-    :param settings: the hyper-parameters.
-    :param run_cells: turns a title and cells into the cells' results.
-    :return: what there is to report.
-    """
+def run(settings: StepsSettings, run_cells: RunCells[DigitsCell, StreamResult]) -> DigitsReport:
+    """Choose every λ, then train and test with it, and with an enormous one."""
     rows = [(optimizer, step) for optimizer in settings.optimizers for step in optimizer.steps]
-    scores = validation_scores(
+    choices = choose_lambdas(
         dict.fromkeys(rows, settings.lambdas),
         settings.grid_extensions,
         lambda row, lam: [
@@ -110,27 +109,24 @@ def run(settings: Settings, run_cells: RunCells[Cell, Result]) -> Outcome:
         run_cells,
         lambda result: result.final_accuracy,
     )
-    choices = {row: choose(of_row) for row, of_row in scores.items()}
     chosen = {row: _cells(settings, *row, choices[row].lam, settings.seeds) for row in rows}
     control = {row: _cells(settings, *row, settings.control_lambda, settings.seeds) for row in rows}
     tests = run_cells("test", [cell for cells in chosen.values() for cell in cells])
     controls = run_cells("control", [cell for cells in control.values() for cell in cells])
-    pairs: list[tuple[Mapping[Cell, Result], ...]] = [
+    pairs: list[tuple[Mapping[DigitsCell, StreamResult], ...]] = [
         tuple({c: tests[c] for c in chosen[optimizer, step]} for step in _STEPS)
         for optimizer in settings.optimizers
         if optimizer.steps == tuple(_STEPS)
     ]
-    grid = ", ".join(
-        f"{chosen[row][0].label} {100 * fmean(scores[row][lam] for lam in settings.lambdas):.1f}"
-        for row in rows
-    )
+    means = {row: 100 * fmean(choices[row].scores[lam] for lam in settings.lambdas) for row in rows}
+    grid = listed(f"{chosen[row][0].label} {mean:.1f}" for row, mean in means.items())
     remarks = [
         *accuracy_gap(pairs),
         f"Accuracy on validation images, mean over λ = {min(settings.lambdas):g} to "
         f"{max(settings.lambdas):g} (%): {grid}.",
         *first_experience_kept(controls, settings.control_tolerance),
     ]
-    return Outcome(
+    return DigitsReport(
         tests,
         {("permuted", chosen[row][0].label): choice for row, choice in choices.items()},
         remarks,
@@ -142,7 +138,7 @@ def run(settings: Settings, run_cells: RunCells[Cell, Result]) -> Outcome:
     )
 
 
-def run_cell(cell: OptimizerCell) -> Result:
+def run_cell(cell: OptimizerCell) -> StreamResult:
     """Train and measure one cell."""
     momentum = {"momentum": cell.training.momentum} if cell.training.momentum else {}
     return train_and_measure(
@@ -164,9 +160,9 @@ def run_cell(cell: OptimizerCell) -> Result:
 
 
 def _cells(
-    settings: Settings, optimizer: Optimizer, step: str, lam: float, seeds: tuple[int, ...]
+    settings: StepsSettings, optimizer: Optimizer, step: str, lam: float, seeds: tuple[int, ...]
 ) -> list[OptimizerCell]:
-    training = Training(
+    training = DigitsTraining(
         settings.hidden_units,
         optimizer.learning_rate,
         optimizer.momentum,

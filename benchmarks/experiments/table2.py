@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
-from ..cell import Result, RunCells
 from ..objects.cell import ObjectCell
-from ..objects.pairs import LEGEND, PairsOutcome, Paper, mean_drop
-from ..objects.settings import (
-    PAIRS,
-    Settings,
-    choose_strengths,
-    configure,
-    prepare,
-    reported_cells,
-    tiny,
-)
+from ..objects.experiment import PAIRS, ObjectSettings, run_sequences
+from ..objects.pairs import LEGEND, PairsReport, Paper, mean_drop
 from ..objects.training import run_cell
+from ..report.formatter import listed
+from ..runs.cell import RunCells
+from ..training.stream import StreamResult
 
-__all__ = ["Result", "configure", "prepare", "run_cell"]
+__all__ = ["run_cell"]
 
 DESCRIPTION = "Table 2: MAS and l-MAS with Ω from training images, test images, and both"
-CELLS = "objects"
-SETTINGS = Settings(PAIRS, ("MAS", "LocalMAS"), seeds=(0, 1, 2))
-FAST = tiny(SETTINGS)
+RESULT = StreamResult
+SETTINGS = ObjectSettings(PAIRS, ("MAS", "LocalMAS"), seeds=(0, 1, 2))
+FAST = SETTINGS.tiny()
 
 _STREAMS = {"train": "train", "test": "test", "train+test": "train + test"}
 PAPER: Paper = {
@@ -49,31 +44,11 @@ PAPER: Paper = {
 PAPER_DROPS = {"MAS": 1.0, "LocalMAS": 3.0}  # %, as the text says
 
 
-def run(settings: Settings, run_cells: RunCells[ObjectCell, Result]) -> PairsOutcome:
-    """Carry out the experiment: choose every λ with Ω of training images, then train and test.
-
-    :param settings: the hyper-parameters.
-    :param run_cells: turns a title and cells into the cells' results.
-    :return: what there is to report.
-    """
-    choices = choose_strengths(settings, run_cells)
-    cells = {
-        (f"{method}, {shown}", sequence, seed): replace(cell, streams=streams)
-        for sequence in settings.sequences
-        for (method, seed), cell in reported_cells(settings, choices, sequence).items()
-        for streams, shown in _STREAMS.items()
-    }
-    results = run_cells("two tasks", cells.values())
-    runs = {
-        f"{method}, {shown}": {
-            sequence: [
-                results[cells[f"{method}, {shown}", sequence, seed]] for seed in settings.seeds
-            ]
-            for sequence in settings.sequences
-        }
-        for method in settings.methods
-        for shown in _STREAMS.values()
-    }
+def run(settings: ObjectSettings, run_cells: RunCells[ObjectCell, StreamResult]) -> PairsReport:
+    """Choose every λ with Ω of training images, then train and test with it."""
+    variants = {shown: partial(replace, streams=streams) for streams, shown in _STREAMS.items()}
+    choices, found = run_sequences("two tasks", settings, run_cells, variants)
+    runs = {f"{method}, {shown}": of_row for (method, shown), of_row in found.items()}
     drops = {row: mean_drop(of_row) for row, of_row in runs.items()}
     remarks = [
         f"{row}: the first task drops by {drop:.1f} points, mean over the sequences."
@@ -85,12 +60,12 @@ def run(settings: Settings, run_cells: RunCells[ObjectCell, Result]) -> PairsOut
             f"{method} forgets {ours:.1f} %, in the paper about {paper:g} %: a difference of "
             f"{ours - paper:+.1f}."
         )
-    strengths = ", ".join(f"{m} {c.lam:g}{'*' * c.at_edge}" for m, c in choices.items())
-    return PairsOutcome(
+    strengths = listed(f"{method} {choice}" for method, choice in choices.items())
+    return PairsReport(
         "importance measured on training images, test images, and both",
         runs,
         PAPER,
-        LEGEND.format(seeds=", ".join(map(str, settings.seeds)))
+        LEGEND.format(seeds=listed(settings.seeds))
         + f" λ: {strengths} (* at the edge of its grid).",
         remarks,
     )

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from ..cell import RunCells
-from ..facts.cell import FactCell, FactResult, Row
-from ..facts.experiment import CELLS, FactSettings, configure, prepare, run_rows, tiny
-from ..facts.report import FactReport, Paper, end_panel, first_task_remarks
+from functools import partial
+
+from ..facts.cell import FactResult, Row
+from ..facts.experiment import FactSettings
+from ..facts.report import Paper, run_table
 from ..facts.training import run_cell
 
-__all__ = ["CELLS", "configure", "prepare", "run_cell"]
+__all__ = ["run_cell"]
 
 DESCRIPTION = "Table 3: fact learning in 2 random tasks; MAS, l-MAS and SI"
-
-Result = FactResult
+RESULT = FactResult
 
 ROWS = (
     Row("finetuning", "finetuning"),
@@ -29,16 +29,7 @@ PAPER: Paper = {  # T1, T2, all
 }
 
 SETTINGS = FactSettings("random-2", ROWS)
-FAST = tiny(SETTINGS)
+FAST = SETTINGS.tiny()
 
 
-def run(settings: FactSettings, run_cells: RunCells[FactCell, FactResult]) -> FactReport:
-    """Carry out the experiment: choose λ, then train and test with it.
-
-    :param settings: the hyper-parameters.
-    :param run_cells: turns a title and cells into the cells' results.
-    :return: what there is to report.
-    """
-    findings = run_rows(settings, run_cells)
-    panel = end_panel(findings, "Table 3: facts in two random tasks, after the second", PAPER)
-    return FactReport(findings, (panel,), tuple(first_task_remarks(findings.tests, "finetuning")))
+run = partial(run_table, title="Table 3: facts in two random tasks, after the second", paper=PAPER)

@@ -1,4 +1,4 @@
-"""Cells of fact learning: all that decides how well facts are kept, and what was measured."""
+"""The cells of the experiments on facts, and what they measure."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Literal
 
-from ..cell import short_digest
+from ..runs.cell import training_name
 
 SUBSET = "sports"  # the name of the stream of the facts to adapt to, and of Ω measured on them
 TRAIN_AND_TEST = "train and test"
@@ -64,11 +64,8 @@ class FactCell:
 
     @property
     def name(self) -> str:
-        """What a file is called: readable, and unlike for any two unlike cells."""
-        phase = "selection" if self.validation else "test"
-        strength = "" if self.lam is None else f"-{self.lam:g}"
-        row = self.label.replace(", ", " ").replace(" ", "-")
-        return f"{self.split}-{phase}-{row}{strength}-seed{self.seed}-{short_digest(self)}"
+        """The name of its file: readable, and different for any two different cells."""
+        return training_name(self.split, self)
 
     @property
     def expected_seconds(self) -> float | None:

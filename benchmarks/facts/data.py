@@ -29,7 +29,7 @@ from avalanche_mas.benchmarks.facts import (
 )
 from avalanche_mas.miniature.facts import WORD_VECTORS, fact_miniature
 
-from ..cache import cache_folder
+from ..runs.cache import cache_folder
 from .cell import SUBSET, FactCell, FactData
 
 

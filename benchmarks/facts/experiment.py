@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from avalanche_mas.plugins.registry import METHODS
 
-from ..cell import RunCells
-from ..selection import Choice, choose, validation_scores
+from ..runs.cell import RunCells
+from ..training.selection import Choice, choose_lambdas
 from .cell import FactCell, FactData, FactResult, FactTraining, Row
 from .data import check
 from .network import make_network
@@ -23,8 +23,6 @@ DRAWN = FactTraining("small", 64, "adam", 1e-3, 0.0, 0.0, 35, 60)
 # authors' next paper (Elhoseiny et al., ACCV 2018): 2 · 5e-5, a tenth after 250 epochs.
 PAPER = FactTraining("vgg16", 224, "sgd", 1e-4, 0.9, 5e-4, 35, 300, decay_after=250)
 PAPER_LAMBDA = 5.0  # of MAS
-
-CELLS = "facts"  # the folder of the cells, which experiments share
 
 
 @dataclass(frozen=True)
@@ -48,6 +46,64 @@ class FactSettings:
     selection_seeds: tuple[int, ...] = (100,)
     selection_validation: float = 0.25
 
+    cells: ClassVar[str] = "facts"  # the folder of the cells, which experiments share
+
+    def tiny(self) -> FactSettings:
+        """To see that all parts work; its numbers mean nothing."""
+        return replace(
+            self,
+            data=FactData(most=6),
+            training=replace(self.training, image_size=16, epochs=1),
+            seeds=(0,),
+            lambdas=(1.0, 10.0),
+            extensions=0,
+        )
+
+    def configure(
+        self,
+        data: Path | None = None,
+        vectors: Path | None = None,
+        model: str | None = None,
+        epochs: int | None = None,
+    ) -> FactSettings:
+        """Apply the options of the command line.
+
+        :param data: the folder of 6DS; then the settings are the paper's.
+        :param vectors: a file of word vectors, in place of the embeddings that are in the folder.
+        :param model: ``small``, ``vgg16``, or a file of VGG-16's weights.
+        :param epochs: passes over each task.
+        :raises ValueError: if there are word vectors, but no data.
+        """
+        if vectors is not None and data is None:
+            raise ValueError(
+                "the miniature has word vectors of its own: give --data with --vectors"
+            )
+        settings = self
+        if data is not None:
+            words = None if vectors is None else str(vectors.resolve())
+            settings = replace(
+                self,
+                data=FactData(str(data.resolve()), words),
+                training=PAPER,
+                given=(("MAS", PAPER_LAMBDA), ("LocalMAS", PAPER_LAMBDA)),
+            )
+        options = {"network": model, "epochs": epochs}
+        given: dict[str, Any] = {
+            name: value for name, value in options.items() if value is not None
+        }
+        return replace(settings, training=replace(settings.training, **given))
+
+    def prepare(self) -> None:
+        """Draw the miniature, or check the data and the network's weights that are given.
+
+        :raises OSError: if a folder or a file is missing, or weights cannot be downloaded.
+        :raises ValueError: if one is malformed.
+        """
+        make_network(self.training.network, dim=1)
+        size = self.training.image_size
+        check(self.data, self.split, self.seeds, size)
+        check(self.data, self.selection_split, self.selection_seeds, size)
+
 
 @dataclass(frozen=True)
 class Findings:
@@ -58,67 +114,8 @@ class Findings:
     choices: Mapping[str, Choice]  # of λ, by method
 
 
-def tiny(settings: FactSettings) -> FactSettings:
-    """Make a version in which all parts work; its numbers mean nothing."""
-    return replace(
-        settings,
-        data=FactData(most=6),
-        training=replace(settings.training, image_size=16, epochs=1),
-        seeds=(0,),
-        lambdas=(1.0, 10.0),
-        extensions=0,
-    )
-
-
-def configure(
-    settings: FactSettings,
-    data: Path | None = None,
-    vectors: Path | None = None,
-    model: str | None = None,
-    epochs: int | None = None,
-) -> FactSettings:
-    """Apply options of the command line.
-
-    :param data: the folder of 6DS; then the settings are the paper's.
-    :param vectors: a file of word vectors, in place of the embeddings that are in the folder.
-    :param model: ``small``, ``vgg16``, or a file of VGG-16's weights.
-    :param epochs: passes over each task.
-    :raises ValueError: if there are word vectors, but no data.
-    """
-    if vectors is not None and data is None:
-        raise ValueError("the miniature has word vectors of its own: give --data with --vectors")
-    if data is not None:
-        words = None if vectors is None else str(vectors.resolve())
-        settings = replace(
-            settings,
-            data=FactData(str(data.resolve()), words),
-            training=PAPER,
-            given=(("MAS", PAPER_LAMBDA), ("LocalMAS", PAPER_LAMBDA)),
-        )
-    given = {"network": model, "epochs": epochs}
-    changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    return replace(settings, training=replace(settings.training, **changes))
-
-
-def prepare(settings: FactSettings) -> None:
-    """Draw the miniature, or check the data and the network's weights that are given.
-
-    :raises OSError: if a folder or a file is missing, or weights cannot be downloaded.
-    :raises ValueError: if one is malformed.
-    """
-    make_network(settings.training.network, dim=1)
-    size = settings.training.image_size
-    check(settings.data, settings.split, settings.seeds, size)
-    check(settings.data, settings.selection_split, settings.selection_seeds, size)
-
-
 def run_rows(settings: FactSettings, run_cells: RunCells[FactCell, FactResult]) -> Findings:
-    """Carry out an experiment.
-
-    :param settings: the hyper-parameters.
-    :param run_cells: turns a title and cells into the cells' results.
-    :return: the results, and how λ was chosen.
-    """
+    """Choose λ for each method that has one, then run every row with every seed."""
     choices = _choose_lambdas(settings, run_cells)
     cells = [
         _cell(settings, row, choices[row.method].lam if row.method in choices else None, seed)
@@ -131,14 +128,14 @@ def run_rows(settings: FactSettings, run_cells: RunCells[FactCell, FactResult]) 
 def _choose_lambdas(
     settings: FactSettings, run_cells: RunCells[FactCell, FactResult]
 ) -> dict[str, Choice]:
-    choices = {method: Choice(lam, at_edge=False) for method, lam in settings.given}
+    given = dict(settings.given)
     plain = {
         row.method: row
         for row in settings.rows
-        if METHODS[row.method].plugin and row.method not in choices and row.measured_on == "train"
+        if METHODS[row.method].plugin and (row.method in given or row.measured_on == "train")
     }
-    scores = validation_scores(
-        dict.fromkeys(plain, settings.lambdas),
+    return choose_lambdas(
+        {method: [given[method]] if method in given else settings.lambdas for method in plain},
         settings.extensions,
         lambda method, lam: [
             replace(
@@ -151,8 +148,6 @@ def _choose_lambdas(
         run_cells,
         lambda result: result.kept,
     )
-    choices.update({method: choose(of_method) for method, of_method in scores.items()})
-    return choices
 
 
 def _cell(settings: FactSettings, row: Row, lam: float | None, seed: int) -> FactCell:

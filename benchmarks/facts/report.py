@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from statistics import fmean, stdev
+from statistics import fmean
 
 import pandas as pd
-from rich.console import Console
-from rich.table import Table
 
-from ..report import markdown_rows
+from ..report.formatter import listed, spread
+from ..report.writer import Part, Report, Table
+from ..runs.cell import RunCells
 from .cell import FactCell, FactResult
-from .experiment import Findings
+from .experiment import FactSettings, Findings, run_rows
 
 LEGEND = (
     "Mean average precision of finding the pictures of a fact, mean ± standard deviation over the "
@@ -51,57 +50,48 @@ class Panel:
         lines = []
         for label, seeds in self.values.items():
             columns = list(zip(*seeds, strict=True))
-            lines.append([label, lambdas.get(label, "-"), *map(_mean_std, columns)])
+            lines.append([label, lambdas.get(label, "-"), *(spread(c, ".2f") for c in columns)])
             if label in self.paper:
                 known = self.paper[label]
                 differences = [
                     "" if value is None else f"{fmean(column) - value:+.2f}"
                     for column, value in zip(columns, known, strict=True)
                 ]
-                told = ["" if value is None else f"{value:g}" for value in known]
-                lines += [["· paper", "", *told], ["· difference", "", *differences]]
+                given = ["" if value is None else f"{value:g}" for value in known]
+                lines += [["· paper", "", *given], ["· difference", "", *differences]]
         return pd.DataFrame(lines, columns=["method", "λ", *self.columns])
 
 
 @dataclass(frozen=True)
-class FactReport:
-    """What there is to see of an experiment."""
+class FactReport(Report):
+    """What was measured, and the tables that show it."""
 
     findings: Findings
     panels: tuple[Panel, ...]
     remarks: tuple[str, ...]
 
-    def write(self, folder: Path, console: Console, origin: str) -> list[Path]:
-        """Print the tables and remarks, and save them.
-
-        :param folder: where the files go.
-        :param console: where the tables are printed.
-        :param origin: what made the results.
-        :return: the files.
-        """
-        legend = _legend(self.findings)
-        lambdas = _lambdas(self.findings)
-        remarks = [*self.remarks, origin]
-        lines = []
+    def parts(self, origin: str) -> Iterator[Part]:
+        """The tables, the legend and the remarks."""
+        choices = self.findings.choices
+        rows = self.findings.settings.rows
+        lambdas = {row.label: str(choices[row.method]) for row in rows if row.method in choices}
         for panel in self.panels:
-            frame = panel.frame(lambdas)
-            table = Table(title=panel.title)
-            for column in frame.columns:
-                name = column == "method"
-                table.add_column(column, justify="left" if name else "right", no_wrap=name)
-            for row in frame.itertuples(index=False):
-                table.add_row(*row)
-            console.print(table)
-            lines += [f"**{panel.title}**", "", *markdown_rows(frame), ""]
-        console.print(legend, style="dim")
-        for remark in remarks:
-            console.print(f"• {remark}", markup=False)
-        lines += [legend, "", *(f"- {remark}" for remark in remarks), ""]
-        folder.mkdir(parents=True, exist_ok=True)
-        files = [folder / "table.md", folder / "table.csv"]
-        files[0].write_text("\n".join(lines), encoding="utf-8")
-        runs_table(self.findings.tests).to_csv(files[1], index=False)
-        return files
+            yield Table(panel.title, panel.frame(lambdas))
+        yield _legend(self.findings)
+        yield [*self.remarks, origin]
+
+    def data(self) -> pd.DataFrame:
+        """One row for each number that was measured."""
+        return runs_table(self.findings.tests)
+
+
+def run_table(
+    settings: FactSettings, run_cells: RunCells[FactCell, FactResult], title: str, paper: Paper
+) -> FactReport:
+    """Carry out an experiment that compares its rows after the last task."""
+    findings = run_rows(settings, run_cells)
+    remarks = first_task_remarks(findings.tests, "finetuning")
+    return FactReport(findings, (end_panel(findings, title, paper),), tuple(remarks))
 
 
 def end_panel(findings: Findings, title: str, paper: Paper) -> Panel:
@@ -127,13 +117,13 @@ def first_task_remarks(tests: Mapping[FactCell, FactResult], other: str) -> list
     sentences = []
     for label in dict.fromkeys(label for label, _ in ends):
         of_row = {seed: pair for (name, seed), pair in ends.items() if name == label}
-        told = ", ".join(
+        drops = listed(
             f"{first:.3f} to {last:.3f}, {100 * (last / first - 1):+.0f} % (seed {seed})"
             for seed, (first, last) in of_row.items()
         )
         more = sum(last > ends[other, seed][1] for seed, (_, last) in of_row.items())
         against = "" if label == other else f"; more than {other} on {more} of {len(of_row)} seeds"
-        sentences.append(f"{label}, first task: {told}{against}.")
+        sentences.append(f"{label}, first task: {drops}{against}.")
     return sentences
 
 
@@ -169,28 +159,12 @@ def _legend(findings: Findings) -> str:
     used = {row.method for row in settings.rows}
     rules = [f"{method} {lam:g}, the paper's" for method, lam in settings.given if method in used]
     if findings.choices.keys() - dict(settings.given):
-        grid = ", ".join(f"{lam:g}" for lam in settings.lambdas)
-        seeds = ", ".join(map(str, settings.selection_seeds))
+        grid = listed(f"{lam:g}" for lam in settings.lambdas)
+        seeds = listed(settings.selection_seeds)
         rules.append(_CHOSEN.format(grid=grid, seeds=seeds, split=settings.selection_split))
     return LEGEND.format(
-        seeds=", ".join(map(str, settings.seeds)),
+        seeds=listed(settings.seeds),
         data=_DRAWN if settings.data.root is None else "",
         joint=_JOINT if any(row.method == "joint" for row in settings.rows) else "",
         rule="; otherwise ".join(rules) + ".",
     )
-
-
-def _lambdas(findings: Findings) -> dict[str, str]:
-    return {
-        row.label: f"{choice.lam:g}{'*' if choice.at_edge else ''}"
-        for row in findings.settings.rows
-        if (choice := findings.choices.get(row.method)) is not None
-    }
-
-
-def _mean_std(values: Sequence[float]) -> str:
-    """Mean ± standard deviation (of a sample: n − 1); without ± if there is one value."""
-    if any(value != value for value in values):  # NaN: not defined there
-        return "-"
-    mean = f"{fmean(values):.2f}"
-    return f"{mean} ± {stdev(values):.2f}" if len(values) > 1 else mean

@@ -1,4 +1,4 @@
-"""One training run of fact learning, and the retrieval of its facts after each task."""
+"""Trains and measures a cell of fact learning: how well facts are found after each task."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from avalanche_mas.models import FactLoss
 from avalanche_mas.plugins.registry import METHODS
 from avalanche_mas.training import JointTraining
 
-from ..training import digest, train_or_diverge
+from ..training.stream import digest, train_or_diverge
 from .cell import SUBSET, TRAIN_AND_TEST, FactCell, FactResult, FactTraining
 from .data import fact_streams
 from .network import make_network

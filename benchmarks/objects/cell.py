@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from ..cell import short_digest
+from ..runs.cell import training_name
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Drawn:
 
 
 @dataclass(frozen=True)
-class Training:
+class ObjectTraining:
     """How the network is trained, the same for every method."""
 
     model: str  # "small", "alexnet" with ImageNet's weights, or the path of AlexNet's weights
@@ -43,7 +43,7 @@ class ObjectCell:
     validation: float  # share of the training images to score on; 0: score on the test images
     data: str | None  # the folder of the official data; None: the drawn ones
     drawn: Drawn | None
-    training: Training
+    training: ObjectTraining
     streams: str = "train"  # of MAS and l-MAS: where Ω is measured
     output: str = "norm"  # of MAS: which output's sensitivity Ω is
 
@@ -54,12 +54,9 @@ class ObjectCell:
 
     @property
     def name(self) -> str:
-        """What a file is called: readable, and unlike for any two unlike cells."""
-        phase = "selection" if self.validation else "test"
-        strength = "" if self.lam is None else f"-{self.lam:g}"
-        tasks = self.tasks
-        sequence = self.sequence if len(tasks) < 3 else f"{len(tasks)}tasks"
-        return f"{sequence}-{phase}-{self.label}{strength}-seed{self.seed}-{short_digest(self)}"
+        """The name of its file: readable, and different for any two different cells."""
+        many = len(self.tasks) > 2
+        return training_name(f"{len(self.tasks)}tasks" if many else self.sequence, self)
 
     @property
     def expected_seconds(self) -> float | None:
@@ -76,7 +73,7 @@ class ObjectCell:
 
     @property
     def options(self) -> dict[str, Any]:
-        """What the method's plugin is told besides its strength."""
+        """Arguments of the method's plugin besides its strength."""
         options: dict[str, Any] = {}
         if self.streams != "train":
             options["streams"] = self.streams.split("+")

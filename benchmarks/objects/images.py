@@ -14,8 +14,8 @@ from avalanche_mas.benchmarks.object_recognition import Preprocessing, object_re
 from avalanche_mas.benchmarks.task_sequence import TaskSequence, Transform, task_sequence
 from avalanche_mas.miniature.objects import miniature
 
-from ..cache import cache_folder
-from .cell import Drawn, ObjectCell, Training
+from ..runs.cache import cache_folder
+from .cell import Drawn, ObjectCell, ObjectTraining
 
 
 def data_root(data: str | None, drawn: Drawn | None) -> Path:
@@ -38,7 +38,7 @@ def data_root(data: str | None, drawn: Drawn | None) -> Path:
 
 
 def check_data(
-    data: str | None, drawn: Drawn | None, tasks: Iterable[str], training: Training
+    data: str | None, drawn: Drawn | None, tasks: Iterable[str], training: ObjectTraining
 ) -> None:
     """Make the miniature, or find out before training what is wrong with the official data.
 
@@ -76,7 +76,7 @@ def load(cell: ObjectCell) -> TaskSequence:
     )
 
 
-def _preprocessing(training: Training) -> Preprocessing:
+def _preprocessing(training: ObjectTraining) -> Preprocessing:
     return Preprocessing(training.resize, training.crop)
 
 

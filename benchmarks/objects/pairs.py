@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
-from rich.console import Console
 
-from ..cell import Result
-from .tables import Table, final_and_drop, spread, write_tables
+from ..report.formatter import spread
+from ..report.writer import Part, Report, Table
+from ..training.stream import StreamResult
+from .accuracies import final_and_drop
 
 Paper = Mapping[str, Sequence[tuple[float, float, float]]]
 """Row → for each sequence: first task's accuracy, its drop, second task's accuracy, in %."""
@@ -28,15 +29,15 @@ def arrow(sequence: str) -> str:
     return "→".join(task.capitalize() for task in sequence.split("-"))
 
 
-def numbers(result: Result) -> NDArray[np.float64]:
+def numbers(result: StreamResult) -> NDArray[np.float64]:
     """First task's accuracy, its drop, second task's accuracy, in %: shape (3,)."""
     final, drop = final_and_drop(result)
     return np.array([final[0], drop[0], final[1]])
 
 
 @dataclass(frozen=True)
-class PairsOutcome:
-    """What there is to report.
+class PairsReport(Report):
+    """Tables of our runs, of the paper's, and of their differences.
 
     :param title: of the table.
     :param runs: row → sequence → the runs of all seeds.
@@ -46,26 +47,21 @@ class PairsOutcome:
     """
 
     title: str
-    runs: Mapping[str, Mapping[str, Sequence[Result]]]
+    runs: Mapping[str, Mapping[str, Sequence[StreamResult]]]
     paper: Paper
     legend: str
     remarks: Sequence[str]
 
-    def write(self, folder: Path, console: Console, origin: str) -> list[Path]:
-        """Print the tables and remarks, and save them.
-
-        :param folder: where the files go.
-        :param console: where the tables are printed.
-        :param origin: what made the results.
-        :return: the files.
-        """
-        tables = [Table(self.title, self._ours())]
+    def parts(self, origin: str) -> Iterator[Part]:
+        """The tables, the legend and the remarks."""
+        yield Table(self.title, pd.DataFrame(self._ours()))
         if self.paper:
-            tables += [
-                Table("the paper's, on the real images with a pretrained AlexNet", self._papers()),
-                Table("difference of the mean drops in points: ours - the paper's", self._gaps()),
-            ]
-        return write_tables(tables, self.legend, [*self.remarks, origin], folder, console)
+            papers = "the paper's, on the real images with a pretrained AlexNet"
+            yield Table(papers, pd.DataFrame(self._papers()))
+            gaps = "difference of the mean drops in points: ours - the paper's"
+            yield Table(gaps, pd.DataFrame(self._gaps()))
+        yield self.legend
+        yield [*self.remarks, origin]
 
     @property
     def _sequences(self) -> list[str]:
@@ -108,6 +104,6 @@ class PairsOutcome:
         return rows
 
 
-def mean_drop(by_sequence: Mapping[str, Sequence[Result]]) -> float:
+def mean_drop(by_sequence: Mapping[str, Sequence[StreamResult]]) -> float:
     """The first task's drop, mean over sequences and seeds, in points."""
     return float(np.mean([numbers(r)[1] for results in by_sequence.values() for r in results]))

@@ -1,4 +1,4 @@
-"""One training run of an object recognition experiment."""
+"""Trains and measures a cell of an object recognition experiment."""
 
 from __future__ import annotations
 
@@ -16,8 +16,7 @@ from avalanche_mas.benchmarks.task_sequence import TaskSequence
 from avalanche_mas.models import multi_head_alexnet, multi_head_small
 from avalanche_mas.plugins.registry import METHODS
 
-from ..cell import Result
-from ..training import train_and_measure
+from ..training.stream import StreamResult, train_and_measure
 from .cell import ObjectCell
 from .images import load
 
@@ -42,7 +41,7 @@ class DropLearningRate(SupervisedPlugin):  # type: ignore[misc]
             group["lr"] = self.learning_rate / 10**drops
 
 
-def run_cell(cell: ObjectCell) -> Result:
+def run_cell(cell: ObjectCell) -> StreamResult:
     """Train and measure one cell."""
     return train(cell, load(cell), cell.options)
 
@@ -52,7 +51,7 @@ def train(
     benchmark: TaskSequence,
     options: dict[str, Any],
     plugins: Sequence[SupervisedPlugin] = (),
-) -> Result:
+) -> StreamResult:
     """Train and measure one cell on its benchmark.
 
     :param cell: what to train.

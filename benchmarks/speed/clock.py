@@ -67,7 +67,7 @@ def _synchronize() -> None:
         torch.cuda.synchronize()
 
 
-class Spread(NamedTuple):
+class Quartiles(NamedTuple):
     """Median and quartiles of a figure over the rounds."""
 
     median: float
@@ -75,10 +75,10 @@ class Spread(NamedTuple):
     high: float
 
 
-def spread(values: pd.Series[float]) -> Spread:
+def quartiles(values: pd.Series[float]) -> Quartiles:
     """Median and quartiles of what each round gave."""
     low, median, high = values.quantile([0.25, 0.5, 0.75])
-    return Spread(float(median), float(low), float(high))
+    return Quartiles(float(median), float(low), float(high))
 
 
 def by_round(rows: pd.DataFrame) -> pd.DataFrame:

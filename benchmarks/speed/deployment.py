@@ -11,7 +11,7 @@ from avalanche_mas.importance.watch import FRACTION, Watch, call_again, watch_im
 
 from .clock import interleave
 from .networks import Case, make_case
-from .rows import Row, Section, Settings
+from .rows import Row, Section, SpeedSettings
 
 PLAIN = "inference"
 NETWORKS = ("mlp", "alexnet")
@@ -69,7 +69,7 @@ WAYS: dict[str, Callable[[Case], _Call]] = {
 }
 
 
-def sections(settings: Settings, networks: Sequence[str]) -> list[Section]:
+def sections(settings: SpeedSettings, networks: Sequence[str]) -> list[Section]:
     """One for each network."""
     return [
         Section("deployment", name, measure, ((name, settings),))
@@ -78,7 +78,7 @@ def sections(settings: Settings, networks: Sequence[str]) -> list[Section]:
     ]
 
 
-def measure(network: str, settings: Settings) -> Iterator[Row]:
+def measure(network: str, settings: SpeedSettings) -> Iterator[Row]:
     """Seconds per sample."""
     torch.set_num_threads(settings.threads)
     case = make_case(network, settings.device, settings.quick)

@@ -14,7 +14,7 @@ from avalanche_mas.importance.parameters import zeros
 from . import peers, ways
 from .clock import interleave
 from .networks import Case, make_case
-from .rows import Refused, Row, Section, Settings
+from .rows import Refused, Row, Section, SpeedSettings
 from .ways import Ready, network_of
 
 FLOOR = "forward + backward"
@@ -54,7 +54,7 @@ VECTOR_NETWORKS = ("mlp", "lstm")
 """Where ten backward passes through linear and recurrent layers are all that is needed."""
 
 
-def sections(settings: Settings, networks: Sequence[str]) -> list[Section]:
+def sections(settings: SpeedSettings, networks: Sequence[str]) -> list[Section]:
     """One for each network, with a process for the ways that go together."""
     return [
         Section("estimation", name, measure, ((name, settings, False), (name, settings, True)))
@@ -67,7 +67,7 @@ def floor_of(way: str) -> str:
     return FLOOR_BESIDE if way in OTHERS else FLOOR
 
 
-def measure(network: str, settings: Settings, others: bool) -> Iterator[Row]:
+def measure(network: str, settings: SpeedSettings, others: bool) -> Iterator[Row]:
     """Seconds per sample.
 
     :param others: of :data:`OTHERS`, or of all ways but them.

@@ -18,7 +18,7 @@ from .clock import interleave
 from .estimation import FLOOR
 from .networks import Case, cnn, mlp
 from .penalty import NONE, MakePlugin, one_step
-from .rows import Row, Section, Settings
+from .rows import Row, Section, SpeedSettings
 
 WIDTHS = (125, 250, 500, 1000, 2000, 4000)
 LEARNED = (1, 2, 4, 8)
@@ -60,7 +60,7 @@ BATCHES = {BATCH_SIZE_MLP: (1, 4, 16, 64, 256, 1024), BATCH_SIZE_CNN: (1, 4, 16,
 _Calls = dict[tuple[str, float], tuple[Callable[[], Any], int]]
 
 
-def sections(settings: Settings, networks: Sequence[str]) -> list[Section]:
+def sections(settings: SpeedSettings, networks: Sequence[str]) -> list[Section]:
     """Batch size (on two networks), parameters (importance and penalty), tasks."""
     measures = {
         BATCH_SIZE_MLP: by_batch_size,
@@ -74,7 +74,7 @@ def sections(settings: Settings, networks: Sequence[str]) -> list[Section]:
     ]
 
 
-def by_batch_size(name: str, settings: Settings) -> Iterator[Row]:
+def by_batch_size(name: str, settings: SpeedSettings) -> Iterator[Row]:
     """Seconds per sample."""
     calls: _Calls = {}
     for size in BATCHES[name][:2] if settings.quick else BATCHES[name]:
@@ -88,7 +88,7 @@ def by_batch_size(name: str, settings: Settings) -> Iterator[Row]:
     yield from _timed(calls, settings)
 
 
-def by_parameters(name: str, settings: Settings) -> Iterator[Row]:
+def by_parameters(name: str, settings: SpeedSettings) -> Iterator[Row]:
     """Seconds per batch, or per training step, of an MLP of growing width."""
     calls: _Calls = {}
     for width in WIDTHS[:2] if settings.quick else WIDTHS:
@@ -104,7 +104,7 @@ def by_parameters(name: str, settings: Settings) -> Iterator[Row]:
     yield from _timed(calls, settings)
 
 
-def by_experiences(name: str, settings: Settings) -> Iterator[Row]:
+def by_experiences(name: str, settings: SpeedSettings) -> Iterator[Row]:
     """Seconds per training step after so many experiences."""
     model = _mlp(1000, settings)
     case = _case(model, STEP_BATCH, (784,), settings)
@@ -116,16 +116,16 @@ def by_experiences(name: str, settings: Settings) -> Iterator[Row]:
     yield from _timed(calls, settings)
 
 
-def _mlp(width: int, settings: Settings) -> nn.Module:
+def _mlp(width: int, settings: SpeedSettings) -> nn.Module:
     return mlp(width // 25 if settings.quick else width)
 
 
-def _case(model: nn.Module, size: int, sample: tuple[int, ...], settings: Settings) -> Case:
+def _case(model: nn.Module, size: int, sample: tuple[int, ...], settings: SpeedSettings) -> Case:
     x = torch.randn(size, *sample).to(settings.device)
     return Case("", model.eval().to(settings.device), x, min(size, MOST_AT_ONCE))
 
 
-def _timed(calls: _Calls, settings: Settings) -> Iterator[Row]:
+def _timed(calls: _Calls, settings: SpeedSettings) -> Iterator[Row]:
     torch.set_num_threads(settings.threads)
     functions = {key: call for key, (call, _) in calls.items()}
     for number, key, seconds in interleave(functions, settings.rounds):

@@ -13,7 +13,7 @@ from avalanche_mas.importance.rules import conv, matmul
 from avalanche_mas.importance.rules.per_sample import Outer, PerSample
 
 from .clock import interleave
-from .rows import Row, Section, Settings
+from .rows import Row, Section, SpeedSettings
 
 MM, ONEDNN, CONVOLUTION = "torch.mm", "oneDNN", "the convolution's own backward pass"
 
@@ -56,7 +56,7 @@ LAYERS = {
 }
 
 
-def sections(settings: Settings, networks: Sequence[str]) -> list[Section]:
+def sections(settings: SpeedSettings, networks: Sequence[str]) -> list[Section]:
     """One for each layer; on a GPU there is but one library."""
     if settings.device != "cpu":
         return []
@@ -65,7 +65,7 @@ def sections(settings: Settings, networks: Sequence[str]) -> list[Section]:
     ]
 
 
-def measure(network: str, settings: Settings) -> Iterator[Row]:
+def measure(network: str, settings: SpeedSettings) -> Iterator[Row]:
     """Seconds per sample."""
     torch.set_num_threads(settings.threads)
     layer = LAYERS[network]

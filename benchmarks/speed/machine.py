@@ -9,12 +9,12 @@ from pathlib import Path
 
 import torch
 
-from .rows import Settings
+from .rows import SpeedSettings
 
 _PACKAGES = ("torch", "torchvision", "avalanche-lib", "opacus", "backpack-for-pytorch")
 
 
-def facts(settings: Settings) -> dict[str, str]:
+def facts(settings: SpeedSettings) -> dict[str, str]:
     """Facts that make figures comparable if they agree, as text."""
     found = {
         "processor": _processor(),

@@ -16,7 +16,7 @@ from avalanche_mas.importance.rules import matmul
 
 from .estimation import FIRST, FLOOR, FLOOR_BESIDE, QUARTERS, WAYS, ways_of
 from .networks import NETWORKS, make_case
-from .rows import Refused, Row, Section, Settings
+from .rows import Refused, Row, Section, SpeedSettings
 
 PARAMETERS = "the parameters themselves"
 
@@ -29,7 +29,7 @@ QUICK = (FLOOR, "exact", "Opacus")
 _CLEAR_PEAK = "5"  # see proc(5), clear_refs
 
 
-def sections(settings: Settings, networks: Sequence[str]) -> list[Section]:
+def sections(settings: SpeedSettings, networks: Sequence[str]) -> list[Section]:
     """One for each network and batch size.
 
     :raises RuntimeError: where peaks cannot be read.
@@ -51,7 +51,7 @@ def sections(settings: Settings, networks: Sequence[str]) -> list[Section]:
     return found
 
 
-def measure(network: str, batch: int, way: str, settings: Settings) -> Iterator[Row]:
+def measure(network: str, batch: int, way: str, settings: SpeedSettings) -> Iterator[Row]:
     """Bytes of a call after a first one, so that what stays from one to the next is included."""
     torch.set_num_threads(settings.threads)
     case = make_case(network, settings.device, settings.quick, batch)

@@ -18,7 +18,7 @@ from avalanche_mas import MASPlugin
 
 from .clock import SHORTEST, interleave
 from .networks import OUTPUTS, make_case
-from .rows import Row, Section, Settings
+from .rows import Row, Section, SpeedSettings
 
 BATCH = 8
 NONE, COPY = "no plugin", "copy of the parameters"
@@ -43,7 +43,7 @@ PLUGINS: dict[str, tuple[MakePlugin | None, int]] = {
 SMALL_PAGES, HUGE_PAGES = "as torch allocates", "with transparent huge pages"
 
 
-def sections(settings: Settings, networks: Sequence[str]) -> list[Section]:
+def sections(settings: SpeedSettings, networks: Sequence[str]) -> list[Section]:
     """As torch allocates memory by default, and with transparent huge pages."""
     pages = {SMALL_PAGES: {"THP_MEM_ALLOC_ENABLE": "0"}}
     if settings.device == "cpu":
@@ -54,7 +54,7 @@ def sections(settings: Settings, networks: Sequence[str]) -> list[Section]:
     ]
 
 
-def measure(settings: Settings) -> Iterator[Row]:
+def measure(settings: SpeedSettings) -> Iterator[Row]:
     """Seconds of a training step with each plugin."""
     torch.set_num_threads(settings.threads)
     case = make_case(network_for(settings.quick), settings.device, settings.quick, BATCH)

@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from .clock import Spread, by_round, spread
+from .clock import Quartiles, by_round, quartiles
 from .estimation import FIRST, FLOOR, FLOOR_BESIDE, floor_of
 from .growth import TITLES
 from .networks import NETWORKS
@@ -36,16 +36,17 @@ _STYLES: dict[str, Mapping[str, Any]] = {
 _PAGES = ("#0072B2", "#56B4E9")  # memory in small pages, and in huge ones
 
 
-def plot_costs(rows: pd.DataFrame, path: Path) -> None:
+def plot_costs(rows: pd.DataFrame, path: Path) -> bool:
     """Draw a panel for the time of importance, one for its memory and one for the penalty.
 
     :param rows: what was measured; panels without figures are left out.
     :param path: where the picture goes.
+    :return: whether there is one.
     """
     drawings = {"estimation": _draw_time, "memory": _draw_memory, "penalty": _draw_penalty}
     parts = {part: rows[rows["part"] == part] for part in drawings if part in set(rows["part"])}
     if not parts:
-        return
+        return False
     with matplotlib.rc_context({"font.size": 9, "lines.markersize": 6}):
         figure = Figure(figsize=(10, 3.4 * len(parts)), layout="constrained")
         axes = figure.subplots(len(parts), 1, squeeze=False)[:, 0]
@@ -54,17 +55,19 @@ def plot_costs(rows: pd.DataFrame, path: Path) -> None:
             axis.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
             _tidy(axis)
         figure.savefig(path, dpi=150)
+    return True
 
 
-def plot_growth(rows: pd.DataFrame, path: Path) -> None:
+def plot_growth(rows: pd.DataFrame, path: Path) -> bool:
     """Draw a panel for everything that grows.
 
     :param rows: what was measured; there is no picture without the part on growth.
     :param path: where the picture goes.
+    :return: whether there is one.
     """
     rows = rows[rows["part"] == "growth"]
     if rows.empty:
-        return
+        return False
     sections = list(rows.groupby("section", sort=False))
     with matplotlib.rc_context({"font.size": 9, "lines.markersize": 5}):
         figure = Figure(figsize=(3.5 * len(sections), 3.8), layout="constrained")
@@ -73,6 +76,7 @@ def plot_growth(rows: pd.DataFrame, path: Path) -> None:
             _draw_growth(axis, str(section), own)
             _tidy(axis)
         figure.savefig(path, dpi=150)
+    return True
 
 
 def _draw_time(axis: Axes, rows: pd.DataFrame) -> None:
@@ -81,7 +85,7 @@ def _draw_time(axis: Axes, rows: pd.DataFrame) -> None:
         times = by_round(own)
         for way in times.columns.difference([FLOOR, FLOOR_BESIDE, FIRST], sort=False):
             floor = times[floor_of(str(way))]
-            ratios[NETWORKS[str(network)].title, str(way)] = spread(times[way] / floor)
+            ratios[NETWORKS[str(network)].title, str(way)] = quartiles(times[way] / floor)
     _draw_points(axis, ratios)
     axis.set_title("Importance: time per sample, median and quartiles")
 
@@ -93,12 +97,12 @@ def _draw_memory(axis: Axes, rows: pd.DataFrame) -> None:
         peaks = own.dropna(subset="value").set_index("way")["value"]
         for way in peaks.index.intersection(list(_STYLES)).drop(FLOOR):
             ratio = float(peaks[way] / peaks[FLOOR])
-            ratios[f"{NETWORKS[network].title}\n{batch}", str(way)] = Spread(ratio, ratio, ratio)
+            ratios[f"{NETWORKS[network].title}\n{batch}", str(way)] = Quartiles(ratio, ratio, ratio)
     _draw_points(axis, ratios)
     axis.set_title("Importance: peak memory, of per-sample gradients for a few samples only")
 
 
-def _draw_points(axis: Axes, ratios: dict[tuple[str, str], Spread]) -> None:
+def _draw_points(axis: Axes, ratios: dict[tuple[str, str], Quartiles]) -> None:
     """One group for each network, in it one point for each way."""
     groups = list(dict.fromkeys(group for group, _ in ratios))
     ways = [way for way in _STYLES if any(way == other for _, other in ratios)]
@@ -118,7 +122,7 @@ def _draw_penalty(axis: Axes, rows: pd.DataFrame) -> None:
     plugins = [way for way in PLUGINS if way != NONE]
     for number, (pages, own) in enumerate(rows.groupby("section", sort=False)):
         steps = by_round(own)
-        figures = [spread(1e3 * (steps[way] - steps[NONE])) for way in plugins]
+        figures = [quartiles(1e3 * (steps[way] - steps[NONE])) for way in plugins]
         median, ends = _whiskers(figures)
         y = np.arange(len(plugins)) + 0.36 * number
         axis.barh(y, median, 0.34, xerr=ends, color=_PAGES[number], label=str(pages))
@@ -153,7 +157,7 @@ def _draw_growth(axis: Axes, section: str, rows: pd.DataFrame) -> None:
     axis.legend(frameon=False)
 
 
-def _whiskers(figures: list[Spread]) -> tuple[list[float], list[list[float]]]:
+def _whiskers(figures: list[Quartiles]) -> tuple[list[float], list[list[float]]]:
     """Medians, and how far the quartiles are below and above them."""
     below = [f.median - f.low for f in figures]
     above = [f.high - f.median for f in figures]

@@ -1,22 +1,21 @@
-"""From figures to tables: on the screen, as Markdown and as CSV."""
+"""The tables of what importance and penalty cost, and sentences on how it was measured."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
-from rich.console import Console
-from rich.table import Table
 
+from ..report.writer import Part, Report, Table
 from . import deployment, layers
-from .clock import Spread, by_round, spread
+from .clock import Quartiles, by_round, quartiles
 from .estimation import FIRST, FLOOR, FLOOR_BESIDE, OURS, WAYS, floor_of
-from .machine import facts, sentence
 from .memory import PARAMETERS
 from .networks import NETWORKS
 from .penalty import BATCH, COPY, COPY_STREAMS, NONE, PLUGINS, STREAMS, network_for
-from .rows import Settings
+from .plot import plot_costs, plot_growth
 
 LEGENDS = {
     "estimation": (
@@ -63,13 +62,13 @@ def estimation_table(rows: pd.DataFrame) -> pd.DataFrame:
             if way in (FLOOR, FLOOR_BESIDE, FIRST):
                 continue
             if way in times:
-                column[way] = _ratio(spread(times[way] / times[floor_of(way)]))
+                column[way] = _ratio(quartiles(times[way] / times[floor_of(way)]))
                 if way in OURS and (note := _note(own, way)):
                     column[way] += f"; {note}"
             else:
                 column[way] = _refusal(own, way)
         first = (times[FIRST] - times["exact"]) / times[FLOOR]
-        column["exact, first batch: adds"] = _ratio(spread(first))
+        column["exact, first batch: adds"] = _ratio(quartiles(first))
         columns[NETWORKS[network].title] = column
     return _table(columns)
 
@@ -87,10 +86,10 @@ def penalty_table(rows: pd.DataFrame) -> pd.DataFrame:
         lines.append(
             {
                 "plugin": way,
-                "adds (ms)": _number(spread(1e3 * added)),
-                "÷ bandwidth floor": _ratio(spread(added / floor)),
-                "÷ Avalanche MASPlugin's": _ratio(spread(added / theirs)),
-                "whole step ÷ without": _ratio(spread(steps[way] / steps[NONE])),
+                "adds (ms)": _number(quartiles(1e3 * added)),
+                "÷ bandwidth floor": _ratio(quartiles(added / floor)),
+                "÷ Avalanche MASPlugin's": _ratio(quartiles(added / theirs)),
+                "whole step ÷ without": _ratio(quartiles(steps[way] / steps[NONE])),
             }
         )
     return pd.DataFrame(lines)
@@ -145,60 +144,67 @@ def remarks(rows: pd.DataFrame) -> list[str]:
 
 
 def summary(rows: pd.DataFrame) -> pd.DataFrame:
-    """Every figure as median and quartiles over its rounds, in seconds or bytes."""
+    """Every figure as median and quartiles over its rounds, in seconds or bytes, as text."""
     keys = ["part", "section", "way", "x"]
     lines = []
     for key, own in rows.groupby(keys, sort=False):
         values = own["value"].dropna()
-        figures = spread(values) if len(values) else Spread(*[float("nan")] * 3)
-        unit = "bytes" if key[0] == "memory" else "seconds"
+        figures = quartiles(values)._asdict() if len(values) else {}
         lines.append(
-            dict(zip(keys, key, strict=True))
-            | {
-                "unit": unit,
-                **figures._asdict(),
-                "rounds": len(values),
-                "note": own["note"].iloc[0],
+            {
+                name: f"{part:g}" if name == "x" else part
+                for name, part in zip(keys, key, strict=True)
             }
+            | {"unit": "bytes" if key[0] == "memory" else "seconds"}
+            | {name: f"{figures[name]:.6g}" if figures else "" for name in Quartiles._fields}
+            | {"rounds": len(values), "note": own["note"].iloc[0]}
         )
     return pd.DataFrame(lines)
 
 
-def write_report(rows: pd.DataFrame, settings: Settings, folder: Path, console: Console) -> None:
-    """Print the tables, and save them as ``table.md`` and ``table.csv``.
+@dataclass(frozen=True)
+class SpeedReport(Report):
+    """What was measured so far, of any parts.
 
-    :param rows: what was measured so far, of any parts.
-    :param settings: what it was measured with.
-    :param folder: where the files go.
+    :param rows: every timing and every peak.
+    :param quick: whether it was measured on tiny sizes.
     """
-    lines = []
-    for title, table, legend in _tables(rows, settings.quick):
-        console.print(_rich_table(table, title))
-        console.print(legend, style="dim")
-        lines += [f"**{title}**", "", *_markdown_rows(table), "", legend, ""]
-    notes = [*remarks(rows), f"Made with {sentence(facts(settings))}."]
-    for note in notes:
-        console.print(f"• {note}")
-    lines += [*(f"- {note}" for note in notes), ""]
-    (folder / "table.md").write_text("\n".join(lines), encoding="utf-8")
-    summary(rows).to_csv(folder / "table.csv", index=False, float_format="%.6g")
+
+    rows: pd.DataFrame
+    quick: bool
+
+    def parts(self, origin: str) -> Iterator[Part]:
+        """Each table with its legend, then the remarks."""
+        parts = {str(part): own for part, own in self.rows.groupby("part")}
+        if "estimation" in parts:
+            table = estimation_table(parts["estimation"])
+            yield from _explained("estimation", "Time per sample", table)
+        if "layers" in parts:
+            yield from _explained("layers", "Σ|g| of one layer", layers_table(parts["layers"]))
+        if "penalty" in parts:
+            network = NETWORKS[network_for(self.quick)].title
+            for pages, own in _by_section(parts["penalty"]):
+                title = f"A training step on {network}, B={BATCH}, {pages}"
+                yield from _explained("penalty", title, penalty_table(own))
+        if "memory" in parts:
+            yield from _explained("memory", "Peak memory", memory_table(parts["memory"]))
+        if "deployment" in parts:
+            table = deployment_table(parts["deployment"])
+            yield from _explained("deployment", "Watched inference", table)
+        yield [*remarks(self.rows), origin]
+
+    def data(self) -> pd.DataFrame:
+        """Every figure as median and quartiles."""
+        return summary(self.rows)
+
+    def draw(self, folder: Path) -> list[Path]:
+        """Costs side by side, and how they grow, of the parts that were measured."""
+        pictures = {"speed.png": plot_costs, "growth.png": plot_growth}
+        return [folder / name for name, plot in pictures.items() if plot(self.rows, folder / name)]
 
 
-def _tables(rows: pd.DataFrame, quick: bool) -> Iterator[tuple[str, pd.DataFrame, str]]:
-    parts = {str(part): own for part, own in rows.groupby("part")}
-    if "estimation" in parts:
-        yield "Time per sample", estimation_table(parts["estimation"]), LEGENDS["estimation"]
-    if "layers" in parts:
-        yield "Σ|g| of one layer", layers_table(parts["layers"]), LEGENDS["layers"]
-    if "penalty" in parts:
-        for pages, own in _by_section(parts["penalty"]):
-            title = f"A training step on {NETWORKS[network_for(quick)].title}, B={BATCH}, {pages}"
-            yield title, penalty_table(own), LEGENDS["penalty"]
-    if "memory" in parts:
-        yield "Peak memory", memory_table(parts["memory"]), LEGENDS["memory"]
-    if "deployment" in parts:
-        table = deployment_table(parts["deployment"])
-        yield "Watched inference", table, LEGENDS["deployment"]
+def _explained(part: str, title: str, table: pd.DataFrame) -> tuple[Table, str]:
+    return Table(title, table, left=("way", "plugin")), LEGENDS[part]
 
 
 def _by_section(rows: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
@@ -209,7 +215,7 @@ def _by_section(rows: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
 def _against(plain: str, times: pd.DataFrame) -> dict[str, str]:
     """The time of one way, and what the others take of it."""
     first = times.pop(plain)
-    others = {str(way): _ratio(spread(times[way] / first)) for way in times}
+    others = {str(way): _ratio(quartiles(times[way] / first)) for way in times}
     return {plain: f"{1e3 * first.median():.3g} ms"} | others
 
 
@@ -231,24 +237,9 @@ def _refusal(rows: pd.DataFrame, way: str) -> str:
     return note if note.startswith(("incomplete", "not installed")) else f"refused: {note}"
 
 
-def _ratio(figures: Spread) -> str:
+def _ratio(figures: Quartiles) -> str:
     return "{:.2f} ({:.2f}-{:.2f})".format(*figures)
 
 
-def _number(figures: Spread) -> str:
+def _number(figures: Quartiles) -> str:
     return "{:.1f} ({:.1f}-{:.1f})".format(*figures)
-
-
-def _rich_table(frame: pd.DataFrame, title: str) -> Table:
-    table = Table(title=title)
-    for number, column in enumerate(frame.columns):
-        table.add_column(str(column), justify="right" if number else "left")
-    for row in frame.itertuples(index=False):
-        table.add_row(*row)
-    return table
-
-
-def _markdown_rows(frame: pd.DataFrame) -> list[str]:
-    ruler = [":--", *["--:"] * (len(frame.columns) - 1)]
-    rows = [list(frame.columns), ruler, *frame.values.tolist()]
-    return [f"| {' | '.join(row)} |" for row in rows]

@@ -8,7 +8,7 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Settings:
+class SpeedSettings:
     """What all figures of one folder have in common."""
 
     rounds: int  # of an interleaved measurement, see clock.interleave

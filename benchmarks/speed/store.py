@@ -1,9 +1,8 @@
-"""Sections that are finished, one CSV file each, whole or not there."""
+"""Stores finished sections in a folder, one CSV file each."""
 
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Iterable
 from dataclasses import asdict
@@ -11,10 +10,11 @@ from pathlib import Path
 
 import pandas as pd
 
+from ..runs.store import write_whole
 from .rows import Row, Section
 
 
-class Store:
+class SectionStore:
     """A folder of sections that were measured on one machine with one set of settings.
 
     :param folder: it is made if need be.
@@ -39,18 +39,18 @@ class Store:
                     "two cannot be compared. Delete it, or choose another folder with --out."
                 )
         else:
-            _write(known, json.dumps(facts, indent=1))
+            write_whole(known, json.dumps(facts, indent=1))
 
     def __contains__(self, section: Section) -> bool:
         """Whether a section is finished."""
         return self._path(section).exists()
 
     def save(self, section: Section, rows: Iterable[Row]) -> None:
-        """Write a section in one step, so that nobody ever sees half of one."""
+        """Write a section's file."""
         frame = pd.DataFrame([asdict(row) for row in rows])
         frame.insert(0, "part", section.part)
         frame.insert(1, "section", section.name)
-        _write(self._path(section), frame.to_csv(index=False))
+        write_whole(self._path(section), frame.to_csv(index=False))
 
     def rows(self) -> pd.DataFrame:
         """All figures so far; columns ``part``, ``section`` and those of a row."""
@@ -63,9 +63,3 @@ class Store:
     def _path(self, section: Section) -> Path:
         name = re.sub(r"[^a-z0-9]+", "-", f"{section.part} {section.name}".lower())
         return self._raw / f"{name}.csv"
-
-
-def _write(path: Path, text: str) -> None:
-    draft = path.with_suffix(f".{os.getpid()}.tmp")
-    draft.write_text(text, encoding="utf-8")
-    draft.replace(path)

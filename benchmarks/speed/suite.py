@@ -1,4 +1,4 @@
-"""Measures what is asked for and not there yet, then writes the tables and the plots."""
+"""Measures what is asked for and not stored yet, then writes tables and plots of all there is."""
 
 from __future__ import annotations
 
@@ -18,12 +18,11 @@ from rich.progress import (
 
 from . import deployment, estimation, growth, layers, memory, penalty
 from .child import in_child
-from .machine import facts
+from .machine import facts, sentence
 from .networks import NETWORKS
-from .plot import plot_costs, plot_growth
-from .report import write_report
-from .rows import Row, Section, Settings
-from .store import Store
+from .report import SpeedReport
+from .rows import Row, Section, SpeedSettings
+from .store import SectionStore
 
 PARTS = {
     "estimation": estimation.sections,
@@ -37,7 +36,7 @@ QUICK_NETWORKS = ("mlp", "vit", "lstm")
 
 
 def run(
-    settings: Settings,
+    settings: SpeedSettings,
     folder: Path,
     parts: Sequence[str],
     networks: Sequence[str],
@@ -58,7 +57,7 @@ def run(
     if settings.device == "cuda" and not torch.cuda.is_available():
         raise RuntimeError("--gpu needs CUDA, and torch finds none here: leave it out")
     networks = networks or (QUICK_NETWORKS if settings.quick else tuple(NETWORKS))
-    store = Store(folder, facts(settings))
+    store = SectionStore(folder, facts(settings))
     sections = [s for part in parts or PARTS for s in PARTS[part](settings, networks)]
     with Progress(
         TextColumn("{task.description:<34}"),
@@ -74,13 +73,10 @@ def run(
             if section not in store:
                 store.save(section, _measured(section, progress, bar))
             progress.advance(bar)
-    rows = store.rows()
-    write_report(rows, settings, folder, console)
-    plot_costs(rows, folder / "speed.png")
-    plot_growth(rows, folder / "growth.png")
-    written = ("table.md", "table.csv", "speed.png", "growth.png")
+    made = f"Made with {sentence(facts(settings))}."
+    files = SpeedReport(store.rows(), settings.quick).write(folder, console, made)
     console.print(
-        f"Saved in {folder}: {', '.join(name for name in written if (folder / name).exists())}. "
+        f"Saved in {folder}: {', '.join(file.name for file in files)}. "
         "Finished sections are kept; to measure them afresh, delete the folder."
     )
 

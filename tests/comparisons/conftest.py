@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from run_counted import LOG
 
-from benchmarks.cell import Result
-from benchmarks.store import Store
+from benchmarks.runs.store import CellStore
+from benchmarks.training.stream import StreamResult
 
 HERE = Path(__file__).parent
 
@@ -27,7 +27,7 @@ def log(tmp_path, monkeypatch):
 
 @pytest.fixture
 def store(tmp_path):
-    return Store(tmp_path / "digits", {"a setting": 1}, Result)
+    return CellStore(tmp_path / "digits", {"a setting": 1}, StreamResult)
 
 
 @pytest.fixture
@@ -48,9 +48,9 @@ def driver(log, store):
     """Start commands that run slow cells in the store's folder."""
     started = []
 
-    def start(engine="local", address=""):
+    def start(executor="local", address=""):
         process = subprocess.Popen(
-            [sys.executable, str(HERE / "run_counted.py"), engine, str(store.folder), address],
+            [sys.executable, str(HERE / "run_counted.py"), executor, str(store.folder), address],
             env={**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), *sys.path])},
             stderr=subprocess.PIPE,
             start_new_session=True,

@@ -1,7 +1,7 @@
 """Stands in for a training run where only the running itself is under test.
 
 A module of its own, because worker processes import the function that they are sent. As a command,
-``python run_counted.py ENGINE FOLDER ADDRESS``, it runs slow cells.
+``python run_counted.py EXECUTOR FOLDER ADDRESS``, it runs slow cells.
 """
 
 import os
@@ -10,13 +10,14 @@ import time
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from benchmarks.cell import Cell, Result, Training
-from benchmarks.engines import start
-from benchmarks.runner import Runner
-from benchmarks.store import Store
+from benchmarks.digits.cell import DigitsCell, DigitsTraining
+from benchmarks.runs.executors import start
+from benchmarks.runs.runner import Runner
+from benchmarks.runs.store import CellStore
+from benchmarks.training.stream import StreamResult
 
 LOG = "CELLS_RUN"  # the environment variable that names the file to note runs in
-TRAINING = Training(hidden_units=1, learning_rate=0.1, momentum=0.0, batch_size=1, epochs=1)
+TRAINING = DigitsTraining(hidden_units=1, learning_rate=0.1, momentum=0.0, batch_size=1, epochs=1)
 SLOW = 12  # cells of the command
 
 
@@ -39,12 +40,12 @@ def run_counted(cell):
 
 def result(number=0):
     """A result that can be told from others."""
-    return Result([[number / 10]], number / 10, None, 0.5, 0.25, 1000, f"{number:064d}")
+    return StreamResult([[number / 10]], number / 10, None, 0.5, 0.25, 1000, f"{number:064d}")
 
 
 def cell(method, seed=0):
     """A cell that can be told from others."""
-    return Cell("permuted", 2, method, 1.0, seed, 0.0, TRAINING)
+    return DigitsCell("permuted", 2, method, 1.0, seed, 0.0, TRAINING)
 
 
 def slow_cells():
@@ -53,13 +54,13 @@ def slow_cells():
 
 
 @contextmanager
-def working(engine, store):
-    """A runner and its engine, which is closed in the end."""
-    with closing(engine), Runner(run_counted, store, engine) as run:
+def working(executor, store):
+    """A runner and its executor, which is closed in the end."""
+    with closing(executor), Runner(run_counted, store, executor) as run:
         yield run
 
 
 if __name__ == "__main__":
-    engine, folder, address = sys.argv[1:]
-    with working(start(engine, 2, address or None), Store(Path(folder), {}, Result)) as run:
+    name, folder, address = sys.argv[1:]
+    with working(start(name, 2, address or None), CellStore(Path(folder), {}, StreamResult)) as run:
         run("all", slow_cells())

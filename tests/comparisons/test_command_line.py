@@ -73,7 +73,7 @@ def test_ray_gives_the_same_numbers(trial, tmp_path):
     ]
     for victim in victims:
         victim.unlink()
-    process = benchmarks("run", "digits", "--fast", "--out", tmp_path, "--engine", "ray")
+    process = benchmarks("run", "digits", "--fast", "--out", tmp_path, "--executor", "ray")
     assert process.returncode == 0, process.stdout + process.stderr
     for victim in victims:
         ray, local = (json.loads((folder / victim.name).read_text()) for folder in (after, before))
@@ -153,6 +153,17 @@ def test_report_needs_all_runs(trial):
         victim.write_bytes(content)
     assert refused.exit_code == 1
     assert f"1 of {2 * len(METHODS)} runs" in " ".join(refused.output.split())
+
+
+def test_help_loads_no_large_library():
+    code = (
+        "import sys; from typer.testing import CliRunner; from benchmarks.cli import app\n"
+        "for command in ([], ['run'], ['report'], ['compare'], ['speed'], ['list']):\n"
+        "    assert CliRunner().invoke(app, [*command, '--help']).exit_code == 0\n"
+        "print(sys.modules.keys() & {'avalanche', 'matplotlib', 'numpy', 'pandas', 'torch'})"
+    )
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert process.stdout == "set()\n", process.stdout + process.stderr
 
 
 def test_without_a_command_it_explains_itself():

@@ -4,7 +4,7 @@ import pytest
 from rich.console import Console
 from run_counted import cell, result
 
-from benchmarks.comparing import Collector, comparisons
+from benchmarks.cli.compare import Collector, comparisons
 
 
 def ran(accuracy, memory=1000):

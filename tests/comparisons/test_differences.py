@@ -20,7 +20,7 @@ from avalanche_mas.benchmarks import permuted_digits
 from avalanche_mas.plugins import EWCPlugin
 from avalanche_mas.plugins.lwf.distillation import distillation_loss
 from benchmarks.differences import DIFFERENCES, Pair
-from benchmarks.differences.parts import SingleHead, learn, measure, omega
+from benchmarks.differences.parts import learn, measure, omega, single_head
 from benchmarks.experiments import differences
 from benchmarks.experiments.differences import FAST, SETTINGS, Question, run_cell
 
@@ -83,7 +83,7 @@ def learnt():
     """A network without noise that has learnt an experience."""
     (experience,) = permuted_digits(1).train_stream
     training = replace(FAST.training, batch_size=1)
-    model = SingleHead(training, 0)
+    model = single_head(training, 0)
     learn(model, FAST.training, [experience])
     return model, training, experience
 

@@ -128,10 +128,10 @@ def test_options_that_do_not_fit(tmp_path, miniature):
 
 
 def test_the_papers_settings(miniature):
-    settings = table4.configure(table4.SETTINGS, data=miniature, vectors=miniature / WORD_VECTORS)
+    settings = table4.SETTINGS.configure(data=miniature, vectors=miniature / WORD_VECTORS)
     assert settings.data == FactData(str(miniature), str(miniature / WORD_VECTORS))
     training = settings.training
     assert (training.network, training.batch_size, training.epochs) == ("vgg16", 35, 300)
     assert dict(settings.given)["MAS"] == 5
-    shorter = table4.configure(settings, epochs=3, model="small").training
+    shorter = settings.configure(epochs=3, model="small").training
     assert shorter == replace(training, epochs=3, network="small")

@@ -3,8 +3,8 @@ import pytest
 from avalanche_mas.plugins.registry import METHODS
 from benchmarks.experiments import figure2
 from benchmarks.experiments.figure2 import FAST, PAPER, Question, run_cell
-from benchmarks.properties import PROPERTIES, Finding
-from benchmarks.trials import Trial
+from benchmarks.figure2.properties import PROPERTIES, Finding
+from benchmarks.figure2.trials import Trial
 
 # What must come out, with the reason's first words; the strengths suit these methods.
 EXPECTED = {
@@ -58,7 +58,7 @@ def test_table_shows_what_was_measured_beside_the_paper():
 
 
 def test_seeds_that_disagree_are_counted():
-    settings = figure2.Settings(FAST.trial, seeds=(0, 1, 2))
+    settings = figure2.Figure2Settings(FAST.trial, seeds=(0, 1, 2))
     outcome = figure2.run(settings, answers(lambda question: question.seed < 2))
     assert outcome.table().set_index("method").loc["MAS", "adaptive"] == "2 of 3 (yes)"
 

@@ -8,15 +8,16 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from avalanche_mas.plugins.registry import METHODS
-from benchmarks.cell import Cell
 from benchmarks.cli import app
+from benchmarks.digits.cell import DigitsCell
+from benchmarks.digits.framework import FrameworkCell
 from benchmarks.experiments import digits
 from benchmarks.experiments.digits import FAST, run_cell
-from benchmarks.framework import Framework, FrameworkCell
+from benchmarks.training.framework import Framework
 
 FRAMEWORK = Framework(learning_rates=(0.02, 0.1), strength=1e4, max_trials=3, decay=1e-2)
 SHOWN = ("finetuning", "joint", "MAS")
-PERMUTED = Cell("permuted", 3, "MAS", None, 0, 0.0, replace(FAST.training, epochs=1))
+PERMUTED = DigitsCell("permuted", 3, "MAS", None, 0, 0.0, replace(FAST.training, epochs=1))
 MAS = FrameworkCell(**vars(PERMUTED), framework=FRAMEWORK)
 
 
@@ -65,7 +66,7 @@ def run_some(title, cells):
 
 
 def test_the_report_says_which_were_taken(tmp_path):
-    settings = digits.configure(FAST, select="framework")
+    settings = FAST.configure(select="framework")
     outcome = digits.run(settings, run_some)
     files = outcome.write(tmp_path, Console(quiet=True), "")
     assert all(file.exists() for file in files)

@@ -7,20 +7,15 @@ import numpy as np
 import pytest
 
 from avalanche_mas.plugins.registry import METHODS
-from benchmarks.cell import Result
 from benchmarks.experiments import adaptation, figure5, table1
 from benchmarks.objects import images
+from benchmarks.objects.accuracies import final_and_drop
 from benchmarks.objects.cell import Drawn, ObjectCell
-from benchmarks.objects.pairs import PairsOutcome, numbers
-from benchmarks.objects.settings import (
-    PAPER,
-    configure,
-    published_strength,
-    reported_cells,
-)
-from benchmarks.objects.tables import final_and_drop
+from benchmarks.objects.experiment import PAPER, reported_cells
+from benchmarks.objects.pairs import PairsReport, numbers
 from benchmarks.objects.training import DropLearningRate, run_cell
-from benchmarks.selection import Choice
+from benchmarks.training.selection import Choice, published_strength
+from benchmarks.training.stream import StreamResult
 
 DRAWN = Drawn(images_per_class=4, size=24)
 CELL = ObjectCell("flowers-scenes", "finetuning", None, 0, 0.0, None, DRAWN, figure5.FAST.training)
@@ -35,7 +30,7 @@ def cache(tmp_path_factory):
 
 
 def result(accuracy):
-    return Result(accuracy, 0.0, None, 1.0, 0.5, 10, "", False, [10, 20])
+    return StreamResult(accuracy, 0.0, None, 1.0, 0.5, 10, "", False, [10, 20])
 
 
 def test_a_cell_gives_the_same_numbers_again():
@@ -83,14 +78,14 @@ def test_images_in_memory_are_those_on_disk():
 
 
 def test_data_change_the_settings_to_the_papers():
-    settings = configure(figure5.SETTINGS, data=Path("/data"))
+    settings = figure5.SETTINGS.configure(data=Path("/data"))
     assert settings.training == PAPER
     assert (PAPER.model, PAPER.epochs, PAPER.batch_size) == ("alexnet", 100, 200)
     assert settings.data == "/data"
     assert settings.drawn is None
     assert settings.factors == (1.0,)
-    assert configure(figure5.SETTINGS, epochs=3).training.epochs == 3
-    alexnet = configure(figure5.SETTINGS, model="alexnet").training
+    assert figure5.SETTINGS.configure(epochs=3).training.epochs == 3
+    alexnet = figure5.SETTINGS.configure(model="alexnet").training
     assert (alexnet.model, alexnet.crop) == ("alexnet", 224)
     cell = reported_cells(settings, {"MAS": Choice(1.0, False)}, "birds-cars")["MAS", 0]
     assert (cell.data, cell.lam) == ("/data", 1.0)
@@ -126,7 +121,7 @@ def test_drops_are_since_a_task_was_learnt():
 
 def test_pairs_are_shown_as_in_the_paper():
     runs = {"MAS": {"birds-scenes": [result([[0.9, None], [0.4, 0.8]])]}}
-    outcome = PairsOutcome("", runs, {"MAS": ((53.0, 0.5, 55.0),)}, "", [])
+    outcome = PairsReport("", runs, {"MAS": ((53.0, 0.5, 55.0),)}, "", [])
     assert outcome._ours() == [{"method": "MAS", "Birds→Scenes": "40.0 (-50.0) / 80.0"}]
     assert outcome._papers() == [{"method": "MAS", "Birds→Scenes": "53.0 (-0.5) / 55.0"}]
     assert outcome._gaps() == [{"method": "MAS", "Birds→Scenes": "+49.5"}]

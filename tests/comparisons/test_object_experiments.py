@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from avalanche_mas.miniature.objects import miniature
 from benchmarks.cli import app
-from benchmarks.experiments import EXPERIMENTS
+from benchmarks.experiments import load
 
 NAMES = ("figure5", "figure6", "table1", "table2", "l2-vs-vector", "adaptation")
 ROWS = {
@@ -70,7 +70,7 @@ def test_an_experiment_runs_from_start_to_end(finished, out):
 
 def test_equal_runs_are_shared(table1, out):
     cells = [json.loads(file.read_text()) for file in (out / "objects-fast").glob("*.json")]
-    assert {EXPERIMENTS[name].CELLS for name in NAMES} == {"objects"}
+    assert {load(name).SETTINGS.cells for name in NAMES} == {"objects"}
     unique = {json.dumps(cell["cell"]) for cell in cells}
     assert len(unique) == len(cells)
     memory = [c["result"]["memory_after_each"] for c in cells if c["cell"]["method"] == "MAS"]

@@ -4,7 +4,7 @@ import pytest
 from rich.console import Console
 from run_counted import cell, result
 
-from benchmarks.planning import Planner, UnknownResultsError, duration
+from benchmarks.cli.plan import Planner, UnknownResultsError, duration
 
 
 @pytest.fixture
@@ -40,12 +40,12 @@ def test_time_is_estimated_from_runs_of_the_same_row(store, console):
 
 
 def test_nothing_is_made_up(store, console, monkeypatch):
-    monkeypatch.setattr("benchmarks.cell.Cell.expected_seconds", None)
+    monkeypatch.setattr("benchmarks.digits.cell.DigitsCell.expected_seconds", None)
     with pytest.raises(UnknownResultsError):
         Planner(store, console, 2)("part", [cell("MAS", 0)])
     text = said(console)
     assert "to run │ ?" in text
-    assert "nobody knows" in text
+    assert "is not known before" in text
     assert "About" not in text
 
 

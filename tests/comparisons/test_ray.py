@@ -1,4 +1,4 @@
-"""The engine of Ray, on real clusters of two workers."""
+"""The executor of Ray, on real clusters of two workers."""
 
 import os
 import signal
@@ -11,29 +11,29 @@ from run_counted import LOG, cell, result, run_counted, slow_cells
 from typer.testing import CliRunner
 
 from benchmarks.cli import app
-from benchmarks.engines import start
-from benchmarks.runner import Runner
+from benchmarks.runs.executors import start
+from benchmarks.runs.runner import Runner
 
 ray = pytest.importorskip("ray")
 
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory):
-    """An engine with a cluster of its own, the log of its workers, and its address."""
+    """An executor with a cluster of its own, the log of its workers, and its address."""
     log = tmp_path_factory.mktemp("cluster") / "log"
     log.touch()
     with pytest.MonkeyPatch.context() as patch:  # the workers inherit these
         patch.setenv(LOG, str(log))
         patch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), *sys.path]))
-        engine = start("ray", 2)
-        yield engine, log, ray.get_runtime_context().gcs_address
-        engine.close()
+        executor = start("ray", 2)
+        yield executor, log, ray.get_runtime_context().gcs_address
+        executor.close()
 
 
 @pytest.fixture
 def run(cluster, store):
-    engine, _, _ = cluster
-    with Runner(run_counted, store, engine) as run:
+    executor, _, _ = cluster
+    with Runner(run_counted, store, executor) as run:
         yield run
 
 
@@ -82,22 +82,22 @@ def test_two_drivers_share_the_work_and_ctrl_c_keeps_what_was_begun(
 
 
 def test_an_unfitting_request_is_refused(cluster):
-    engine, _, _ = cluster
-    assert engine.slots == 2
+    executor, _, _ = cluster
+    assert executor.slots == 2
     with pytest.raises(ValueError, match=r"no node has 1 CPUs and 99 GPUs.*--gpus-per-cell"):
-        engine.check_room({"CPU": 1, "GPU": 99})
+        executor.check_room({"CPU": 1, "GPU": 99})
 
 
 @pytest.mark.parametrize(
     ("missing", "options", "said"),
     [
-        (True, ["--engine", "ray"], "pip install 'avalanche-mas[ray]'"),
+        (True, ["--executor", "ray"], "pip install 'avalanche-mas[ray]'"),
         (
             False,
-            ["--engine", "ray", "--address", "127.0.0.1:1"],
+            ["--executor", "ray", "--address", "127.0.0.1:1"],
             "no Ray cluster answers at 127.0.0.1:1",
         ),
-        (False, ["--gpus-per-cell", "1"], "--gpus-per-cell needs --engine ray"),
+        (False, ["--gpus-per-cell", "1"], "--gpus-per-cell needs --executor ray"),
     ],
 )
 def test_what_cannot_start_is_told(missing, options, said, tmp_path, monkeypatch):

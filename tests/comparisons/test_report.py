@@ -4,29 +4,30 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from benchmarks.cell import Cell, Result, Training
-from benchmarks.plot import plot_accuracy
-from benchmarks.remarks import forgets_less, lambda_effect
-from benchmarks.report import Outcome, summary_table, write_report
-from benchmarks.selection import Choice
+from benchmarks.digits.cell import DigitsCell, DigitsTraining
+from benchmarks.digits.plot import plot_accuracy
+from benchmarks.digits.remarks import forgets_less, lambda_effect
+from benchmarks.digits.report import DigitsReport
+from benchmarks.training.selection import Choice
+from benchmarks.training.stream import StreamResult
 
-TRAINING = Training(hidden_units=1, learning_rate=0.1, momentum=0.0, batch_size=1, epochs=1)
+TRAINING = DigitsTraining(hidden_units=1, learning_rate=0.1, momentum=0.0, batch_size=1, epochs=1)
 
 
 def cell(method, seed, lam=None):
-    return Cell("permuted", 2, method, lam, seed, 0.0, TRAINING)
+    return DigitsCell("permuted", 2, method, lam, seed, 0.0, TRAINING)
 
 
 def result(before, after, weights="w"):
     """A run of two experiences, the first of which falls from one accuracy to another."""
-    return Result(
+    return StreamResult(
         [[before, None], [after, 1.0]], (after + 1) / 2, before - after, 2.0, 0.5, 1500, weights
     )
 
 
 @pytest.fixture
 def outcome():
-    joint = Result([[0.9, 0.9]], 0.9, None, 1.0, 0.0, 0, "w")
+    joint = StreamResult([[0.9, 0.9]], 0.9, None, 1.0, 0.0, 0, "w")
     tests = {
         cell("finetuning", 0): result(0.9, 0.3),
         cell("finetuning", 1): result(0.9, 0.5),
@@ -35,11 +36,11 @@ def outcome():
         cell("MAS", 0, 10.0): result(0.9, 0.8),
         cell("MAS", 1, 10.0): result(0.8, 0.3),
     }
-    return Outcome(tests, {("permuted", "MAS"): Choice(10.0, at_edge=True)}, ["a remark"])
+    return DigitsReport(tests, {("permuted", "MAS"): Choice(10.0, at_edge=True)}, ["a remark"])
 
 
 def test_summary(outcome):
-    table = summary_table(outcome, "permuted").set_index("method")
+    table = outcome.summary("permuted").set_index("method")
     assert list(table.index) == ["finetuning", "joint", "MAS"]
     # 65 and 75: mean 70, standard deviation of the sample √50
     assert table.loc["finetuning", "final accuracy (%)"] == "70.0 ± 7.1"
@@ -52,13 +53,13 @@ def test_summary(outcome):
 
 def test_one_seed_has_no_deviation(outcome):
     tests = {cell: run for cell, run in outcome.tests.items() if cell.seed == 0}
-    table = summary_table(replace(outcome, tests=tests), "permuted").set_index("method")
+    table = replace(outcome, tests=tests).summary("permuted").set_index("method")
     assert table.loc["finetuning", "final accuracy (%)"] == "65.0"
 
 
 def test_files(outcome, tmp_path):
     console = Console(record=True, width=100)
-    write_report(outcome, tmp_path / "digits", console)
+    outcome.write(tmp_path / "digits", console, "")
     shown = console.export_text()
     saved = (tmp_path / "digits" / "table.md").read_text(encoding="utf-8")
     for text in (shown, saved):
@@ -73,11 +74,11 @@ def test_files(outcome, tmp_path):
 
 def test_plot_shows_every_method(outcome, tmp_path):
     path = tmp_path / "picture.png"
-    plot_accuracy(outcome, path)
+    plot_accuracy(outcome.tests, {}, path)
     assert path.read_bytes().startswith(b"\x89PNG")
     fewer = {cell: run for cell, run in outcome.tests.items() if cell.method != "MAS"}
     other = tmp_path / "other.png"
-    plot_accuracy(replace(outcome, tests=fewer), other)
+    plot_accuracy(fewer, {}, other)
     assert path.read_bytes() != other.read_bytes()
 
 

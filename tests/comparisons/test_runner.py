@@ -8,18 +8,18 @@ from pathlib import Path
 import pytest
 from run_counted import cell, result, slow_cells, working
 
-from benchmarks.claims import Claims
-from benchmarks.engines.local import LocalEngine
+from benchmarks.runs.executors.local import LocalExecutor
+from benchmarks.runs.locks import CellLocks
 
 
 def test_finished_cells_are_never_run_again(log, store):
     cells = [cell("a"), cell("b", 1), cell("c", 2)]
-    with working(LocalEngine(1), store) as run:
+    with working(LocalExecutor(1), store) as run:
         assert run("part", cells[:2]) == {cells[0]: result(0), cells[1]: result(1)}
         assert log() == ["a", "b"]
         assert list(run("all", cells)) == cells
     assert log() == ["a", "b", "c"]
-    with working(LocalEngine(2), store) as run:  # as after a restart
+    with working(LocalExecutor(2), store) as run:  # as after a restart
         results = run("all", cells)
     assert results == {cell: result(cell.seed) for cell in cells}
     assert log() == ["a", "b", "c"]
@@ -30,7 +30,7 @@ def test_finished_cells_are_never_run_again(log, store):
 
 def test_only_a_damaged_cell_is_run_again(log, store):
     cells = [cell("a"), cell("b", 1)]
-    with working(LocalEngine(1), store) as run:
+    with working(LocalExecutor(1), store) as run:
         run("all", cells)
         damaged = store.path(cells[0])
         damaged.write_text(damaged.read_text()[:40])
@@ -41,7 +41,7 @@ def test_only_a_damaged_cell_is_run_again(log, store):
 def test_a_failing_cell_is_named_and_the_others_are_kept(log, store):
     cells = [cell("a"), cell("fails"), *(cell("slow", seed) for seed in range(20))]
     with (
-        working(LocalEngine(2), store) as run,
+        working(LocalExecutor(2), store) as run,
         pytest.raises(RuntimeError, match=r"permuted-test-fails-1-seed0.*always fails"),
     ):
         run("all", cells)
@@ -52,7 +52,7 @@ def test_a_failing_cell_is_named_and_the_others_are_kept(log, store):
 
 def test_a_dead_worker_is_an_error_not_a_hang(log, store):
     with (
-        working(LocalEngine(1), store) as run,
+        working(LocalExecutor(1), store) as run,
         pytest.raises(RuntimeError, match="dies"),
     ):
         run("all", [cell("dies")])
@@ -60,7 +60,7 @@ def test_a_dead_worker_is_an_error_not_a_hang(log, store):
 
 def test_a_cell_that_another_works_on_is_left_to_it(log, store, wait_for):
     others, mine = cell("another's", 1), cell("mine", 2)
-    another = Claims(store.folder)
+    another = CellLocks(store.folder)
     assert another.take(others)
 
     def finish():
@@ -70,17 +70,17 @@ def test_a_cell_that_another_works_on_is_left_to_it(log, store, wait_for):
 
     thread = threading.Thread(target=finish)
     thread.start()
-    with working(LocalEngine(2), store) as run:
+    with working(LocalExecutor(2), store) as run:
         assert run("all", [others, mine]) == {others: result(7), mine: result(2)}
     thread.join()
     assert log() == ["mine"]
 
 
-def test_a_claim_ends_with_its_process(tmp_path):
+def test_a_lock_ends_with_its_process(tmp_path):
     code = (
         "import sys; from pathlib import Path; from run_counted import cell; "
-        "from benchmarks.claims import Claims; claims = Claims(Path(sys.argv[1])); "
-        "print(claims.take(cell('a')), flush=True); sys.stdin.read()"
+        "from benchmarks.runs.locks import CellLocks; locks = CellLocks(Path(sys.argv[1])); "
+        "print(locks.take(cell('a')), flush=True); sys.stdin.read()"
     )
     folders = os.pathsep.join([str(Path(__file__).parent), *sys.path])
     with subprocess.Popen(
@@ -91,13 +91,13 @@ def test_a_claim_ends_with_its_process(tmp_path):
         text=True,
     ) as process:
         assert process.stdout.readline() == "True\n"
-        mine = Claims(tmp_path)
+        mine = CellLocks(tmp_path)
         assert not mine.take(cell("a"))
         assert mine.take(cell("b"))
         process.kill()
     assert mine.take(cell("a"))
     mine.release_all()
-    assert not list((tmp_path / ".claims").iterdir())
+    assert not list((tmp_path / ".locks").iterdir())
 
 
 def test_two_commands_share_the_work(driver, log, store):
@@ -106,7 +106,7 @@ def test_two_commands_share_the_work(driver, log, store):
         assert process.returncode == 0, errors
     assert log() == sorted(c.method for c in slow_cells())  # each once
     assert all(store.load(c) == result(c.seed) for c in slow_cells())
-    assert not list((store.folder / ".claims").iterdir())
+    assert not list((store.folder / ".locks").iterdir())
 
 
 def test_ctrl_c_keeps_what_was_begun_and_a_restart_goes_on(driver, log, store, wait_for):
@@ -119,7 +119,7 @@ def test_ctrl_c_keeps_what_was_begun_and_a_restart_goes_on(driver, log, store, w
     assert 0 < len(begun) < len(slow_cells())
     kept = [c for c in slow_cells() if store.load(c) is not None]
     assert sorted(c.method for c in kept) == begun
-    with working(LocalEngine(2), store) as run:
+    with working(LocalExecutor(2), store) as run:
         assert len(run("rest", kept)) == len(begun)
     assert log() == begun
     assert not list(store.folder.glob("*.tmp"))

@@ -1,6 +1,6 @@
 import pytest
 
-from benchmarks.selection import Choice, choose, widen
+from benchmarks.training.selection import Choice, choose, widen
 
 
 @pytest.mark.parametrize(

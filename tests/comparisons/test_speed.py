@@ -21,15 +21,15 @@ from avalanche_mas.importance.rules import matmul
 from benchmarks.cli import app
 from benchmarks.speed import deployment, estimation, layers, memory, peers, report, suite, ways
 from benchmarks.speed.child import in_child
-from benchmarks.speed.clock import by_round, interleave, spread
+from benchmarks.speed.clock import by_round, interleave, quartiles
 from benchmarks.speed.estimation import FIRST, FLOOR, FLOOR_BESIDE, WAYS
 from benchmarks.speed.networks import NETWORKS, Case, cnn, make_case
 from benchmarks.speed.penalty import COPY, NONE, PLUGINS, one_step
 from benchmarks.speed.report import estimation_table, penalty_table
-from benchmarks.speed.rows import Refused, Row, Section, Settings
-from benchmarks.speed.store import Store
+from benchmarks.speed.rows import Refused, Row, Section, SpeedSettings
+from benchmarks.speed.store import SectionStore
 
-SETTINGS = Settings(rounds=2, threads=1, device="cpu", quick=True)
+SETTINGS = SpeedSettings(rounds=2, threads=1, device="cpu", quick=True)
 PEERS = {"Opacus": peers.opacus, "BackPACK": peers.backpack}
 ONE_BY_ONE = {"batch-size-1 loop": ways.loop, "torch.func.vmap": ways.vmap, **PEERS}
 
@@ -135,8 +135,8 @@ def test_ratios_are_taken_within_a_round():
         for way, own in (("a", 3.0), ("b", 2.0))
     )
     times = by_round(rows.sample(frac=1, random_state=0))
-    assert spread(times["a"] / times["b"]) == pytest.approx((1.5, 1.5, 1.5))
-    assert spread(pd.Series([1.0, 2.0, 3.0, 4.0, 5.0])) == (3.0, 2.0, 4.0)
+    assert quartiles(times["a"] / times["b"]) == pytest.approx((1.5, 1.5, 1.5))
+    assert quartiles(pd.Series([1.0, 2.0, 3.0, 4.0, 5.0])) == (3.0, 2.0, 4.0)
 
 
 def few_samples(network):
@@ -316,16 +316,14 @@ def test_finished_sections_survive_a_failure(tmp_path, monkeypatch):
         ]
 
     monkeypatch.setattr(suite, "PARTS", {"memory": sections})
-    monkeypatch.setattr(suite, "write_report", lambda *arguments: None)
-    for name in ("plot_costs", "plot_growth"):
-        monkeypatch.setattr(suite, name, lambda *arguments: None)
+    monkeypatch.setattr(suite.SpeedReport, "write", lambda *arguments: [])
     run = (SETTINGS, tmp_path / "out", ["memory"], [], Console(quiet=True))
     with pytest.raises(RuntimeError, match="not yet"):
         suite.run(*run)
     (tmp_path / "ready").touch()
     suite.run(*run)
     assert (tmp_path / "starts").read_text().split() == ["first", "second", "second"]
-    assert sorted(Store(tmp_path / "out", suite.facts(SETTINGS)).rows()["way"]) == [
+    assert sorted(SectionStore(tmp_path / "out", suite.facts(SETTINGS)).rows()["way"]) == [
         "first",
         "second",
     ]
@@ -375,7 +373,7 @@ def test_libraries_are_compared_layer_by_layer():
 @pytest.mark.parametrize("name", layers.LAYERS)
 def test_layers_are_measured_as_they_are(name):
     """By each way the same Σ|g|, with the library that the way is named after."""
-    layer, settings = layers.LAYERS[name], Settings(2, 1, "cpu", True)
+    layer, settings = layers.LAYERS[name], SpeedSettings(2, 1, "cpu", True)
     assert {row.way for row in layers.measure(name, settings)} >= {layers.MM}
     gradients, found = layer.gradients(quick=True), []
     for onednn, patches in ((False, True), (True, True), (False, False)):

@@ -5,14 +5,17 @@ from dataclasses import replace
 
 import pytest
 
-from benchmarks.cell import Result, Training
+from benchmarks.digits.cell import DigitsTraining
+from benchmarks.digits.remarks import accuracy_gap, first_experience_kept
 from benchmarks.experiments import steps
 from benchmarks.experiments.steps import FAST, SETTINGS, OptimizerCell, run_cell
-from benchmarks.remarks import accuracy_gap, first_experience_kept
-from benchmarks.store import Store
+from benchmarks.runs.store import CellStore
+from benchmarks.training.stream import StreamResult
 
 SECONDS = 120  # far more than a trial run takes
-TRAINING = Training(hidden_units=20, learning_rate=0.05, momentum=0.9, batch_size=32, epochs=1)
+TRAINING = DigitsTraining(
+    hidden_units=20, learning_rate=0.05, momentum=0.9, batch_size=32, epochs=1
+)
 SGD = OptimizerCell("permuted", 3, "gradient", 1e8, 0, 0.0, TRAINING, "SGD")
 
 
@@ -52,7 +55,7 @@ def test_a_run_that_diverges_is_scored_as_it_is_and_kept(tmp_path):
     for row in rest:
         assert max(entry for entry in row if entry is not None) < 0.2  # chance
     assert result.forgetting > 0.2
-    store = Store(tmp_path, {}, Result)
+    store = CellStore(tmp_path, {}, StreamResult)
     store.save(SGD, result)
     assert store.load(SGD) == result
     assert not run_cell(replace(SGD, method="proximal")).diverged
@@ -88,7 +91,7 @@ def test_every_row_has_its_own_line():
 
 def row(method, accuracies, before=0.9):
     return {
-        replace(SGD, method=method, seed=seed): Result(
+        replace(SGD, method=method, seed=seed): StreamResult(
             [[before, None], [after, after]], after, before - after, 1.0, 0.0, 0, "w"
         )
         for seed, after in enumerate(accuracies)

@@ -4,16 +4,18 @@ import logging
 import pytest
 from run_counted import result
 
-from benchmarks.cell import Cell, Result, Training
-from benchmarks.store import Store
+from benchmarks.deployment.cell import DeploymentCell, DeploymentSettings
+from benchmarks.digits.cell import DigitsCell, DigitsTraining
+from benchmarks.runs.store import CellStore
+from benchmarks.training.stream import StreamResult
 
-TRAINING = Training(hidden_units=1, learning_rate=0.1, momentum=0.0, batch_size=1, epochs=1)
-CELL = Cell("permuted", 2, "MAS", 1.0, 0, 0.0, TRAINING)
+TRAINING = DigitsTraining(hidden_units=1, learning_rate=0.1, momentum=0.0, batch_size=1, epochs=1)
+CELL = DigitsCell("permuted", 2, "MAS", 1.0, 0, 0.0, TRAINING)
 
 
 @pytest.fixture
 def store(tmp_path):
-    return Store(tmp_path / "new" / "digits", {"seeds": [0, 1]}, Result)
+    return CellStore(tmp_path / "new" / "digits", {"seeds": [0, 1]}, StreamResult)
 
 
 def test_what_is_saved_is_loaded(store):
@@ -28,23 +30,29 @@ def test_what_is_saved_is_loaded(store):
     assert [path.name for path in store.folder.iterdir()] == [store.path(CELL).name]
 
 
+def test_a_cell_with_tuples_is_found_again(store):
+    cell = DeploymentCell(((0, 1), (8, 9)), None, 0, DeploymentSettings())
+    store.save(cell, result(7))
+    assert store.load(cell) == result(7)
+
+
 def test_every_hyper_parameter_makes_another_cell():
     others = [
-        Cell("split", 2, "MAS", 1.0, 0, 0.0, TRAINING),
-        Cell("permuted", 3, "MAS", 1.0, 0, 0.0, TRAINING),
-        Cell("permuted", 2, "EWC", 1.0, 0, 0.0, TRAINING),
-        Cell("permuted", 2, "MAS", 1.0000001, 0, 0.0, TRAINING),
-        Cell("permuted", 2, "MAS", None, 0, 0.0, TRAINING),
-        Cell("permuted", 2, "MAS", 1.0, 1, 0.0, TRAINING),
-        Cell("permuted", 2, "MAS", 1.0, 0, 0.2, TRAINING),
-        Cell("permuted", 2, "MAS", 1.0, 0, 0.0, Training(1, 0.1, 0.0, 1, 2)),
+        DigitsCell("split", 2, "MAS", 1.0, 0, 0.0, TRAINING),
+        DigitsCell("permuted", 3, "MAS", 1.0, 0, 0.0, TRAINING),
+        DigitsCell("permuted", 2, "EWC", 1.0, 0, 0.0, TRAINING),
+        DigitsCell("permuted", 2, "MAS", 1.0000001, 0, 0.0, TRAINING),
+        DigitsCell("permuted", 2, "MAS", None, 0, 0.0, TRAINING),
+        DigitsCell("permuted", 2, "MAS", 1.0, 1, 0.0, TRAINING),
+        DigitsCell("permuted", 2, "MAS", 1.0, 0, 0.2, TRAINING),
+        DigitsCell("permuted", 2, "MAS", 1.0, 0, 0.0, DigitsTraining(1, 0.1, 0.0, 1, 2)),
     ]
     assert len({cell.name for cell in [CELL, *others]}) == 9
 
 
 @pytest.mark.parametrize("damage", ["truncated", "empty", "binary", "list", "keys", "foreign"])
 def test_unusable_files_are_moved_aside(store, damage, caplog):
-    other = Cell("split", 2, "MAS", 1.0, 0, 0.0, TRAINING)
+    other = DigitsCell("split", 2, "MAS", 1.0, 0, 0.0, TRAINING)
     store.save(other, result(1))
     store.save(CELL, result(2))
     path = store.path(CELL)
@@ -80,7 +88,7 @@ def test_a_write_that_fails_leaves_the_old_file(store, monkeypatch):
 
 def test_mixed_versions_are_told(store):
     store.save(CELL, result(1))
-    other = Cell("split", 2, "MAS", 1.0, 0, 0.0, TRAINING)
+    other = DigitsCell("split", 2, "MAS", 1.0, 0, 0.0, TRAINING)
     store.save(other, result(1))
     assert "mixed" not in store.origin()
     path = store.path(other)

@@ -7,10 +7,10 @@ import pytest
 
 from avalanche_mas.evaluation import final_accuracy, forgetting
 from avalanche_mas.plugins.registry import METHODS
-from benchmarks.cell import Cell
+from benchmarks.digits.cell import DigitsCell
 from benchmarks.experiments.digits import FAST, run_cell
 
-FINETUNING = Cell("permuted", 2, "finetuning", None, 0, 0.0, FAST.training)
+FINETUNING = DigitsCell("permuted", 2, "finetuning", None, 0, 0.0, FAST.training)
 
 
 def numbers(result):

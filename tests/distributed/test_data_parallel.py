@@ -4,7 +4,7 @@ import pytest
 import torch
 from training import METHODS, avalanches_own_way, evaluation, methods, situations
 
-from benchmarks.distributed import Shown, show
+from benchmarks.distributed.show import Shown, show
 
 SITUATIONS = ["last mini-batch of one", "growing head", "no task labels", "joint"]
 SITUATIONS += ["evaluated meanwhile"]
@@ -80,7 +80,7 @@ def test_every_process_evaluates_all_samples(run):
 
 @pytest.mark.parametrize("run", [2], indirect=True)
 def test_the_script_that_shows_it(run):
-    """benchmarks/distributed.py, run by these processes, and by this one."""
+    """benchmarks/distributed, run by these processes, and by this one."""
     here = show(1, 20, torch.device("cpu"))
     assert (here.processes, here.images, here.difference, here.same_bits) == (1, 1297, 0.0, True)
     for rank in run.ranks:

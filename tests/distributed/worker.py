@@ -15,7 +15,7 @@ from training import avalanches_own_way, drifting, evaluation, methods, situatio
 
 from avalanche_mas import estimate_importance
 from avalanche_mas.importance.team import Team
-from benchmarks.distributed import show
+from benchmarks.distributed.show import show
 
 
 def results():

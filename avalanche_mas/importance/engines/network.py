@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
 from typing import Any
 
@@ -154,7 +155,8 @@ class Network:
         if [t.shape[1:] for t in alone] != [t.shape[1:] for t in whole]:
             return None
         pairs = zip(alone, whole, strict=True)
-        return all(torch.allclose(a, w[k : k + 1], rtol=1e-3, atol=1e-5) for a, w in pairs)
+        close = partial(torch.allclose, rtol=1e-3, atol=1e-5, equal_nan=True)
+        return all(close(a, w[k : k + 1]) for a, w in pairs)
 
 
 @dataclass

@@ -1,0 +1,266 @@
+"""Compare Memory Aware Synapses with other methods, and keep every result."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from enum import Enum
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from ..runs.silence import silence_libraries
+from .experiment import ChosenExperiment, console, exit_on_error, unknown, with_experiment
+
+# Experiments, and all that imports torch or Avalanche, are imported by the commands that need them:
+# help has to answer at once.
+
+silence_libraries()
+app = typer.Typer(add_completion=False)
+
+WHAT = (
+    "An experiment trains networks on sequences of tasks, with several methods and seeds, and "
+    "makes a table or figure. Each of its runs, a cell, is kept as soon as it is finished: what "
+    "was interrupted goes on where it stopped, and nothing is run twice."
+)
+EXAMPLES = {
+    "list": "which experiments and methods there are",
+    "run digits --dry-run": "what would be run, and how long it may take",
+    "run digits": "run it, or what is left of it",
+    "compare digits MAS EWC": "two methods beside each other, seed by seed",
+}
+TWO_AT_MOST = min(2, os.cpu_count() or 1)
+
+
+class ExecutorName(str, Enum):
+    """Where cells are run."""
+
+    LOCAL = "local"
+    RAY = "ray"
+
+
+@app.callback(invoke_without_command=True)
+def main(context: typer.Context) -> None:
+    """Compare Memory Aware Synapses with other methods, and keep every result."""
+    if context.invoked_subcommand is None:
+        console.print(context.get_help())
+        examples = Table.grid(padding=(0, 2))
+        for words, meaning in EXAMPLES.items():
+            examples.add_row(f"{context.info_name} {words}", meaning)
+        console.print(f"{WHAT}\n", examples, "\n`run --help` shows all options.", highlight=False)
+
+
+@app.command()
+@with_experiment
+def run(
+    chosen: ChosenExperiment,
+    workers: Annotated[
+        int,
+        typer.Option(
+            "--workers", "--jobs", min=1, help="How many cells at a time, on this machine."
+        ),
+    ] = TWO_AT_MOST,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Only show what would be run, and how long it may take."),
+    ] = False,
+    executor: Annotated[
+        ExecutorName,
+        typer.Option(help="Processes of this machine, one core each; or a Ray cluster."),
+    ] = ExecutorName.LOCAL,
+    address: Annotated[
+        str | None,
+        typer.Option(
+            envvar="RAY_ADDRESS",
+            help="Of a running Ray cluster, or `auto`; it runs as many cells as fit into it.",
+            show_default="a cluster of this machine, for this command",
+        ),
+    ] = None,
+    cpus_per_cell: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="What a cell asks Ray for, and the threads it has.", show_default="1"
+        ),
+    ] = None,
+    gpus_per_cell: Annotated[
+        float | None,
+        typer.Option(min=0.0, help="The same; 0.5 puts two cells on a GPU.", show_default="0"),
+    ] = None,
+) -> None:
+    """Run an experiment, or what is left of it, then print and save its table and plot."""
+    if dry_run:
+        _plan(chosen, workers)
+        return
+    from ..runs.executors import start
+    from ..runs.runner import Runner
+
+    with _stoppable(chosen.store.folder):
+        with exit_on_error():
+            started = start(executor.value, workers, address, cpus_per_cell, gpus_per_cell)
+        with closing(started):
+            if hasattr(chosen.settings, "prepare"):
+                with exit_on_error():
+                    chosen.settings.prepare()
+            with Runner(chosen.module.run_cell, chosen.store, started) as run_cells:
+                outcome = chosen.module.run(chosen.settings, run_cells)
+    _write(outcome, chosen)
+
+
+@app.command()
+@with_experiment
+def report(chosen: ChosenExperiment) -> None:
+    """Print and save the table and plot of an experiment that was run, without running any."""
+    _write(chosen.module.run(chosen.settings, chosen.finished), chosen)
+
+
+@app.command()
+@with_experiment
+def compare(
+    chosen: ChosenExperiment,
+    methods: Annotated[
+        list[str],
+        typer.Argument(help="Two methods or more, as the rows of the table are called."),
+    ],
+) -> None:
+    """Show how the first method differs from the others, number by number and seed by seed."""
+    from .compare import Collector, comparisons
+
+    if len(methods) < 2:
+        raise typer.BadParameter(
+            f"only {methods[0]} is given: name the methods to compare it with."
+        )
+    collector = Collector(chosen.finished)
+    chosen.module.run(chosen.settings, collector)
+    for method in methods:
+        if method not in collector.labels():
+            raise unknown("method of this experiment", method, collector.labels())
+    with exit_on_error():
+        for table in comparisons(collector.parts, methods):
+            console.print(table)
+    console.print(
+        "Mean ± standard deviation over the seeds. The difference is taken seed by seed, so what "
+        f"both share drops out of it. Better: on how many seeds {methods[0]} is.",
+        style="dim",
+    )
+
+
+@app.command()
+def speed(
+    part: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="estimation, layers, penalty, memory, growth or deployment; may be repeated.",
+            show_default="all",
+        ),
+    ] = None,
+    models: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="mlp, alexnet, resnet18, vit or lstm; may be repeated.", show_default="all"
+        ),
+    ] = None,
+    rounds: Annotated[
+        int | None,
+        typer.Option(min=2, help="How often each way is timed.", show_default="11, quick: 2"),
+    ] = None,
+    threads: Annotated[
+        int, typer.Option(min=1, help="How many threads torch works with.")
+    ] = TWO_AT_MOST,
+    gpu: Annotated[bool, typer.Option("--gpu", help="Measure on CUDA.")] = False,
+    out: Annotated[
+        Path | None, typer.Option(help="The results' folder.", show_default="results/speed")
+    ] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Tiny sizes: are all parts working? Own folder.")
+    ] = False,
+) -> None:
+    """Measure what importance and penalty cost, against other ways and against the floor."""
+    from ..speed.rows import SpeedSettings
+    from ..speed.suite import run as measure
+
+    device = "cuda" if gpu else "cpu"
+    settings = SpeedSettings(rounds or (2 if quick else 11), threads, device, quick)
+    folder = out or Path(f"results/speed{'-gpu' if gpu else ''}{'-quick' if quick else ''}")
+    with _stoppable(folder):
+        try:
+            measure(settings, folder, part or (), models or (), console)
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from error
+        except RuntimeError as error:
+            console.print(str(error), style="red", markup=False)
+            raise typer.Exit(1) from None
+
+
+@app.command(name="list")
+def list_all() -> None:
+    """Show the experiments and the methods they compare."""
+    from avalanche_mas.plugins.registry import METHODS
+
+    from ..experiments import NAMES, load
+
+    experiments = Table("experiment", "what it is", title="Experiments")
+    for name in NAMES:
+        experiments.add_row(name, load(name).DESCRIPTION)
+    methods = Table("method", "what it does", "λ is its", "published", title="Methods")
+    for name, method in METHODS.items():
+        published = "\n".join(
+            f"{', '.join(f'{key}={value}' for key, value in found.values.items())}: {found.source}"
+            for found in method.published
+        )
+        description = f"{method.description}\n({method.source})"
+        methods.add_row(name, description, ", ".join(method.strength) or "-", published)
+    console.print(experiments, methods)
+
+
+@app.command(
+    add_help_option=False,
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+)
+def data(context: typer.Context) -> None:
+    """Datasets: what is there, what is missing, getting it, checking it, drawing a miniature."""
+    from avalanche_mas.benchmarks.download.cli import app as data_app
+
+    data_app(context.args, prog_name=context.command_path)
+
+
+def _plan(chosen: ChosenExperiment, workers: int) -> None:
+    """Show what a run would do."""
+    from .plan import Planner, UnknownResultsError
+
+    try:
+        chosen.module.run(chosen.settings, Planner(chosen.store, console, workers))
+    except UnknownResultsError as part:
+        console.print(
+            f"What comes after the part '{part}', if anything, depends on its results, as reported "
+            f"runs depend on the λ that is chosen: run it, then ask again.",
+            markup=False,
+        )
+    else:
+        console.print("All is finished: nothing would be run.")
+
+
+def _write(outcome: Any, chosen: ChosenExperiment) -> None:
+    files = outcome.write(chosen.folder, console, chosen.store.origin())
+    console.print(f"Saved in {chosen.folder}: {', '.join(file.name for file in files)}")
+
+
+@contextmanager
+def _stoppable(folder: Path) -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM end the work inside, and say what is kept of it."""
+    before = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        yield
+    except KeyboardInterrupt:
+        console.print(f"Stopped. What is finished is in {folder}; the same command goes on.")
+        raise typer.Exit(130) from None
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt

@@ -1,0 +1,188 @@
+"""Finds the experiment that a command names, with its settings and its finished cells."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from enum import Enum
+from functools import wraps
+from pathlib import Path
+from types import ModuleType
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from ..experiments import NAMES, load
+from ..runs.store import CellStore
+
+console = Console()
+
+
+class Selection(str, Enum):
+    """How λ is chosen."""
+
+    VALIDATION = "validation"
+    FRAMEWORK = "framework"
+    PUBLISHED = "published"
+
+
+@dataclass(frozen=True)
+class ChosenExperiment:
+    """An experiment as a command asks for it.
+
+    :param program: what the user calls this program.
+    :param name: the experiment's.
+    :param module: the experiment's.
+    :param settings: every hyper-parameter.
+    :param store: where its cells are kept; experiments may share them.
+    :param folder: where its tables and plots go.
+    """
+
+    program: str
+    name: str
+    module: ModuleType
+    settings: Any
+    store: CellStore[Any]
+    folder: Path
+
+    def finished(self, title: str, cells: Iterable[Any]) -> dict[Any, Any]:
+        """Look cells up, where otherwise they are run.
+
+        :raises typer.Exit: if one is not finished; what to do is printed.
+        """
+        found = {cell: self.store.load(cell) for cell in cells}
+        missing = sum(result is None for result in found.values())
+        if missing:
+            console.print(
+                f"{missing} of {len(found)} runs of the part '{title}' are not in "
+                f"{self.store.folder}. Make them with: {self.program} run {self.name}, and the "
+                f"same options.",
+                markup=False,
+            )
+            raise typer.Exit(1)
+        return found
+
+
+def choose(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="An experiment, as `list` shows them.")],
+    out: Annotated[Path, typer.Option(help="Results are kept in a folder in here.")] = Path(
+        "results"
+    ),
+    seeds: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=100,
+            help="How many seeds are reported.",
+            show_default="as the experiment says",
+        ),
+    ] = None,
+    fast: Annotated[
+        bool, typer.Option("--fast", help="A tiny version: are all parts working? Own folder.")
+    ] = False,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            help="The folder of the official data, with the paper's settings. Own folder.",
+            show_default="a drawn miniature",
+        ),
+    ] = None,
+    vectors: Annotated[
+        Path | None,
+        typer.Option(
+            help="A file of word vectors, for the facts in --data.",
+            show_default="the embeddings that come with the data",
+        ),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="The network, or a file of its weights.", show_default="as fits the data"
+        ),
+    ] = None,
+    epochs: Annotated[
+        int | None,
+        typer.Option(min=1, help="Passes over each task.", show_default="as fits the data"),
+    ] = None,
+    select: Annotated[
+        Selection | None,
+        typer.Option(
+            help="How λ is chosen: on whole streams with other seeds; for each experience on its "
+            "own data (De Lange et al., 2021); or as published. Own folders.",
+            show_default="as the experiment says",
+        ),
+    ] = None,
+) -> ChosenExperiment:
+    """Find an experiment; a trial, official data and ways to choose λ have folders of their own.
+
+    The options from ``data`` on are for those settings whose ``configure`` takes them.
+
+    :raises typer.BadParameter: if there is no such experiment, or it has no such option.
+    """
+    if name not in NAMES:
+        console.print(context.get_help())
+        raise unknown("experiment", name, NAMES)
+    module = load(name)
+    settings = module.FAST if fast else module.SETTINGS
+    if seeds is not None:
+        settings = replace(settings, seeds=tuple(range(seeds)))
+    options = {"data": data, "vectors": vectors, "model": model, "epochs": epochs}
+    options |= {"select": select and select.value}
+    given = {option: value for option, value in options.items() if value is not None}
+    configure: Callable[..., Any] | None = getattr(settings, "configure", None)
+    known = inspect.signature(configure).parameters if configure else {}
+    for option in given:
+        if option not in known:
+            raise typer.BadParameter(f"the experiment '{name}' has no option --{option}.")
+    if configure:
+        with exit_on_error():
+            settings = configure(**given)
+    kind = "" if data is None else "-data"
+    kind += "" if select is None or select is Selection.VALIDATION else f"-{select.value}"
+    kind += "-fast" if fast else ""
+    cells = out / f"{getattr(settings, 'cells', name)}{kind}"
+    store = CellStore[Any](cells, asdict(settings), module.RESULT)
+    program = context.find_root().info_name or ""
+    return ChosenExperiment(program, name, module, settings, store, out / f"{name}{kind}")
+
+
+def with_experiment(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of :func:`choose`, in the place of its first argument.
+
+    :param command: takes a :class:`ChosenExperiment`, then options of its own.
+    """
+    shared = inspect.signature(choose, eval_str=True).parameters
+    _, *own = inspect.signature(command, eval_str=True).parameters.values()
+
+    @wraps(command)
+    def whole(**options: Any) -> None:
+        command(choose(**{name: options.pop(name) for name in shared}), **options)
+
+    # Typer reads both.
+    parameters = [p.replace(kind=p.KEYWORD_ONLY) for p in (*shared.values(), *own)]
+    whole.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    whole.__annotations__ = {p.name: p.annotation for p in parameters}
+    return whole
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> typer.BadParameter:
+    """The error that nothing is called so, with the name that is most like it."""
+    names = list(known)
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
+    hint = f" Did you mean '{near[0]}'?" if near else ""
+    return typer.BadParameter(f"no {kind} is called '{name}'.{hint} There are: {', '.join(names)}.")
+
+
+@contextmanager
+def exit_on_error() -> Iterator[None]:
+    """Show what the user can put right, without a traceback."""
+    try:
+        yield
+    except (ImportError, OSError, ValueError) as error:
+        console.print(str(error), style="red", markup=False, soft_wrap=True)
+        raise typer.Exit(1) from None

@@ -1,0 +1,1 @@
+"""Tables and their numbers, as they are printed and saved."""

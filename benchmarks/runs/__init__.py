@@ -1,0 +1,1 @@
+"""Runs cells on an executor and stores each result once."""

@@ -1,0 +1,124 @@
+"""Stores finished cells in a folder, one JSON file each."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import platform
+import re
+from collections.abc import Mapping
+from dataclasses import asdict
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Generic
+
+from .cell import Cell, ResultT
+
+_log = logging.getLogger(__name__)
+
+
+class CellStore(Generic[ResultT]):
+    """Finished cells on disk.
+
+    :param folder: where the files lie; it is made if need be.
+    :param settings: the hyper-parameters of the whole experiment, written into every file.
+    :param result_type: the dataclass of the results.
+    """
+
+    def __init__(
+        self, folder: Path, settings: Mapping[str, Any], result_type: type[ResultT]
+    ) -> None:
+        self.folder = folder
+        self.settings = settings
+        self.result_type = result_type
+        self._origins: dict[str, None] = {}  # an ordered set
+
+    def origin(self) -> str:
+        """Say which versions made the results that went through here."""
+        mixed = " Results of unlike versions are mixed: delete the folder to start afresh."
+        return f"Made with {'; '.join(self._origins)}.{mixed if len(self._origins) > 1 else ''}"
+
+    def path(self, cell: Cell) -> Path:
+        """The file of ``cell``, whether it is there or not."""
+        return self.folder / f"{cell.name}.json"
+
+    def save(
+        self,
+        cell: Cell,
+        result: ResultT,
+        seconds: float | None = None,
+        origin: str | None = None,
+    ) -> None:
+        """Write a cell's file.
+
+        :param cell: what was run.
+        :param result: what it gave.
+        :param seconds: how long it took in all.
+        :param origin: the versions that made it; None: those of this process.
+        """
+        origin = origin or versions()
+        self._origins[origin] = None
+        content = {
+            "cell": asdict(cell),
+            "result": asdict(result),
+            "seconds": seconds,
+            "experiment": self.settings,
+            "versions": origin,
+        }
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_whole(self.path(cell), json.dumps(content, indent=1, allow_nan=False))
+
+    def load(self, cell: Cell) -> ResultT | None:
+        """Read a finished cell.
+
+        A file that is damaged, or is not about this cell, is moved aside with a warning.
+
+        :return: its result, or None if there is none yet.
+        """
+        path = self.path(cell)
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            if content["cell"] != json.loads(json.dumps(asdict(cell))):  # tuples become lists
+                raise ValueError("it is about another cell")
+            result = self.result_type(**content["result"])
+            self._origins[content["versions"]] = None
+            return result
+        except FileNotFoundError:
+            return None
+        except (ValueError, KeyError, TypeError) as error:
+            aside = path.with_suffix(".json.unreadable")
+            path.replace(aside)
+            _log.warning("%s cannot be used (%s): moved to %s", path, error, aside.name)
+            return None
+
+    def seconds(self, cell: Cell) -> float | None:
+        """How long a finished cell took; None if it is not finished, or that was not noted."""
+        try:
+            content = json.loads(self.path(cell).read_text(encoding="utf-8"))
+            seconds = content.get("seconds") or content["result"].get("train_seconds")
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return None
+        return None if seconds is None else float(seconds)
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file in one step: whatever happens, it is never there in part."""
+    draft = path.with_suffix(f".{os.getpid()}.tmp")
+    with draft.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    draft.replace(path)
+
+
+def versions() -> str:
+    """Name the versions that results may depend on."""
+    found = [f"Python {platform.python_version()}"]
+    found += [f"{package} {version(package)}" for package in ("torch", "avalanche-lib")]
+    # Read, not imported, which takes seconds; and a source tree has a version though not installed.
+    spec = find_spec("avalanche_mas")
+    source = Path(spec.origin).read_text(encoding="utf-8") if spec and spec.origin else ""
+    ours = re.search(r'^__version__ = "(.+)"', source, re.MULTILINE)
+    return ", ".join([*found, f"avalanche-mas {ours[1] if ours else 'unknown'}"])

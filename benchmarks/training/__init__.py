@@ -1,0 +1,1 @@
+"""How a method learns a stream of experiences, and how its λ is chosen."""
