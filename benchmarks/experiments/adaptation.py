@@ -19,7 +19,7 @@ from rich.console import Console
 from torch.utils.data import DataLoader
 
 from avalanche_mas.benchmarks.datasets import DATASETS
-from avalanche_mas.benchmarks.task_sequence import TaskSequence
+from avalanche_mas.benchmarks.sequence import TaskSequence
 
 from .. import cell as common
 from ..cell import RunCells
@@ -111,7 +111,7 @@ def run_cell(cell: ObjectCell) -> common.Result:
         return run_as_usual(cell)
     benchmark = load(cell)
     root = data_root(cell.data, cell.drawn)
-    names = list(DATASETS[cell.tasks[0]].loader(root, "test").classes)
+    names = list(DATASETS[cell.tasks[0]](root, "test").classes)
     options: dict[str, Any] = {}
     if cell.kept is not None:
         first, kept = benchmark.train_stream[0].dataset, names.index(cell.kept)

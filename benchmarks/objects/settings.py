@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from avalanche_mas.benchmarks.object_recognition import EIGHT_TASKS, TWO_TASK_SEQUENCES
+from avalanche_mas.benchmarks.object_benchmark import EIGHT_TASKS, TWO_TASK_SEQUENCES
 from avalanche_mas.plugins.registry import METHODS
 
 from ..cell import Result, RunCells

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from avalanche_mas.benchmarks.datasets.base import ImageDataset, Listing
-from avalanche_mas.benchmarks.datasets.info import DatasetInfo, OfficialFile
+from typing import ClassVar
 
-SIZES = {"train": 6667, "test": 3333}
-"""Samples of the official lists."""
+from avalanche_mas.benchmarks.datasets.base import ImageDataset, Listing
+from avalanche_mas.benchmarks.datasets.official import OfficialFile
 
 
 class Aircraft(ImageDataset):
@@ -17,6 +16,10 @@ class Aircraft(ImageDataset):
     images is left in.
     """
 
+    key = "aircraft"
+    title = "FGVC-Aircraft"
+    sizes: ClassVar = {"train": 6667, "test": 3333}  # samples of the official lists
+    n_classes = 100
     folder = "fgvc-aircraft-2013b"
     files = (
         OfficialFile(
@@ -26,7 +29,6 @@ class Aircraft(ImageDataset):
             folder=".",
             gives="fgvc-aircraft-2013b",
             sha256="d5f68b1b81d6d7831eb9d5c5517074176b5dfbce6bcb43dc14ed1c66a87b8d75",
-            size=2_770_575_360,
         ),
     )
 
@@ -40,12 +42,8 @@ class Aircraft(ImageDataset):
             number, _, variant = line.partition(" ")  # the names of variants have spaces too
             if variant not in position:
                 raise self.official.corrupt(
-                    self.official.path / name,
-                    f"has the line {line!r}, but variants.txt has no variant {variant!r}",
+                    name, f"has the line {line!r}, but variants.txt has no variant {variant!r}"
                 )
             images.append(f"data/images/{number}.jpg")
             targets.append(position[variant])
         return Listing(classes, images, targets)
-
-
-INFO = DatasetInfo("aircraft", "FGVC-Aircraft", Aircraft, SIZES, n_classes=100)

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import os
 import string
+from typing import ClassVar
 
 from avalanche_mas.benchmarks.datasets.base import ImageDataset, Listing
-from avalanche_mas.benchmarks.datasets.info import DatasetInfo, OfficialFile
+from avalanche_mas.benchmarks.datasets.official import OfficialFile
 from avalanche_mas.benchmarks.stratified import stratified
 
 _QUALITIES = ("BadImag", "GoodImg")  # their official names
 _LETTERS = string.ascii_uppercase + string.ascii_lowercase
 _FIRST = 11  # Sample001 to Sample010 are digits, Sample011 is A, Sample037 is a
 _SEED = 0
-
-SIZES = {"train": 6850, "test": 1150}
-"""Samples of our selection, as many as are reported in the literature."""
 
 
 class Letters(ImageDataset):
@@ -32,6 +30,11 @@ class Letters(ImageDataset):
     Letters without a folder are left out. The official archive has all 52.
     """
 
+    key = "letters"
+    title = "Chars74K letters"
+    # Samples of our selection, as many as are reported in the literature.
+    sizes: ClassVar = {"train": 6850, "test": 1150}
+    n_classes = len(_LETTERS)
     folder = "chars74k"
     files = (
         OfficialFile(
@@ -54,16 +57,16 @@ class Letters(ImageDataset):
                 images += found
                 targets += [len(classes)] * len(found)
                 classes.append(letter)
-        total = sum(SIZES.values())
+        total = sum(self.sizes.values())
         chosen = list(range(len(images)))
         if len(images) > total:
             chosen, _ = stratified(targets, total, _SEED)
-        n_test = round(len(chosen) * SIZES["test"] / total)
+        n_test = round(len(chosen) * self.sizes["test"] / total)
         try:
             test, train = stratified([targets[i] for i in chosen], n_test, _SEED)
         except ValueError as error:
             raise self.official.corrupt(
-                self.official.path, f"has too few letters for a test set ({error})"
+                "", f"has too few letters for a test set ({error})"
             ) from error
         kept = [chosen[i] for i in (train if self.split == "train" else test)]
         return Listing(classes, [images[i] for i in kept], [targets[i] for i in kept])
@@ -79,8 +82,5 @@ class Letters(ImageDataset):
             if name.lower().endswith(".png")
         ]
         if there and not found:
-            raise self.official.corrupt(self.official.path / there[0], "holds no .png images")
+            raise self.official.corrupt(there[0], "holds no .png images")
         return found if there else None
-
-
-INFO = DatasetInfo("letters", "Chars74K letters", Letters, SIZES, n_classes=len(_LETTERS))

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from avalanche_mas.benchmarks.datasets.base import ImageDataset, Listing
-from avalanche_mas.benchmarks.datasets.info import DatasetInfo, OfficialFile
+from avalanche_mas.benchmarks.datasets.official import OfficialFile
 
 _URL = "http://ufldl.stanford.edu/housenumbers/"
-
-SIZES = {"train": 73257, "test": 26032}
-"""Samples of the official files, without the 531,131 extra ones."""
 
 
 class SVHN(ImageDataset):
@@ -25,6 +22,11 @@ class SVHN(ImageDataset):
     read, once, when the first image is asked for.
     """
 
+    key = "svhn"
+    title = "Street View House Numbers"
+    # Samples of the official files, without the 531,131 extra ones.
+    sizes: ClassVar = {"train": 73257, "test": 26032}
+    n_classes = 10
     folder = "svhn"
     files = (
         OfficialFile(
@@ -32,18 +34,14 @@ class SVHN(ImageDataset):
             url=f"{_URL}train_32x32.mat",
             folder="svhn",
             gives="svhn/train_32x32.mat",
-            md5="e26dedcc434d2e4c54c9b2d4a06d8373",
             sha256="435e94d69a87fde4fd4d7f3dd208dfc32cb6ae8af2240d066de1df7508d083b8",
-            size=182_040_794,
         ),
         OfficialFile(
             name="test_32x32.mat",
             url=f"{_URL}test_32x32.mat",
             folder="svhn",
             gives="svhn/test_32x32.mat",
-            md5="eb5a983be6a315427106f1b164d9cef3",
             sha256="cdce80dfb2a2c4c6160906d0bd7c68ec5a99d7ca4831afa54f09182025b6a75b",
-            size=64_275_384,
         ),
     )
 
@@ -54,8 +52,7 @@ class SVHN(ImageDataset):
         labels = self.official.mat(name, "y").astype(int)
         if not 1 <= labels.min() <= labels.max() <= 10:
             raise self.official.corrupt(
-                self.official.path / name,
-                f"has labels from {labels.min()} to {labels.max()} instead of 1 to 10",
+                name, f"has labels from {labels.min()} to {labels.max()} instead of 1 to 10"
             )
         digits = [str(digit) for digit in range(10)]
         return Listing(digits, [name] * len(labels), (labels % 10).tolist())
@@ -72,7 +69,7 @@ class SVHN(ImageDataset):
         shape = (32, 32, 3, len(self.targets))
         if pixels.shape != shape or pixels.dtype != np.uint8:
             raise self.official.corrupt(
-                self.official.path / name,
+                name,
                 f"has X of shape {pixels.shape} and type {pixels.dtype} instead of {shape} and "
                 "uint8",
             )
@@ -81,6 +78,3 @@ class SVHN(ImageDataset):
     def __getstate__(self) -> dict[str, Any]:
         # What is written to a checkpoint or sent to another process reads the file again.
         return {name: value for name, value in self.__dict__.items() if name != "_pixels"}
-
-
-INFO = DatasetInfo("svhn", "Street View House Numbers", SVHN, SIZES, n_classes=10)

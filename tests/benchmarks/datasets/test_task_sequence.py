@@ -13,7 +13,7 @@ from torch.utils.data import ConcatDataset, Dataset, Subset, TensorDataset
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import ToTensor
 
-from avalanche_mas.benchmarks.task_sequence import task_sequence
+from avalanche_mas.benchmarks.sequence import task_sequence
 
 
 def numbers(labels, start=0):

@@ -33,12 +33,14 @@ def changed(file, **changes):
     return OfficialFile(**(vars(file) | changes))
 
 
-def test_whole(official, tmp_path):
-    seen = []
-    path = fetch(official, tmp_path / "to", lambda *progress: seen.append(progress))
+def test_whole(official, tmp_path, every_step_shown, capsys):
+    path = fetch(official, tmp_path / "to", verbose=True)
     assert path.read_bytes() == CONTENT
     assert os.listdir(tmp_path / "to") == ["birds.tgz"]
-    assert (len(CONTENT), len(CONTENT)) in seen
+    shown = capsys.readouterr().err
+    assert "birds.tgz: 100%" in shown
+    assert "391k/391k" in shown
+    assert "checking birds.tgz: 100%" in shown
 
 
 def test_md5_is_enough(official, tmp_path):

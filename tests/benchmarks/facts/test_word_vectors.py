@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from avalanche_mas.benchmarks.fact_learning import fact_learning
+from avalanche_mas.benchmarks.fact_benchmark import fact_learning
 from avalanche_mas.benchmarks.facts import (
     Fact,
     UnknownWordsError,

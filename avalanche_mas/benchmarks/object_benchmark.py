@@ -9,7 +9,7 @@ from pathlib import Path
 from torchvision import transforms
 
 from avalanche_mas.benchmarks.datasets import DATASETS
-from avalanche_mas.benchmarks.task_sequence import TaskSequence, Transform, task_sequence
+from avalanche_mas.benchmarks.sequence import TaskSequence, Transform, task_sequence
 
 EIGHT_TASKS = ("flowers", "scenes", "birds", "cars", "aircraft", "actions", "letters", "svhn")
 """The long sequence, in the paper's order (Fig. 5)."""
@@ -104,9 +104,9 @@ def object_recognition(
         raise ValueError(f"tasks is empty: give a list of {', '.join(DATASETS)}")
     transform = Preprocessing() if transform is None else transform
     train_transforms, eval_transforms = zip(*(transform(task) for task in tasks), strict=True)
-    loaders = [DATASETS[task].loader for task in tasks]
+    datasets = [DATASETS[task] for task in tasks]
     return task_sequence(
-        [(loader(root, "train"), loader(root, "test")) for loader in loaders],
+        [(dataset(root, "train"), dataset(root, "test")) for dataset in datasets],
         names=tasks,
         validation=validation,
         seed=seed,
