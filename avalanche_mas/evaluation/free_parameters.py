@@ -41,7 +41,8 @@ def free_fraction(
 
     :param model: whose parameters are counted.
     :param penalties: those that act on it; their λΩ add up.
-    :param optimizer: SGD, Adam or AdamW, for η, see :func:`~avalanche_mas.penalty.step_size.step_size`.
+    :param optimizer: SGD, Adam or AdamW, for η, see
+        :func:`~avalanche_mas.penalty.step_size.step_size`.
     :param iterations: N, how many steps will be taken.
     :return: a number in [0, 1]; NaN if nothing is trainable.
     :raises TypeError: for any other optimizer.

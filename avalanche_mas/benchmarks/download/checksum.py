@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tqdm.auto import tqdm
+from avalanche_mas.benchmarks.download.progress import reading
 
 if TYPE_CHECKING:
     from avalanche_mas.benchmarks.datasets import OfficialFile
@@ -27,11 +27,8 @@ def what_is_wrong(path: Path, file: OfficialFile, verbose: bool = False) -> str 
     if expected is None:
         return None
     found = hashlib.new(kind, usedforsecurity=False)
-    bar = {"desc": f"checking {file.name}", "leave": False, "disable": not verbose}
-    with (
-        path.open("rb") as content,
-        tqdm.wrapattr(content, "read", total=path.stat().st_size, **bar) as source,
-    ):
+    title, total = f"checking {file.name}", path.stat().st_size
+    with path.open("rb") as content, reading(content, title, verbose, total=total) as source:
         while chunk := source.read(_CHUNK):  # hashlib.file_digest needs Python 3.11
             found.update(chunk)
     if found.hexdigest() == expected.lower():

@@ -11,9 +11,8 @@ import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tqdm.auto import tqdm
-
 from avalanche_mas.benchmarks.download.checksum import what_is_wrong
+from avalanche_mas.benchmarks.download.progress import reading
 
 if TYPE_CHECKING:
     from avalanche_mas.benchmarks.datasets import OfficialFile
@@ -122,10 +121,9 @@ def _ask(url: str, part: Path, verbose: bool) -> bool:
             raise OSError("the server sent another part of the file than was asked for")
         length = answer.headers.get("Content-Length")
         total = None if length is None else start + int(length)
-        bar = {"desc": part.stem, "initial": start, "leave": False, "disable": not verbose}
         with (
             part.open("r+b" if start else "wb") as out,
-            tqdm.wrapattr(answer, "read", total=total, **bar) as source,
+            reading(answer, part.stem, verbose, total=total, initial=start) as source,
         ):
             out.seek(start)
             try:

@@ -10,7 +10,7 @@ import zlib
 from functools import partial
 from pathlib import Path, PureWindowsPath
 
-from tqdm.auto import tqdm
+from avalanche_mas.benchmarks.download.progress import reading
 
 
 class ArchiveError(Exception):
@@ -40,11 +40,11 @@ def unpack(archive: Path, folder: Path, gives: str, verbose: bool = False) -> No
     draft = folder / f".{archive.name}.unpacking"
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir()
-    bar = {"desc": f"unpacking {archive.name}", "leave": False, "disable": not verbose}
+    title, total = f"unpacking {archive.name}", archive.stat().st_size
     try:
         with (
             archive.open("rb") as file,
-            tqdm.wrapattr(file, "read", total=archive.stat().st_size, **bar) as packed,
+            reading(file, title, verbose, total=total) as packed,
             tarfile.open(fileobj=packed) as tar,
         ):
             tar.extractall(draft, filter=partial(_accept, archive))
