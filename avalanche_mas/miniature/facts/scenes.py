@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 
 import numpy as np
 from PIL import Image
 
 from avalanche_mas.benchmarks.facts.fact import Fact
+from avalanche_mas.miniature.canvas import Canvas, Drawing
+from avalanche_mas.miniature.colours import Colour
 from avalanche_mas.miniature.facts import sports
 from avalanche_mas.miniature.facts.animals import (
     draw_animal,
@@ -28,10 +29,7 @@ from avalanche_mas.miniature.facts.things import (
     draw_tree,
     draw_umbrella,
 )
-from avalanche_mas.miniature.objects.canvas import Canvas, Colour
-from avalanche_mas.miniature.objects.people import draw_person, draw_under
-
-Drawing = Callable[[Canvas], None]
+from avalanche_mas.miniature.people import draw_person, draw_under
 
 _SKIES: tuple[Colour, ...] = ((150, 190, 225), (185, 205, 220), (215, 190, 165), (205, 200, 190))
 _GROUNDS: tuple[Colour, ...] = ((115, 150, 85), (165, 145, 110), (140, 140, 138), (150, 120, 90))
@@ -64,7 +62,7 @@ def draw_fact(fact: Fact, rng: np.random.Generator, size: int) -> Image.Image:
     return sheet.photograph()
 
 
-def _person(stance: str, gesture: str, thing: Callable[[Canvas], None] | None = None) -> Drawing:
+def _person(stance: str, gesture: str, thing: Drawing | None = None) -> Drawing:
     """Make a drawing of a person, on what they sit on and with a thing that they handle."""
 
     def draw(sheet: Canvas) -> None:

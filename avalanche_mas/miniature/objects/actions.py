@@ -8,9 +8,11 @@ from xml.etree import ElementTree
 import numpy as np
 
 from avalanche_mas.benchmarks.datasets.actions import CLASSES
-from avalanche_mas.miniature.objects.canvas import BROWN, GREEN, GREY, SKY, Box, Canvas
-from avalanche_mas.miniature.objects.people import STANCES, draw_person, draw_under
+from avalanche_mas.miniature.canvas import Box, Canvas
+from avalanche_mas.miniature.colours import BROWN, GREEN, GREY, SKY
+from avalanche_mas.miniature.folder import write_lines
 from avalanche_mas.miniature.objects.plan import Plan
+from avalanche_mas.miniature.people import STANCES, draw_person, draw_under
 
 # Two things that people do at once: the first with their legs, the second with their hands.
 _TWO = (
@@ -46,11 +48,9 @@ def write(folder: Path, plan: Plan) -> None:
             path.parent.mkdir(exist_ok=True)
             path.write_text(_annotation(name, sheet, people, boxes), encoding="utf-8")
             images.append((name, people))
-    sets = root / "ImageSets" / "Action"
-    sets.mkdir(parents=True)
     for split in ("train", "val", "trainval"):
         images = [image for part in lists if part in split for image in lists[part]]
-        _write_lists(sets, split, images)
+        _write_lists(root / "ImageSets" / "Action", split, images)
 
 
 def images_of(plan: Plan) -> int:
@@ -141,12 +141,11 @@ def _add(parent: ElementTree.Element, **texts: object) -> None:
 
 def _write_lists(folder: Path, split: str, images: list[tuple[str, list[Person]]]) -> None:
     """Write the list of images, and for each action who does it (1) and who does not (-1)."""
-    names = "".join(f"{name}\n" for name, _ in images)
-    (folder / f"{split}.txt").write_text(names, encoding="utf-8")
+    write_lines(folder / f"{split}.txt", (name for name, _ in images))
     for action in CLASSES:
         lines = [
-            f"{name} {at:2d} {1 if action in person else -1:2d}\n"
+            f"{name} {at:2d} {1 if action in person else -1:2d}"
             for name, people in images
             for at, person in enumerate(people, start=1)
         ]
-        (folder / f"{action}_{split}.txt").write_text("".join(lines), encoding="utf-8")
+        write_lines(folder / f"{action}_{split}.txt", lines)

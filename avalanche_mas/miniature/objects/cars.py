@@ -7,18 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from avalanche_mas.miniature.objects.canvas import (
-    BLACK,
-    GREEN,
-    GREY,
-    SKY,
-    WHITE,
-    Box,
-    Canvas,
-    Colour,
-    darker,
-    smooth,
-)
+from avalanche_mas.miniature.canvas import Box, Canvas, smooth
+from avalanche_mas.miniature.colours import BLACK, GREEN, GREY, SKY, WHITE, Colour, darker
 from avalanche_mas.miniature.objects.matlab import cell_array, save_mat, struct_array
 from avalanche_mas.miniature.objects.plan import Plan
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from avalanche_mas.miniature.objects.glyphs import contrast, mask, paint, surface
+from avalanche_mas.miniature.glyphs import contrast, mask, paint, surface
 from avalanche_mas.miniature.objects.plan import Plan
 
 # `Sample001` holds 0, `Sample011` A and `Sample037` a.

@@ -11,9 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from avalanche_mas.miniature.objects.canvas import Canvas
-
-_QUALITY = 88  # of JPEG
+from avalanche_mas.miniature.canvas import Canvas, save_picture
 
 
 class Picture(NamedTuple):
@@ -24,7 +22,7 @@ class Picture(NamedTuple):
     train: bool
 
 
-def _tell_nobody() -> None:
+def _uncounted() -> None:
     """Count no pictures."""
 
 
@@ -41,7 +39,7 @@ class Plan:
     images_per_class: int
     size: int
     seed: int
-    drawn: Callable[[], object] = _tell_nobody
+    drawn: Callable[[], object] = _uncounted
 
     @property
     def tests_per_class(self) -> int:
@@ -70,7 +68,5 @@ class Plan:
 
     def save(self, path: Path, picture: Canvas | Image.Image) -> None:
         """Write one picture, in the format that its suffix names, and count it."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        image = picture.photograph() if isinstance(picture, Canvas) else picture
-        image.save(path, quality=_QUALITY)
+        save_picture(path, picture.photograph() if isinstance(picture, Canvas) else picture)
         self.drawn()

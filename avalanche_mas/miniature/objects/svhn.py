@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageChops
 
-from avalanche_mas.miniature.objects.glyphs import contrast, mask, paint, surface
+from avalanche_mas.miniature.glyphs import contrast, mask, paint, surface
 from avalanche_mas.miniature.objects.matlab import save_mat
 from avalanche_mas.miniature.objects.plan import Plan
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
-from avalanche_mas.miniature.objects.canvas import Colour
+from avalanche_mas.miniature.colours import Colour
 
 _FONTS = (
     "DejaVuSans",
