@@ -14,18 +14,8 @@ if TYPE_CHECKING:
     )
     from avalanche_mas.benchmarks.sequence import task_sequence
 
-# Imported when they are first used: the commands in `download` need no Avalanche.
-_MODULES = {
-    "digits": ("permuted_digits", "split_digits"),
-    "fact_benchmark": ("fact_learning",),
-    "object_benchmark": (
-        "EIGHT_TASKS",
-        "TWO_TASK_SEQUENCES",
-        "Preprocessing",
-        "object_recognition",
-    ),
-    "sequence": ("task_sequence",),
-}
+# Searched when a name is first used: the commands in `download` need no Avalanche.
+_MODULES = ("digits", "fact_benchmark", "object_benchmark", "sequence")
 
 __all__ = [
     "EIGHT_TASKS",
@@ -40,9 +30,10 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    for module, names in _MODULES.items():
-        if name in names:
-            return getattr(import_module(f"{__name__}.{module}"), name)
+    for module in _MODULES if name in __all__ else ():
+        found = import_module(f"{__name__}.{module}")
+        if hasattr(found, name):
+            return getattr(found, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -8,8 +8,6 @@ The same 500 images, drawn once and stratified by class, are the test set of eve
 image never changes sides: a permuted copy of a test image is seen in no training experience.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np

@@ -5,8 +5,6 @@ all of its layers are shared. A sample is ``(x, y)``, where y has 3d + 3 numbers
 blocks of subject, predicate and object, then their masks w_s, w_p and w_o.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any

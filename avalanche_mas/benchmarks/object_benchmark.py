@@ -1,7 +1,5 @@
 """The paper's object recognition experiments: one dataset after another, each with its own head."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path

@@ -23,22 +23,16 @@ if TYPE_CHECKING:
     from avalanche_mas.evaluation.retrieval import average_precision, fact_retrieval_map
     from avalanche_mas.evaluation.scalar_logger import ScalarCSVLogger
 
-# Imported when they are first used, and Avalanche with them.
-_MODULES = {
-    "accuracy_matrix": (
-        "AccuracyMatrix",
-        "average_accuracy",
-        "final_accuracy",
-        "forgetting",
-        "new_task_accuracy",
-    ),
-    "fact_retrieval_metric": ("FactRetrievalMAP",),
-    "free_parameters": ("free_fraction",),
-    "memory": ("method_memory",),
-    "method_metrics": ("FreeParameters", "MethodMemory", "PenaltyShares", "PenaltyValue"),
-    "retrieval": ("average_precision", "fact_retrieval_map"),
-    "scalar_logger": ("ScalarCSVLogger",),
-}
+# Searched when a name is first used; only the first of them does without Avalanche.
+_MODULES = (
+    "retrieval",
+    "accuracy_matrix",
+    "fact_retrieval_metric",
+    "free_parameters",
+    "memory",
+    "method_metrics",
+    "scalar_logger",
+)
 
 __all__ = [
     "AccuracyMatrix",
@@ -60,9 +54,10 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    for module, names in _MODULES.items():
-        if name in names:
-            return getattr(import_module(f"{__name__}.{module}"), name)
+    for module in _MODULES if name in __all__ else ():
+        found = import_module(f"{__name__}.{module}")
+        if hasattr(found, name):
+            return getattr(found, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -1,7 +1,5 @@
 """Fact → image retrieval as a metric of Avalanche."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

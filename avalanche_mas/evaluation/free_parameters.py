@@ -13,8 +13,6 @@ felt, which is more than there are. Such a parameter still goes at least half of
 and 1 − 1/e = 63 % of it or more where N is large.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 import torch

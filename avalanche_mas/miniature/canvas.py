@@ -1,7 +1,5 @@
 """A sheet to draw on: shapes in units of the picture, anti-aliased, with a camera's noise."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """Colours to draw with."""
 
-from __future__ import annotations
-
 Colour = tuple[int, int, int]  # red, green and blue, from 0 to 255
 
 WHITE: Colour = (245, 245, 242)

@@ -1,7 +1,5 @@
 """Fill a folder with drawn files: all of them, or nothing at all."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

@@ -1,7 +1,5 @@
 """Letters and digits in real fonts: those that come with matplotlib."""
 
-from __future__ import annotations
-
 from functools import lru_cache
 from pathlib import Path
 

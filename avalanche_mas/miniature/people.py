@@ -1,7 +1,5 @@
 """Stick figures: what people do with their arms and legs, and the things they do it with."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -1,7 +1,5 @@
 """PASCAL VOC2012 Actions: what people in photographs are doing."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple

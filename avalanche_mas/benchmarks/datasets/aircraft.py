@@ -1,7 +1,5 @@
 """FGVC-Aircraft: variants of aircraft, such as Boeing 737-700."""
 
-from __future__ import annotations
-
 from typing import ClassVar
 
 from avalanche_mas.benchmarks.datasets.base import ImageDataset, Listing

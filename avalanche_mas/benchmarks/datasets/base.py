@@ -1,7 +1,5 @@
 """What the eight datasets share: labels are read at once, images when they are asked for."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Caltech-UCSD Birds-200-2011: birds of North America."""
 
-from __future__ import annotations
-
 from typing import ClassVar
 
 from avalanche_mas.benchmarks.datasets.base import ImageDataset, Listing

@@ -1,7 +1,5 @@
 """Stanford Cars: makes, models and years of cars."""
 
-from __future__ import annotations
-
 from typing import ClassVar
 
 from avalanche_mas.benchmarks.datasets.base import ImageDataset, Listing

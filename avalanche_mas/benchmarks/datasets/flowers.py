@@ -1,7 +1,5 @@
 """Oxford Flowers-102: flowers that are common in the United Kingdom."""
 
-from __future__ import annotations
-
 from typing import ClassVar, cast
 
 import numpy as np

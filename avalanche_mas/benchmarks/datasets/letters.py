@@ -1,7 +1,5 @@
 """Chars74K, letters only: characters on signs and in shop windows."""
 
-from __future__ import annotations
-
 import os
 import string
 from typing import ClassVar

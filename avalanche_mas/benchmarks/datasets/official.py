@@ -3,8 +3,6 @@
 Whatever is wrong with a file, the error names it and says where to get it.
 """
 
-from __future__ import annotations
-
 import os
 from collections import defaultdict
 from collections.abc import Iterable

@@ -1,7 +1,5 @@
 """MIT Indoor-67: photographs of rooms and other places indoors."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import ClassVar
 

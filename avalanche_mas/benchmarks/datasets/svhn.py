@@ -1,7 +1,5 @@
 """SVHN: digits cut out of house numbers."""
 
-from __future__ import annotations
-
 from typing import Any, ClassVar
 
 import numpy as np

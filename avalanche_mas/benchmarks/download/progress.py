@@ -1,7 +1,5 @@
 """A progress bar of what is read from a file."""
 
-from __future__ import annotations
-
 from contextlib import AbstractContextManager
 from typing import IO, Any
 

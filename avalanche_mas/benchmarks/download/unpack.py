@@ -1,7 +1,5 @@
 """Unpack an archive into a folder, all of it or nothing, and nothing outside that folder."""
 
-from __future__ import annotations
-
 import gzip
 import platform
 import shutil

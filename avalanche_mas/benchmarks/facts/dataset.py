@@ -1,7 +1,5 @@
 """Pictures of facts as samples ``(x, y)``: what the loss needs is all in y, and nothing else is."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """A fact <subject, predicate, object>, of which the last two may be missing."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass
 

@@ -7,8 +7,6 @@ as ``6DS_dataset.zip``. Each file holds one struct of its name with the fields `
 is known by its block of zeros, from which the mean is subtracted.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any, NamedTuple
 

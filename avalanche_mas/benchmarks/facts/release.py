@@ -4,8 +4,6 @@
 sets of photographs: INTERACT, PASCAL VOC 2012 actions, Sports, Visual Phrases, PPMI, Stanford 40.
 """
 
-from __future__ import annotations
-
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence

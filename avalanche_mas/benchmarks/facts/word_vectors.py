@@ -4,8 +4,6 @@ The paper's embeddings are made of word2vec's 300 numbers for each unit (T. Miko
 2013; the file ``GoogleNews-vectors-negative300.bin``), one after another: 900 for a fact.
 """
 
-from __future__ import annotations
-
 import gzip
 import re
 from collections.abc import Iterable, Mapping, Sequence

@@ -40,13 +40,8 @@ if TYPE_CHECKING:
         tidy,
     )
 
-# Imported when they are first used, and matplotlib with them.
-_MODULES = {
-    "accuracy": ("plot_accuracy_matrix", "plot_forgetting"),
-    "importance": ("plot_importance_by_layer", "plot_importance_histogram"),
-    "methods": ("plot_memory", "plot_stability_plasticity", "plot_task_bars"),
-    "styles": ("COLUMN", "PAGE", "MethodStyle", "method_styles", "style", "tidy"),
-}
+# Searched when a name is first used, as matplotlib takes a while.
+_MODULES = ("styles", "accuracy", "importance", "methods")
 
 __all__ = [
     "COLUMN",
@@ -66,9 +61,10 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    for module, names in _MODULES.items():
-        if name in names:
-            return getattr(import_module(f"{__name__}.{module}"), name)
+    for module in _MODULES if name in __all__ else ():
+        found = import_module(f"{__name__}.{module}")
+        if hasattr(found, name):
+            return getattr(found, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

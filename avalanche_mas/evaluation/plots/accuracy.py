@@ -1,7 +1,5 @@
 """Figures of an accuracy matrix: all of it, and how each experience is forgotten."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

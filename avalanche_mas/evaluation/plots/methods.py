@@ -1,7 +1,5 @@
 """Figures that compare methods: tasks, memory, and stability against plasticity."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from textwrap import wrap
 

@@ -1,7 +1,5 @@
 """The look of all figures: fonts and widths, and each method's colour, marker and hatch."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain, repeat

@@ -1,7 +1,5 @@
 """Animals from the side, looking right: an origin on the ground, and a unit about their height."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from avalanche_mas.miniature.canvas import Canvas, Point, smooth

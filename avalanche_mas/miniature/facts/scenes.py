@@ -1,7 +1,5 @@
 """What pictures of each fact look like."""
 
-from __future__ import annotations
-
 from functools import partial
 
 import numpy as np

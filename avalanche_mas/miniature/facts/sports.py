@@ -1,7 +1,5 @@
 """People playing seven sports, each on its own ground: a unit is a person's height."""
 
-from __future__ import annotations
-
 from avalanche_mas.miniature.canvas import Canvas
 from avalanche_mas.miniature.colours import BLACK, BROWN, GREY, WHITE
 from avalanche_mas.miniature.facts.things import draw_ball

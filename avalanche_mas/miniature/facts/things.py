@@ -1,7 +1,5 @@
 """Vehicles, a tree and the things that people handle: an origin on the ground, x to the right."""
 
-from __future__ import annotations
-
 from avalanche_mas.miniature.canvas import Canvas, smooth
 from avalanche_mas.miniature.colours import BLACK, BROWN, GREEN, GREY, WHITE, Colour, darker
 

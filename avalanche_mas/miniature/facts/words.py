@@ -1,7 +1,5 @@
 """Word vectors whose geometry follows the concepts: words of one kind are close to each other."""
 
-from __future__ import annotations
-
 import zlib
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Write the miniature of 6DS."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """VOC2012 Actions: scenes with a few people, each with a box and what they do."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from xml.etree import ElementTree
 

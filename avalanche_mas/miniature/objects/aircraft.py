@@ -1,7 +1,5 @@
 """FGVC-Aircraft: nine variants in side view, told apart by their shapes and not by their paint."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from operator import itemgetter
 from pathlib import Path

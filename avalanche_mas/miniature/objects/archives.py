@@ -1,7 +1,5 @@
 """The archives that the official files come in, the same byte for byte whenever they are made."""
 
-from __future__ import annotations
-
 import gzip
 import shutil
 import tarfile

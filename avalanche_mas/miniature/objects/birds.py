@@ -1,7 +1,5 @@
 """Caltech-UCSD Birds-200-2011: eight species, seen from the side."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Stanford Cars: seven of its cars, told apart by their shapes and not by their colours."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Oxford Flowers-102: ten of its flowers, under their official labels."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

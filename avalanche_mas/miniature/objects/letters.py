@@ -1,7 +1,5 @@
 """Chars74K, EnglishImg: twelve of its letters, and two digits that are not letters."""
 
-from __future__ import annotations
-
 import string
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """How many pictures a miniature has, which are for training, and what chance each starts from."""
 
-from __future__ import annotations
-
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """MIT Indoor-67: six of its kinds of rooms, with the official lists."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

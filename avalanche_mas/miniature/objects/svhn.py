@@ -1,7 +1,5 @@
 """SVHN, cropped digits: house numbers of 32 × 32 pixels, the digit of interest in the middle."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Write the miniature of the eight datasets."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable
 from dataclasses import replace
