@@ -59,10 +59,7 @@ class TaskSequence(CLScenario):  # type: ignore[misc]
     """
 
     def __init__(
-        self,
-        streams: dict[str, list[Any]],
-        names: Sequence[str],
-        classes: Sequence[list[int]],
+        self, streams: dict[str, list[Any]], names: Sequence[str], classes: Sequence[list[int]]
     ) -> None:
         self.task_names = list(names)
         self.n_experiences = len(self.task_names)

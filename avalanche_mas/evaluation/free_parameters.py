@@ -27,10 +27,7 @@ from avalanche_mas.penalty.step_size import step_size, supports_proximal
 
 @torch.no_grad()
 def free_fraction(
-    model: nn.Module,
-    penalties: Iterable[QuadraticPenalty],
-    optimizer: Optimizer,
-    iterations: int,
+    model: nn.Module, penalties: Iterable[QuadraticPenalty], optimizer: Optimizer, iterations: int
 ) -> float:
     """The fraction of the trainable parameters for which ηλΩN ≤ 1.
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageDraw
 
-from avalanche_mas.miniature.colours import SKY, Colour
+from avalanche_mas.miniature.colours import SKY, Colour, as_colour
 
 Floats = NDArray[np.float64]
 Point = tuple[float, float]
@@ -137,8 +137,7 @@ class Canvas:
     def shade(self, colour: Colour, spread: float = 12.0) -> Colour:
         """Draw a colour close to ``colour``; lightness varies more than hue."""
         light = self.rng.normal(0.0, spread)
-        r, g, b = np.clip(self.rng.normal(colour, spread / 2) + light, 0, 255).astype(int)
-        return int(r), int(g), int(b)
+        return as_colour(np.clip(self.rng.normal(colour, spread / 2) + light, 0, 255))
 
     def chance(self, probability: float = 0.5) -> bool:
         """Toss a coin."""

@@ -1,5 +1,7 @@
 """Colours to draw with."""
 
+from collections.abc import Iterable
+
 Colour = tuple[int, int, int]  # red, green and blue, from 0 to 255
 
 WHITE: Colour = (245, 245, 242)
@@ -10,7 +12,12 @@ BROWN: Colour = (110, 76, 48)
 SKY: Colour = (150, 190, 225)
 
 
+def as_colour(values: Iterable[float]) -> Colour:
+    """Round red, green and blue down to whole levels."""
+    r, g, b = map(int, values)
+    return r, g, b
+
+
 def darker(colour: Colour, share: float = 0.7) -> Colour:
     """Return ``share`` of a colour's light."""
-    r, g, b = (int(channel * share) for channel in colour)
-    return r, g, b
+    return as_colour(channel * share for channel in colour)

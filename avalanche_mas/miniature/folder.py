@@ -48,7 +48,11 @@ def fill(
     """
     root = Path(root).expanduser()
     content = json.dumps(settings, indent=1) + "\n"
-    with _only_one(root):
+    lock = (
+        f"avalanche-mas-miniature-{hashlib.sha256(str(root.absolute()).encode()).hexdigest()[:16]}"
+    )
+    # Other processes of this machine that want to draw into the same folder wait.
+    with FileLock(Path(tempfile.gettempdir()) / f"{lock}.lock"):
         if _settings_of(root, marker, names) != content:
             with _draft_in(root) as draft:
                 draw(draft)
@@ -84,12 +88,6 @@ def _settings_of(root: Path, marker: str, names: Collection[str]) -> str | None:
             "another folder"
         )
     return (root / marker).read_text(encoding="utf-8")
-
-
-def _only_one(root: Path) -> FileLock:
-    """Let other processes of this machine wait that want to draw into the same folder."""
-    name = hashlib.sha256(str(root.absolute()).encode()).hexdigest()[:16]
-    return FileLock(Path(tempfile.gettempdir()) / f"avalanche-mas-miniature-{name}.lock")
 
 
 @contextmanager

@@ -57,10 +57,7 @@ class ImageDataset(Dataset[tuple[Any, int]], ABC):
     """The official files that it is made of."""
 
     def __init__(
-        self,
-        root: str | Path,
-        split: str = "train",
-        transform: Callable[[Any], Any] | None = None,
+        self, root: str | Path, split: str = "train", transform: Callable[[Any], Any] | None = None
     ) -> None:
         if split not in SPLITS:
             raise ValueError(f"split is {split!r}: give one of {', '.join(SPLITS)}")

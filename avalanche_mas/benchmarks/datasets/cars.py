@@ -5,7 +5,6 @@ from typing import ClassVar
 from avalanche_mas.benchmarks.datasets.base import ImageDataset, Listing
 from avalanche_mas.benchmarks.datasets.official import OfficialFile
 
-_URL = "https://ai.stanford.edu/~jkrause/"
 _IMAGES = (
     "Kaggle's jessicali9530/stanford-cars-dataset has the images: its cars_train/cars_train and "
     "cars_test/cars_test are the folders cars_train and cars_test here"
@@ -45,7 +44,7 @@ class Cars(ImageDataset):
         ),
         OfficialFile(
             name="car_devkit.tgz",
-            url=f"{_URL}cars/car_devkit.tgz",
+            url="https://ai.stanford.edu/~jkrause/cars/car_devkit.tgz",
             folder="stanford_cars",
             gives="stanford_cars/devkit",
             sha256="b97deb463af7d58b6bfaa18b2a4de9829f0f79e8ce663dfa9261bf7810e9accd",

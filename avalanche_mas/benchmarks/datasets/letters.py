@@ -4,6 +4,8 @@ import os
 import string
 from typing import ClassVar
 
+import numpy as np
+
 from avalanche_mas.benchmarks.datasets.base import ImageDataset, Listing
 from avalanche_mas.benchmarks.datasets.official import OfficialFile
 from avalanche_mas.benchmarks.stratified import stratified
@@ -46,31 +48,28 @@ class Letters(ImageDataset):
     )
 
     def _listing(self) -> Listing:
-        classes: list[str] = []
-        images: list[str] = []
-        targets: list[int] = []
-        for number, letter in enumerate(_LETTERS, start=_FIRST):
-            found = self._images(number)
-            if found is not None:
-                images += found
-                targets += [len(classes)] * len(found)
-                classes.append(letter)
+        by_letter = {
+            letter: found
+            for number, letter in enumerate(_LETTERS, start=_FIRST)
+            if (found := self._images(number))
+        }
+        images = [image for found in by_letter.values() for image in found]
+        targets = np.repeat(np.arange(len(by_letter)), [len(f) for f in by_letter.values()])
         total = sum(self.sizes.values())
-        chosen = list(range(len(images)))
+        chosen = np.arange(len(images))
         if len(images) > total:
-            chosen, _ = stratified(targets, total, _SEED)
+            chosen = np.array(stratified(targets.tolist(), total, _SEED)[0])
         n_test = round(len(chosen) * self.sizes["test"] / total)
         try:
-            test, train = stratified([targets[i] for i in chosen], n_test, _SEED)
+            test, train = stratified(targets[chosen].tolist(), n_test, _SEED)
         except ValueError as error:
-            raise self.official.corrupt(
-                "", f"has too few letters for a test set ({error})"
-            ) from error
-        kept = [chosen[i] for i in (train if self.split == "train" else test)]
-        return Listing(classes, [images[i] for i in kept], [targets[i] for i in kept])
+            what = f"has too few letters for a test set ({error})"
+            raise self.official.corrupt("", what) from error
+        kept = chosen[train if self.split == "train" else test]
+        return Listing(list(by_letter), [images[i] for i in kept], targets[kept].tolist())
 
-    def _images(self, number: int) -> list[str] | None:
-        """List the images of a character in a fixed order; None if it has no folder."""
+    def _images(self, number: int) -> list[str]:
+        """List the images of a character in a fixed order; none if it has no folder."""
         folders = [f"English/Img/{quality}/Bmp/Sample{number:03d}" for quality in _QUALITIES]
         there = [folder for folder in folders if (self.official.path / folder).is_dir()]
         found = [
@@ -81,4 +80,4 @@ class Letters(ImageDataset):
         ]
         if there and not found:
             raise self.official.corrupt(there[0], "holds no .png images")
-        return found if there else None
+        return found

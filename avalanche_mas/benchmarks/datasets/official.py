@@ -177,12 +177,8 @@ class OfficialFolder:
         return path
 
     def _remedy(self, path: Path) -> str:
-        sources = [file for file in self.files if self._has(file, path)]
+        sources = [file for file in self.files if path.is_relative_to(self.root / file.gives)]
         return f"It comes from\n{self._sources(sources or self.files)}"
-
-    def _has(self, file: OfficialFile, path: Path) -> bool:
-        given = self.root / file.gives
-        return path == given or given in path.parents
 
     def _sources(self, files: Iterable[OfficialFile]) -> str:
         return "\n".join(f"- {file.where_to_get(str(self.root))}" for file in files)

@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from avalanche_mas.benchmarks.download.download import download as get
-from avalanche_mas.benchmarks.download.status import Status, is_miniature, unreadable, wrong_files
+from avalanche_mas.benchmarks.download.status import Status, is_miniature, problems_of
 from avalanche_mas.benchmarks.download.status import status as look
 
 if TYPE_CHECKING:
@@ -64,23 +64,10 @@ def download(root: Root, only: Only = None) -> None:
 def verify(root: Root, only: Only = None) -> None:
     """Check archives against their checksums, count samples, open every image."""
     problems: list[str] = []
-    drawn, verbose = is_miniature(root), console.is_terminal
     for dataset in _chosen(only):
-        before = len(problems)
-        if not drawn:
-            problems += wrong_files(dataset, root, verbose)
-        found = look(dataset, root)
-        if found.state not in ("complete", "other size"):
-            what = found.problem or f"{', '.join(file.gives for file in found.missing)} missing"
-            problems.append(f"{dataset.title}: {what}")
-        else:
-            for split, expected in dataset.sizes.items():
-                if not drawn and found.samples[split] != expected:
-                    has = f"{found.samples[split]:,} {split} samples instead of {expected:,}"
-                    problems.append(f"{dataset.title} has {has}")
-                problems += unreadable(dataset(root, split), verbose)
-        good = len(problems) == before
-        console.print(f"{dataset.key}: {'[green]good' if good else '[red]not good'}")
+        found = list(problems_of(dataset, root, console.is_terminal))
+        console.print(f"{dataset.key}: {'[red]not good' if found else '[green]good'}")
+        problems += found
     _finish(problems, "All is good.")
 
 

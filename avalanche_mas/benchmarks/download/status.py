@@ -72,31 +72,34 @@ def is_miniature(root: Path) -> bool:
     return (root / MARKER).exists()
 
 
-def wrong_files(dataset: type[ImageDataset], root: Path, verbose: bool = False) -> Iterator[str]:
-    """Compare the official files that are there with their checksums.
+def problems_of(dataset: type[ImageDataset], root: Path, verbose: bool = False) -> Iterator[str]:
+    """Check the archives of a dataset against their checksums, count samples, open every image.
+
+    Of a miniature only the images are opened.
 
     :param dataset: the dataset.
     :param root: the folder of all datasets.
-    :param verbose: show a progress bar for each file.
-    :return: a sentence for each file that is not the official one.
+    :param verbose: show progress bars.
+    :return: a sentence for each problem.
     """
-    for file in dataset.files:
+    drawn = is_miniature(root)
+    for file in () if drawn else dataset.files:
         path = root / file.folder / file.name
         wrong = what_is_wrong(path, file, verbose) if path.is_file() else None
         if wrong:
             yield f"{path} {wrong}: delete it and download it again"
-
-
-def unreadable(dataset: ImageDataset, verbose: bool = False) -> Iterator[str]:
-    """Open every image of a split.
-
-    :param dataset: the split.
-    :param verbose: show a progress bar.
-    :return: a sentence for each image that cannot be read.
-    """
-    title = f"{dataset.key}: {dataset.split} images"
-    for sample in tqdm(range(len(dataset)), title, leave=False, disable=not verbose):
-        try:
-            dataset[sample]
-        except (OSError, ValueError) as error:
-            yield str(error)
+    found = status(dataset, root)
+    if found.state not in ("complete", "other size"):
+        what = found.problem or f"{', '.join(file.gives for file in found.missing)} missing"
+        yield f"{dataset.title}: {what}"
+        return
+    for split, expected in dataset.sizes.items():
+        if not drawn and found.samples[split] != expected:
+            has = f"{found.samples[split]:,} {split} samples instead of {expected:,}"
+            yield f"{dataset.title} has {has}"
+        images, title = dataset(root, split), f"{dataset.key}: {split} images"
+        for sample in tqdm(range(len(images)), title, leave=False, disable=not verbose):
+            try:
+                images[sample]
+            except (OSError, ValueError) as error:
+                yield str(error)

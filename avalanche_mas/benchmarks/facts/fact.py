@@ -3,8 +3,6 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-UNITS = ("subject", "predicate", "object")
-
 
 @dataclass(frozen=True)
 class Fact:

@@ -20,10 +20,6 @@ class Picture(NamedTuple):
     train: bool
 
 
-def _uncounted() -> None:
-    """Count no pictures."""
-
-
 @dataclass(frozen=True)
 class Plan:
     """What a miniature is made with.
@@ -37,7 +33,7 @@ class Plan:
     images_per_class: int
     size: int
     seed: int
-    drawn: Callable[[], object] = _uncounted
+    drawn: Callable[[], object] = lambda: None
 
     @property
     def tests_per_class(self) -> int:

@@ -7,17 +7,15 @@ from pathlib import Path
 
 from tqdm.auto import tqdm
 
+import avalanche_mas.miniature.objects.actions as actions
+import avalanche_mas.miniature.objects.aircraft as aircraft
+import avalanche_mas.miniature.objects.birds as birds
+import avalanche_mas.miniature.objects.cars as cars
+import avalanche_mas.miniature.objects.flowers as flowers
+import avalanche_mas.miniature.objects.letters as letters
+import avalanche_mas.miniature.objects.scenes as scenes
+import avalanche_mas.miniature.objects.svhn as svhn
 from avalanche_mas.miniature.folder import check_least, fill
-from avalanche_mas.miniature.objects import (
-    actions,
-    aircraft,
-    birds,
-    cars,
-    flowers,
-    letters,
-    scenes,
-    svhn,
-)
 from avalanche_mas.miniature.objects.archives import write_archives
 from avalanche_mas.miniature.objects.plan import Plan
 
