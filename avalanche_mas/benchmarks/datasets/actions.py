@@ -64,7 +64,6 @@ class Actions(ImageDataset):
     folder = "VOCdevkit/VOC2012"
     files = (
         OfficialFile(
-            name="VOCtrainval_11-May-2012.tar",
             url="https://thor.robots.ox.ac.uk/pascal/VOC/voc2012/VOCtrainval_11-May-2012.tar",
             folder=".",
             gives="VOCdevkit/VOC2012",

@@ -21,10 +21,8 @@ class Aircraft(ImageDataset):
     folder = "fgvc-aircraft-2013b"
     files = (
         OfficialFile(
-            name="fgvc-aircraft-2013b.tar.gz",
             url="https://www.robots.ox.ac.uk/~vgg/data/fgvc-aircraft/archives/"
             "fgvc-aircraft-2013b.tar.gz",
-            folder=".",
             gives="fgvc-aircraft-2013b",
             sha256="d5f68b1b81d6d7831eb9d5c5517074176b5dfbce6bcb43dc14ed1c66a87b8d75",
         ),

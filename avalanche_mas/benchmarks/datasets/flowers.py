@@ -31,23 +31,17 @@ class Flowers(ImageDataset):
     folder = "flowers-102"
     files = (
         OfficialFile(
-            name="102flowers.tgz",
             url=f"{_URL}102flowers.tgz",
-            folder="flowers-102",
             gives="flowers-102/jpg",
             sha256="2d01ecc807db462958cfe3d92f57a8c252b4abd240eb955770201e45f783b246",
         ),
         OfficialFile(
-            name="imagelabels.mat",
             url=f"{_URL}imagelabels.mat",
-            folder="flowers-102",
             gives="flowers-102/imagelabels.mat",
             sha256="4903e94206bac23bf772aadf06451916df56b58fc483a62db32a97b82656651d",
         ),
         OfficialFile(
-            name="setid.mat",
             url=f"{_URL}setid.mat",
-            folder="flowers-102",
             gives="flowers-102/setid.mat",
             sha256="46b8678f91fd95d3c8f4feab80d271a6c834a1dd896fe29fd3e6ad9ce5c8dccd",
         ),

@@ -7,8 +7,9 @@ import os
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
+from urllib.parse import urlsplit
 from xml.etree import ElementTree
 
 import numpy as np
@@ -19,25 +20,32 @@ from PIL import Image
 class OfficialFile:
     """One file that the authors of a dataset give out: an archive, a list or a table.
 
-    :param name: its name, such as ``102flowers.tgz``.
     :param url: its official address.
-    :param folder: the folder under ROOT to put it in, and to unpack it in; ``.`` is ROOT itself.
     :param gives: the folder or file under ROOT that is there afterwards.
     :param sha256: its SHA-256 in hexadecimal, or None if only its MD5 is known.
     :param md5: its MD5 in hexadecimal, which counts if there is no SHA-256.
     :param alive: whether the official address is known to answer.
     :param mirror: another address, or who else has the file, in words. We have verified no mirror:
         the checksum, where there is one, decides.
+    :param name: its name, such as ``102flowers.tgz``; by default the last part of ``url``.
+    :param folder: the folder under ROOT to put it in, and to unpack it in, ``.`` for ROOT itself;
+        by default the one that holds what it gives.
     """
 
-    name: str
     url: str
-    folder: str
     gives: str
     sha256: str | None = None
     md5: str | None = None
     alive: bool = True
     mirror: str = ""
+    name: str = ""
+    folder: str = ""
+
+    def __post_init__(self) -> None:
+        name = self.name or PurePosixPath(urlsplit(self.url).path).name
+        folder = self.folder or str(PurePosixPath(self.gives).parent)
+        object.__setattr__(self, "name", name)
+        object.__setattr__(self, "folder", folder)
 
     @property
     def is_archive(self) -> bool:

@@ -22,9 +22,7 @@ class Scenes(ImageDataset):
     folder = "scenes-67"
     files = (
         OfficialFile(
-            name="indoorCVPR_09.tar",
             url="http://groups.csail.mit.edu/vision/LabelMe/NewImages/indoorCVPR_09.tar",
-            folder="scenes-67",
             gives="scenes-67/Images",
             md5="5d176e5f0e56624a453f2fe0d8b19ff7",
             alive=False,
@@ -32,16 +30,12 @@ class Scenes(ImageDataset):
             "NeoKish/indoorCVPR_09; lay them out as Images/<class>/<file>",
         ),
         OfficialFile(
-            name="TrainImages.txt",
             url="http://web.mit.edu/torralba/www/TrainImages.txt",
-            folder="scenes-67",
             gives="scenes-67/TrainImages.txt",
             sha256="7ec85f88735739d8159061e4bcf6a9765aab8606ab444605b3f8e0641be0260e",
         ),
         OfficialFile(
-            name="TestImages.txt",
             url="http://web.mit.edu/torralba/www/TestImages.txt",
-            folder="scenes-67",
             gives="scenes-67/TestImages.txt",
             sha256="906c529a5a0918feec371de5b07a465ddb1f15ebaebc90a33cc321c371133bf1",
         ),

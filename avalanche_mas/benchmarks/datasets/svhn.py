@@ -28,16 +28,12 @@ class SVHN(ImageDataset):
     folder = "svhn"
     files = (
         OfficialFile(
-            name="train_32x32.mat",
             url=f"{_URL}train_32x32.mat",
-            folder="svhn",
             gives="svhn/train_32x32.mat",
             sha256="435e94d69a87fde4fd4d7f3dd208dfc32cb6ae8af2240d066de1df7508d083b8",
         ),
         OfficialFile(
-            name="test_32x32.mat",
             url=f"{_URL}test_32x32.mat",
-            folder="svhn",
             gives="svhn/test_32x32.mat",
             sha256="cdce80dfb2a2c4c6160906d0bd7c68ec5a99d7ca4831afa54f09182025b6a75b",
         ),

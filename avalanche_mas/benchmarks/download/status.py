@@ -39,11 +39,8 @@ class Status:
             return "missing" if all_missing else "incomplete"
         if self.problem:
             return "damaged"
-        found, official = (
-            (self.samples, self.n_classes),
-            (self.dataset.sizes, self.dataset.n_classes),
-        )
-        return "complete" if found == official else "other size"
+        official = self.samples == self.dataset.sizes and self.n_classes == self.dataset.n_classes
+        return "complete" if official else "other size"
 
 
 def status(dataset: type[ImageDataset], root: Path) -> Status:

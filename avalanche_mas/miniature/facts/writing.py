@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -51,14 +52,11 @@ def fact_miniature(
     """
     settings = {"most": most, "size": size, "seed": seed}
     check_least(settings, _LEAST)
-
-    def draw(folder: Path) -> None:
-        _write(folder, most, size, seed, verbose)
-
+    draw = partial(_write, most=most, size=size, seed=seed, verbose=verbose)
     return fill(root, MARKER, _NAMES, settings | {"version": _VERSION}, draw)
 
 
-def _write(root: Path, most: int, size: int, seed: int, verbose: bool) -> None:
+def _write(root: Path, *, most: int, size: int, seed: int, verbose: bool) -> None:
     facts = sorted(FACTS, key=str)
     words, rows = concept_vectors()
     write_word2vec(root / WORD_VECTORS, words, rows)
@@ -71,24 +69,21 @@ def _write(root: Path, most: int, size: int, seed: int, verbose: bool) -> None:
         "4tasks_random": random_split(len(facts), 4, seed),
         "4tasks_semantic": cluster_split(embeddings, 4, seed),
     }
-    with tqdm(
-        total=sum(map(np.sum, counts.values())), unit="image", desc="Drawing", disable=not verbose
-    ) as bar:
-        for stream, count in counts.items():
-            # photographs of unlike sources come in a mixed order
-            order = rng.permutation(np.repeat(np.arange(len(facts)), count))
-            images = []
-            for i, number in enumerate(order.tolist(), start=1):
-                link = f"{stream}/6DS_{stream}_{i:010d}.jpg"
-                path = root / "images" / link
-                if (stream, i) == ("test", 2):
-                    path = path.with_suffix(".png")
-                picture = np.random.default_rng([seed, stream == "train", i])
-                save_picture(path, draw_fact(facts[number], picture, size))
-                images.append((link, number))
-                bar.update()
-            for name, tasks in splits.items():
-                _write_images(root / "splits" / name, stream, tasks, facts, images, links)
+    for stream, count in counts.items():
+        # photographs of unlike sources come in a mixed order
+        order = rng.permutation(np.repeat(np.arange(len(facts)), count)).tolist()
+        images = []
+        bar = tqdm(order, f"Drawing pictures to {stream}", unit="image", disable=not verbose)
+        for i, number in enumerate(bar, start=1):
+            link = f"{stream}/6DS_{stream}_{i:010d}.jpg"
+            path = root / "images" / link
+            if (stream, i) == ("test", 2):
+                path = path.with_suffix(".png")
+            picture = np.random.default_rng([seed, stream == "train", i])
+            save_picture(path, draw_fact(facts[number], picture, size))
+            images.append((link, number))
+        for name, tasks in splits.items():
+            _write_images(root / "splits" / name, stream, tasks, facts, images, links)
     for name, tasks in splits.items():
         _write_facts(root / "splits" / name, tasks, facts)
 

@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 import numpy as np
 
 from avalanche_mas.benchmarks.datasets.actions import CLASSES
-from avalanche_mas.miniature.canvas import Box, Canvas
+from avalanche_mas.miniature.canvas import Box, Canvas, save_picture
 from avalanche_mas.miniature.colours import BROWN, GREEN, GREY, SKY
 from avalanche_mas.miniature.folder import write_lines
 from avalanche_mas.miniature.objects.plan import Plan
@@ -41,7 +41,7 @@ def write(folder: Path, plan: Plan) -> None:
             name = f"{2010 + number % 3}_{number:06d}"
             rng = plan.rng("action scenes", number, split == "val")
             sheet, boxes = draw(people, rng, plan.size)
-            plan.save(root / "JPEGImages" / f"{name}.jpg", sheet)
+            save_picture(root / "JPEGImages" / f"{name}.jpg", sheet.photograph())
             path = root / "Annotations" / f"{name}.xml"
             path.parent.mkdir(exist_ok=True)
             path.write_text(_annotation(name, sheet, people, boxes), encoding="utf-8")
@@ -49,11 +49,6 @@ def write(folder: Path, plan: Plan) -> None:
     for split in ("train", "val", "trainval"):
         images = [image for part in lists if part in split for image in lists[part]]
         _write_lists(root / "ImageSets" / "Action", split, images)
-
-
-def images_of(plan: Plan) -> int:
-    """Count the images that ``write`` draws, which show several people each."""
-    return sum(len(_groups(plan, split)) for split in ("train", "val"))
 
 
 def draw(people: list[Person], rng: np.random.Generator, size: int) -> tuple[Canvas, list[Box]]:

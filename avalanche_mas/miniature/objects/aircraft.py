@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from avalanche_mas.miniature.canvas import Box, Canvas, smooth
+from avalanche_mas.miniature.canvas import Box, Canvas, save_picture, smooth
 from avalanche_mas.miniature.colours import BLACK, GREEN, GREY, WHITE, Colour, darker
 from avalanche_mas.miniature.folder import write_lines
 from avalanche_mas.miniature.objects.plan import Plan
@@ -68,7 +68,7 @@ def write(folder: Path, plan: Plan) -> None:
     for number, (picture, rng) in by_number:
         image, variant = f"{number:07d}", names[picture.label]
         sheet, box = draw(AIRCRAFT[variant], rng, plan.size)
-        plan.save(root / "images" / f"{image}.jpg", sheet)
+        save_picture(root / "images" / f"{image}.jpg", sheet.photograph())
         boxes.append(" ".join([image, *(str(pixel + 1) for pixel in box)]))
         half = "val" if picture.number % 2 else "train"
         for split in (half, "trainval") if picture.train else ("test",):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from avalanche_mas.miniature.canvas import Box, Canvas, smooth
+from avalanche_mas.miniature.canvas import Box, Canvas, save_picture, smooth
 from avalanche_mas.miniature.colours import BLACK, BROWN, GREEN, GREY, SKY, WHITE, Colour, darker
 from avalanche_mas.miniature.folder import write_lines
 from avalanche_mas.miniature.objects.plan import Plan
@@ -79,7 +79,7 @@ def write(folder: Path, plan: Plan) -> None:
         name = names[picture.label]
         file = f"{name}/{name[4:]}_{picture.number:04d}_{number}.jpg"
         sheet, (left, top, right, bottom) = draw(species[picture.label], rng, plan.size)
-        plan.save(root / "images" / file, sheet.photograph(grey=0.03))
+        save_picture(root / "images" / file, sheet.photograph(grey=0.03))
         lists["images"].append(f"{number} {file}")
         lists["image_class_labels"].append(f"{number} {picture.label + 1}")
         lists["train_test_split"].append(f"{number} {int(picture.train)}")

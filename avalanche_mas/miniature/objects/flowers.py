@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from avalanche_mas.miniature.canvas import Canvas, Drawing, Floats, smooth
+from avalanche_mas.miniature.canvas import Canvas, Drawing, Floats, save_picture, smooth
 from avalanche_mas.miniature.colours import GREEN, WHITE, Colour
 from avalanche_mas.miniature.objects.matlab import save_mat
 from avalanche_mas.miniature.objects.plan import Plan
@@ -24,7 +24,7 @@ def write(folder: Path, plan: Plan) -> None:
     sets: dict[str, list[int]] = {"trnid": [], "valid": [], "tstid": []}
     for number, (picture, rng) in enumerate(pictures, start=1):
         path = root / "jpg" / f"image_{number:05d}.jpg"
-        plan.save(path, draw(labels[picture.label], rng, plan.size))
+        save_picture(path, draw(labels[picture.label], rng, plan.size).photograph())
         half = "valid" if picture.number % 2 else "trnid"
         sets[half if picture.train else "tstid"].append(number)
     found = np.array([[labels[picture.label] for picture, _ in pictures]], dtype=np.uint8)

@@ -1,15 +1,10 @@
 """How many pictures a miniature has, which are for training, and what chance each starts from."""
 
 import zlib
-from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
-
-from avalanche_mas.miniature.canvas import Canvas, save_picture
 
 
 class Picture(NamedTuple):
@@ -27,13 +22,11 @@ class Plan:
     :param images_per_class: training pictures of a class; half as many, rounded up, are for tests.
     :param size: the height of a picture in pixels; house numbers have always 32.
     :param seed: another seed draws other pictures of the same classes.
-    :param drawn: called after each picture.
     """
 
     images_per_class: int
     size: int
     seed: int
-    drawn: Callable[[], object] = lambda: None
 
     @property
     def tests_per_class(self) -> int:
@@ -59,8 +52,3 @@ class Plan:
         """List the same pictures in a mixed order, as photographs of unlike sources come."""
         pictures = self.pictures(dataset, classes)
         return [pictures[at] for at in self.rng(dataset).permutation(len(pictures))]
-
-    def save(self, path: Path, picture: Canvas | Image.Image) -> None:
-        """Write one picture, in the format that its suffix names, and count it."""
-        save_picture(path, picture.photograph() if isinstance(picture, Canvas) else picture)
-        self.drawn()

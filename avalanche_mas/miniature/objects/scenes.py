@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from avalanche_mas.miniature.canvas import Canvas, Drawing
+from avalanche_mas.miniature.canvas import Canvas, Drawing, save_picture
 from avalanche_mas.miniature.colours import BROWN, GREY, WHITE, Colour, darker
 from avalanche_mas.miniature.folder import write_lines
 from avalanche_mas.miniature.objects.plan import Plan
@@ -31,11 +31,11 @@ def write(folder: Path, plan: Plan) -> None:
         at = picture.number + (0 if picture.train else plan.images_per_class)
         file = f"{name}_{at:04d}.jpg" if at % 3 else f"{name.title()} photo {at}.jpg"
         image = draw(name, rng, plan.size).photograph(grey=0.03)
-        plan.save(root / "Images" / name / file, image)
+        save_picture(root / "Images" / name / file, image)
         lists[picture.train].append(f"{name}/{file}")
     for name in names:
         unlisted = draw(name, plan.rng("unlisted scenes", names.index(name)), plan.size)
-        plan.save(root / "Images" / name / f"{name}_unlisted.jpg", unlisted)
+        save_picture(root / "Images" / name / f"{name}_unlisted.jpg", unlisted.photograph())
     for train, file in ((True, "TrainImages.txt"), (False, "TestImages.txt")):
         write_lines(root / file, lists[train])
 

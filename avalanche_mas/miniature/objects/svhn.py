@@ -20,7 +20,6 @@ def write(folder: Path, plan: Plan) -> None:
             if picture.train == train:
                 images.append(np.asarray(draw(picture.label, rng)))
                 labels.append(picture.label or 10)
-                plan.drawn()
         x = np.stack(images, axis=-1)  # (32, 32, 3, N)
         y = np.array(labels, dtype=np.uint8)[:, None]
         save_mat(folder / "svhn" / f"{split}_32x32.mat", {"X": x, "y": y})

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 from tqdm.auto import tqdm
@@ -67,20 +66,10 @@ def miniature(
     plan = Plan(images_per_class, size, seed)
 
     def draw(folder: Path) -> None:
-        with tqdm(total=_total(plan), unit="image", desc="Drawing", disable=not verbose) as bar:
-            for write in _WRITERS.values():
-                write(folder, replace(plan, drawn=bar.update))
+        for write in tqdm(_WRITERS.values(), "Drawing", unit="dataset", disable=not verbose):
+            write(folder, plan)
         if archives:
             write_archives(folder, folder / ARCHIVES)
 
     settings |= {"archives": archives, "version": _VERSION}
     return fill(root, MARKER, (*_WRITERS, ARCHIVES), settings, draw)
-
-
-def _total(plan: Plan) -> int:
-    """Count the pictures."""
-    each = plan.images_per_class + plan.tests_per_class
-    kinds = (flowers.FLOWERS, scenes.SCENES, birds.BIRDS, cars.CARS, aircraft.AIRCRAFT)
-    classes = sum(len(kind) for kind in kinds) + len(letters.LETTERS) + 10
-    extra = len(scenes.SCENES) + letters.DIGITS_EACH * len(letters.DIGITS)
-    return each * classes + extra + actions.images_of(plan)

@@ -26,7 +26,7 @@ def server(tmp_path):
 def official(server):
     """A file that is on the server."""
     (server.folder / "birds.tgz").write_bytes(CONTENT)
-    return OfficialFile("birds.tgz", f"{server.url}birds.tgz", ".", "birds", **RIGHT)
+    return OfficialFile(f"{server.url}birds.tgz", "birds", **RIGHT)
 
 
 def changed(file, **changes):
