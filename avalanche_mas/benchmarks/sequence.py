@@ -119,7 +119,7 @@ def task_sequence(
     :return: a benchmark with the streams ``train``, ``test`` and, if asked for, ``valid``.
     :raises TypeError: if a dataset has no integer labels.
     :raises ValueError: if there are no tasks, a dataset is empty, a test dataset has classes that
-        its training dataset has not, or an argument does not fit.
+        its training dataset has not, its labels do not begin at 0, or an argument does not fit.
     """
     if not tasks:
         raise ValueError("tasks is empty: give at least one pair (training dataset, test dataset)")
@@ -207,6 +207,11 @@ def _classes(
             f"labels mean different things: {list(ours)} and {list(theirs)}"
         )
     learned = set(train.targets.uniques)
+    if 0 not in learned:
+        raise ValueError(
+            f"the labels of {name!r} begin at {min(learned)}: number the classes of each task from "
+            "0, as its head has a unit for every label up to the highest"
+        )
     unknown = set(test.targets.uniques) - learned
     if unknown:
         raise ValueError(

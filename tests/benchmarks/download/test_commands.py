@@ -1,4 +1,4 @@
-"""``python -m avalanche_mas.benchmarks.download``: from an empty folder to checked data, on a drawn copy."""
+"""``python -m avalanche_mas.benchmarks.download``: from an empty folder to checked data."""
 
 import dataclasses
 import hashlib
