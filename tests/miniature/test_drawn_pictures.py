@@ -84,8 +84,6 @@ def test_no_picture_is_drawn_twice(default):
     """Test pictures are not training pictures, and no two pictures are the same."""
     for key, info in DATASETS.items():
         seen = [
-            image.tobytes()
-            for split in ("train", "test")
-            for image, _ in info(default.root, split)
+            image.tobytes() for split in ("train", "test") for image, _ in info(default.root, split)
         ]
         assert all(one != two for one, two in pairwise(sorted(seen))), key
