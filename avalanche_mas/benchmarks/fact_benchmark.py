@@ -76,12 +76,12 @@ class FactBenchmark(CLScenario[EagerCLStream[FactExperience]]):  # type: ignore[
         self.tasks = tuple(tasks)
         self._transforms = train_transform, eval_transform
         streams = [
-            EagerCLStream(name, [self._experience(name, i) for i in range(len(tasks))])
+            EagerCLStream(
+                name, [self._experience(name, i) for i in range(len(tasks))], benchmark=self
+            )
             for name in STREAMS
         ]
         super().__init__(streams)
-        for stream in streams:  # so that from one stream's experience the other's can be found
-            stream.benchmark = self
 
     @property
     def embeddings(self) -> Any:

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from avalanche_mas.benchmarks.facts.fact import Fact
-from avalanche_mas.benchmarks.facts.release import STREAMS, FactImage, Release, find_images
+from avalanche_mas.benchmarks.facts.release import STREAMS, Release, find_images
 
 T = TypeVar("T")
 
@@ -59,24 +59,18 @@ def read_csv_release(root: str | Path, features: bool = False) -> Release:
     number = {identity: position for position, identity in enumerate(facts)}
     tables = next(iter(tasks.values()))  # every split has all the pictures
     rows = {name: [row for task in tables for row in task.rows(name)] for name in STREAMS}
-    images = {}
-    for name in STREAMS:
-        paths = find_images([root / "images", root], [row.image for row in rows[name]])
-        images[name] = tuple(
-            FactImage(path, number[row.identity])
-            for path, row in zip(paths, rows[name], strict=True)
-        )
+    folders = [root / "images", root]
+    images = {
+        name: find_images(folders, [(row.image, number[row.identity]) for row in rows[name]])
+        for name in STREAMS
+    }
     links = {row.identity: row.embedding for name in reversed(STREAMS) for row in rows[name]}
-    return Release(
-        root,
-        tuple(facts.values()),
-        images,
-        _embeddings(root, facts, links) if features else None,
-        {
-            name: tuple(tuple(number[identity] for identity in task.facts) for task in split)
-            for name, split in tasks.items()
-        },
-    )
+    embeddings = _embeddings(root, facts, links) if features else None
+    splits = {
+        name: tuple(tuple(number[identity] for identity in task.facts) for task in split)
+        for name, split in tasks.items()
+    }
+    return Release(root, tuple(facts.values()), images, embeddings, splits)
 
 
 class _Row(NamedTuple):

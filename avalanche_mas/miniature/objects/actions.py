@@ -23,7 +23,9 @@ _TWO = (
 )
 _TWO_EVERY = 6  # images: in each of those, one person more does two things
 
-Person = tuple[str, ...]  # what someone does: one thing, or one with the legs and one by hand
+Person = tuple[
+    str, ...
+]  # what someone does: one thing, or one with the legs and one with the hands
 
 
 def write(folder: Path, plan: Plan) -> None:

@@ -1,4 +1,4 @@
-"""FGVC-Aircraft: nine variants in side view, told apart by their shapes and not by their paint."""
+"""FGVC-Aircraft: nine variants in side view, which differ in shape and not in paint."""
 
 from dataclasses import dataclass
 from operator import itemgetter

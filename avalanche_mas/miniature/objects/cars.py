@@ -1,4 +1,4 @@
-"""Stanford Cars: seven of its cars, told apart by their shapes and not by their colours."""
+"""Stanford Cars: seven of its cars, which differ in shape and not in colour."""
 
 from dataclasses import dataclass
 from pathlib import Path

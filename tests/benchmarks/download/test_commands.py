@@ -80,7 +80,7 @@ def root(served, tmp_path):
 
 
 def test_download_all(served, root, drawn):
-    """What comes out is what was drawn; a second call asks nobody for anything."""
+    """What comes out is what was drawn; a second call makes no request."""
     for info in DATASETS.values():
         for file in info.files:
             here, there = root / file.gives, drawn / file.gives
@@ -110,7 +110,7 @@ def test_a_dead_address_does_not_stop_the_others(served, tmp_path, monkeypatch):
     assert sorted(os.listdir(tmp_path / "root")) == ["flowers-102", "svhn"]
 
 
-def test_a_file_got_by_hand_is_used(served, drawn, tmp_path, monkeypatch):
+def test_a_file_from_elsewhere_is_used(served, drawn, tmp_path, monkeypatch):
     kill(monkeypatch, "birds", 0)
     (tmp_path / "root").mkdir()
     shutil.copy(drawn / "archives/CUB_200_2011.tgz", tmp_path / "root")
@@ -118,7 +118,7 @@ def test_a_file_got_by_hand_is_used(served, drawn, tmp_path, monkeypatch):
     assert len(DATASETS["birds"](tmp_path / "root")) == 2 * 8
 
 
-def test_a_wrong_file_got_by_hand_is_kept_aside(served, tmp_path):
+def test_a_wrong_file_from_elsewhere_is_kept_aside(served, tmp_path):
     (tmp_path / "root").mkdir()
     (tmp_path / "root/CUB_200_2011.tgz").write_text("half of it")
     got = run("download", tmp_path / "root", "--only", "birds")
@@ -185,7 +185,7 @@ def test_verify_finds(served, root, pattern, damage, said):
 
 
 def test_verify_counts(served, root):
-    """A list that was made shorter by hand, beside an archive that is right."""
+    """A list that was shortened, beside an archive that is right."""
     labels = root / "CUB_200_2011/train_test_split.txt"
     text = labels.read_text().replace("1 1\n", "1 0\n", 1)
     labels.write_text(text)

@@ -108,7 +108,7 @@ def test_mirror_is_asked_next(server, official, tmp_path):
     assert [name for name, _ in server.requests] == ["gone.tgz", "birds.tgz"]
 
 
-def test_nobody_has_it(server, official, tmp_path):
+def test_no_address_has_it(server, official, tmp_path):
     file = changed(official, url=f"{server.url}gone.tgz", mirror=f"{server.url}too.tgz")
     with pytest.raises(DownloadError, match=r"gone\.tgz .*HTTP 404.*too\.tgz .*HTTP 404"):
         fetch(file, tmp_path / "to")

@@ -80,7 +80,7 @@ def test_contents(tmp_path, name, every_step_shown, capsys):
 
 
 def test_neighbours_stay(tmp_path):
-    """VOC 2007 lies beside VOC 2012; what an attempt by hand left behind is replaced."""
+    """VOC 2007 lies beside VOC 2012; what a manual attempt left behind is replaced."""
     old, stale = tmp_path / "VOCdevkit/VOC2007/a.xml", tmp_path / "VOCdevkit/read.me"
     old.parent.mkdir(parents=True)
     old.write_text("old")
