@@ -25,8 +25,8 @@ class FactRetrievalMAP(PluginMetric[float]):  # type: ignore[misc]
 
     Samples are ``(x, y)``, with the embedding of the fact and its masks in y, as for
     :class:`avalanche_mas.models.FactLoss`. Facts are distinguished by the dataset's attribute
-    ``fact_numbers``, a number for each sample. Without it they are distinguished by y, and facts with
-    the same embedding are one, which matters to the variant ``"full"`` only.
+    ``fact_numbers``, a number for each sample. Without it they are distinguished by y, and facts
+    with the same embedding are one, which matters to the variant ``"full"`` only.
 
     :param variant: ``"full"``, ``"merged"`` or ``"present"``, see :func:`fact_retrieval_map`.
     :param k: how many images each fact retrieves; None for all.
