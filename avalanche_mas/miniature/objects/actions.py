@@ -23,9 +23,7 @@ _TWO = (
 )
 _TWO_EVERY = 6  # images: in each of those, one person more does two things
 
-Person = tuple[
-    str, ...
-]  # what someone does: one thing, or one with legs and one with hands
+Person = tuple[str, ...]  # what someone does: one thing, or one with legs and one with hands
 
 
 def write(folder: Path, plan: Plan) -> None:
