@@ -122,14 +122,12 @@ class Actions(ImageDataset):
     def _box(self, name: str, objects: list[ElementTree.Element], number: int) -> Box:
         """Take the box of object ``number``; official pixels count from 1, and both ends belong."""
         if not 1 <= number <= len(objects):
-            raise self.official.corrupt(
-                name, f"has {len(objects)} objects, but the lists of actions name object {number}"
-            )
+            what = f"has {len(objects)} objects, but the lists of actions name object {number}"
+            raise self.official.corrupt(name, what)
         kind = objects[number - 1].findtext("name")
         if kind != "person":
-            raise self.official.corrupt(
-                name, f"says that object {number} is a {kind}, but the lists of actions name it"
-            )
+            what = f"says that object {number} is a {kind}, but the lists of actions name it"
+            raise self.official.corrupt(name, what)
         corners = ("xmin", "ymin", "xmax", "ymax")
         try:
             left, top, right, bottom = (
@@ -152,8 +150,7 @@ class Actions(ImageDataset):
             min(image.height, round(bottom + down)),
         )
         if not (padded[0] < padded[2] and padded[1] < padded[3]):
-            raise self.official.corrupt(
-                self.images[index],
-                f"is {image.width} × {image.height} pixels, but the box of a person is {padded}",
-            )
+            size = f"{image.width} × {image.height} pixels"
+            what = f"is {size}, but the box of a person is {padded}"
+            raise self.official.corrupt(self.images[index], what)
         return image.crop(padded)

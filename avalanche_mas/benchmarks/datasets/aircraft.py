@@ -37,9 +37,8 @@ class Aircraft(ImageDataset):
         for line in self.official.lines(name):
             number, _, variant = line.partition(" ")  # the names of variants have spaces too
             if variant not in position:
-                raise self.official.corrupt(
-                    name, f"has the line {line!r}, but variants.txt has no variant {variant!r}"
-                )
+                what = f"has the line {line!r}, but variants.txt has no variant {variant!r}"
+                raise self.official.corrupt(name, what)
             images.append(f"data/images/{number}.jpg")
             targets.append(position[variant])
         return Listing(classes, images, targets)

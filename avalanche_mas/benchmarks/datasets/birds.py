@@ -41,10 +41,8 @@ class Birds(ImageDataset):
                 if number not in table:
                     raise self.official.corrupt(name, f"says nothing of image {number} ({image})")
             if labels[number] not in position:
-                raise self.official.corrupt(
-                    "image_class_labels.txt",
-                    f"gives image {number} the label {labels[number]}, which classes.txt has not",
-                )
+                what = f"gives image {number} the label {labels[number]}, which classes.txt has not"
+                raise self.official.corrupt("image_class_labels.txt", what)
             if training[number] == wanted:
                 images.append(f"images/{image}")
                 targets.append(position[labels[number]])

@@ -50,18 +50,15 @@ class Flowers(ImageDataset):
     def _listing(self) -> Listing:
         labels = self.official.mat("imagelabels.mat", "labels").astype(int)
         if not 1 <= labels.min() <= labels.max() <= len(_NAMES):
-            raise self.official.corrupt(
-                "imagelabels.mat",
-                f"has labels from {labels.min()} to {labels.max()} instead of 1 to {len(_NAMES)}",
-            )
+            what = f"has labels from {labels.min()} to {labels.max()} instead of 1 to {len(_NAMES)}"
+            raise self.official.corrupt("imagelabels.mat", what)
         parts = ("trnid", "valid") if self.split == "train" else ("tstid",)
         numbers = np.concatenate([self.official.mat("setid.mat", part) for part in parts])
         numbers = numbers.astype(int)  # of images, from 1
         if not 1 <= numbers.min() <= numbers.max() <= len(labels):
+            listed = f"lists images {numbers.min()} to {numbers.max()}"
             raise self.official.corrupt(
-                "setid.mat",
-                f"lists images {numbers.min()} to {numbers.max()}, but there are {len(labels)} "
-                f"labels",
+                "setid.mat", f"{listed}, but there are {len(labels)} labels"
             )
         present = np.unique(labels)
         return Listing(

@@ -45,9 +45,8 @@ class SVHN(ImageDataset):
         name = f"{self.split}_32x32.mat"
         labels = self.official.mat(name, "y").astype(int)
         if not 1 <= labels.min() <= labels.max() <= 10:
-            raise self.official.corrupt(
-                name, f"has labels from {labels.min()} to {labels.max()} instead of 1 to 10"
-            )
+            what = f"has labels from {labels.min()} to {labels.max()} instead of 1 to 10"
+            raise self.official.corrupt(name, what)
         digits = [str(digit) for digit in range(10)]
         return Listing(digits, [name] * len(labels), (labels % 10).tolist())
 
@@ -62,11 +61,8 @@ class SVHN(ImageDataset):
         pixels = pixels[..., None] if pixels.ndim == 3 else pixels  # of a single image
         shape = (32, 32, 3, len(self.targets))
         if pixels.shape != shape or pixels.dtype != np.uint8:
-            raise self.official.corrupt(
-                name,
-                f"has X of shape {pixels.shape} and type {pixels.dtype} instead of {shape} and "
-                "uint8",
-            )
+            found = f"has X of shape {pixels.shape} and type {pixels.dtype}"
+            raise self.official.corrupt(name, f"{found} instead of {shape} and uint8")
         return np.asarray(pixels)
 
     def __getstate__(self) -> dict[str, Any]:
