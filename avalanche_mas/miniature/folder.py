@@ -14,23 +14,12 @@ from filelock import FileLock
 _DRAFT = ".draft-"  # how the names of unfinished miniatures begin
 
 
-def check_least(settings: Mapping[str, int], least: Mapping[str, int]) -> None:
-    """Refuse settings that are too small.
-
-    :param settings: numbers by name.
-    :param least: the least that each may be, by name.
-    :raises ValueError: if one is smaller.
-    """
-    for name, value in least.items():
-        if settings[name] < value:
-            raise ValueError(f"{name} is {settings[name]}: give {value} or more")
-
-
 def fill(
     root: str | os.PathLike[str],
     marker: str,
     names: Collection[str],
-    settings: Mapping[str, object],
+    settings: Mapping[str, int],
+    least: Mapping[str, int],
     draw: Callable[[Path], None],
 ) -> Path:
     """Draw a miniature into a folder, unless the folder holds this very one.
@@ -42,10 +31,15 @@ def fill(
     :param marker: the name of the file with the settings, by which a miniature is known.
     :param names: the folders and files that a miniature may have in ``root``.
     :param settings: all that the drawings depend on.
+    :param least: the least that some of them may be.
     :param draw: draws the miniature into a folder.
     :return: ``root``.
+    :raises ValueError: if one of the settings is too small.
     :raises FileExistsError: if ``root`` holds anything that is not a miniature's.
     """
+    for name, value in least.items():
+        if settings[name] < value:
+            raise ValueError(f"{name} is {settings[name]}: give {value} or more")
     root = Path(root).expanduser()
     content = json.dumps(settings, indent=1) + "\n"
     lock = (

@@ -15,7 +15,7 @@ from avalanche_mas.benchmarks.facts.word_vectors import embed_facts
 from avalanche_mas.miniature.canvas import save_picture
 from avalanche_mas.miniature.facts.scenes import FACTS, draw_fact
 from avalanche_mas.miniature.facts.words import concept_vectors, write_word2vec
-from avalanche_mas.miniature.folder import check_least, fill
+from avalanche_mas.miniature.folder import fill
 
 MARKER = "fact_miniature.json"
 WORD_VECTORS = "word_vectors.bin"
@@ -50,10 +50,9 @@ def fact_miniature(
     :raises ValueError: if an argument is out of its range.
     :raises FileExistsError: if ``root`` holds anything that is not such a miniature.
     """
-    settings = {"most": most, "size": size, "seed": seed}
-    check_least(settings, _LEAST)
+    settings = {"most": most, "size": size, "seed": seed, "version": _VERSION}
     draw = partial(_write, most=most, size=size, seed=seed, verbose=verbose)
-    return fill(root, MARKER, _NAMES, settings | {"version": _VERSION}, draw)
+    return fill(root, MARKER, _NAMES, settings, _LEAST, draw)
 
 
 def _write(root: Path, *, most: int, size: int, seed: int, verbose: bool) -> None:

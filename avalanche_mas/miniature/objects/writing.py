@@ -14,7 +14,7 @@ import avalanche_mas.miniature.objects.flowers as flowers
 import avalanche_mas.miniature.objects.letters as letters
 import avalanche_mas.miniature.objects.scenes as scenes
 import avalanche_mas.miniature.objects.svhn as svhn
-from avalanche_mas.miniature.folder import check_least, fill
+from avalanche_mas.miniature.folder import fill
 from avalanche_mas.miniature.objects.archives import write_archives
 from avalanche_mas.miniature.objects.plan import Plan
 
@@ -62,7 +62,7 @@ def miniature(
     :raises FileExistsError: if ``root`` holds anything that is not a miniature's.
     """
     settings = {"images_per_class": images_per_class, "size": size, "seed": seed}
-    check_least(settings, _LEAST)
+    settings |= {"archives": archives, "version": _VERSION}
     plan = Plan(images_per_class, size, seed)
 
     def draw(folder: Path) -> None:
@@ -71,5 +71,4 @@ def miniature(
         if archives:
             write_archives(folder, folder / ARCHIVES)
 
-    settings |= {"archives": archives, "version": _VERSION}
-    return fill(root, MARKER, (*_WRITERS, ARCHIVES), settings, draw)
+    return fill(root, MARKER, (*_WRITERS, ARCHIVES), settings, _LEAST, draw)
