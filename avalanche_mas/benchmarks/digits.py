@@ -8,10 +8,6 @@ The same 500 images, drawn once and stratified by class, are the test set of eve
 image never changes sides: a permuted copy of a test image is seen in no training experience.
 """
 
-from __future__ import annotations
-
-from typing import NamedTuple
-
 import numpy as np
 import torch
 from avalanche.benchmarks import GenericCLScenario
@@ -27,11 +23,8 @@ SIDE = 8
 _SPLIT_SEED = 0  # one fixed test set: `seed` changes the tasks, never what is held out
 
 
-class _Part(NamedTuple):
-    """The images of one stream."""
-
-    x: Tensor  # (n, 1, 8, 8), float32 in [0, 1]
-    y: Tensor  # (n,), int64, the digit that was written
+_Part = tuple[Tensor, Tensor]
+"""Images (n, 1, 8, 8), float32 in [0, 1]; and the digits that were written, (n,), int64."""
 
 
 def permuted_digits(
@@ -57,8 +50,8 @@ def permuted_digits(
     orders = [np.arange(SIDE * SIDE)]
     orders += [rng.permutation(SIDE * SIDE) for _ in range(n_experiences - 1)]
     streams = {
-        name: [(part.x.flatten(1)[:, order].view_as(part.x), part.y) for order in orders]
-        for name, part in _load_parts(validation, seed).items()
+        name: [(x.flatten(1)[:, order].view_as(x), y) for order in orders]
+        for name, (x, y) in _load_parts(validation, seed).items()
     }
     return _as_benchmark(streams, task_labels=[0] * n_experiences)
 
@@ -89,11 +82,12 @@ def split_digits(
     return _as_benchmark(streams, task_labels=list(range(n_experiences)))
 
 
-def _only_classes(part: _Part, classes: Tensor) -> tuple[Tensor, Tensor]:
+def _only_classes(part: _Part, classes: Tensor) -> _Part:
     """Keep the images of ``classes``; their labels become positions in ``classes``."""
-    same = part.y[:, None] == classes[None, :]  # (n, classes)
+    x, y = part
+    same = y[:, None] == classes[None, :]  # (n, classes)
     kept = same.any(dim=1)
-    return part.x[kept], same[kept].int().argmax(dim=1)
+    return x[kept], same[kept].int().argmax(dim=1)
 
 
 def _load_parts(validation: float, seed: int) -> dict[str, _Part]:
@@ -117,12 +111,10 @@ def _load_parts(validation: float, seed: int) -> dict[str, _Part]:
         rows["train"], rows["valid"] = cut(train, validation, seed)
     x = torch.tensor(pixels / 16.0, dtype=torch.float32).view(-1, 1, SIDE, SIDE)
     y = torch.tensor(written, dtype=torch.int64)
-    return {name: _Part(x[chosen], y[chosen]) for name, chosen in rows.items()}
+    return {name: (x[chosen], y[chosen]) for name, chosen in rows.items()}
 
 
-def _as_benchmark(
-    streams: dict[str, list[tuple[Tensor, Tensor]]], task_labels: list[int]
-) -> GenericCLScenario:
+def _as_benchmark(streams: dict[str, list[_Part]], task_labels: list[int]) -> GenericCLScenario:
     """Hand the tensors to the one builder of Avalanche 0.6 that suits every method.
 
     ``nc_benchmark`` knows no third stream. ``benchmark_from_datasets``, the newer one, leaves
@@ -130,8 +122,5 @@ def _as_benchmark(
     """
     other = {name: data for name, data in streams.items() if name not in ("train", "test")}
     return create_generic_benchmark_from_tensor_lists(
-        streams["train"],
-        streams["test"],
-        other_streams_tensors=other,
-        task_labels=task_labels,
+        streams["train"], streams["test"], other_streams_tensors=other, task_labels=task_labels
     )

@@ -1,7 +1,5 @@
 """Draws samples from every class in proportion to its size."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

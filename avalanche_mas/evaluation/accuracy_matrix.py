@@ -5,8 +5,6 @@ were not measured are NaN. Each experience counts once, however many samples it 
 Avalanche's ``Top1_Acc_Stream``, which averages over samples.
 """
 
-from __future__ import annotations
-
 import numpy as np
 from avalanche.evaluation import PluginMetric
 from avalanche.evaluation.metrics import Accuracy

@@ -1,7 +1,5 @@
 """Fact → image retrieval as a metric of Avalanche."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch
@@ -26,9 +24,9 @@ class FactRetrievalMAP(PluginMetric[float]):  # type: ignore[misc]
     loggers and ``EvaluationPlugin.get_all_metrics`` have all values.)
 
     Samples are ``(x, y)``, with the embedding of the fact and its masks in y, as for
-    :class:`avalanche_mas.models.FactLoss`. Facts are told apart by the dataset's attribute
-    ``fact_numbers``, a number for each sample. Without it they are told apart by y, and facts with
-    the same embedding are one, which matters to the variant ``"full"`` only.
+    :class:`avalanche_mas.models.FactLoss`. Facts are distinguished by the dataset's attribute
+    ``fact_numbers``, a number for each sample. Without it they are distinguished by y, and facts
+    with the same embedding are one, which matters to the variant ``"full"`` only.
 
     :param variant: ``"full"``, ``"merged"`` or ``"present"``, see :func:`fact_retrieval_map`.
     :param k: how many images each fact retrieves; None for all.

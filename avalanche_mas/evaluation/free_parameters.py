@@ -13,8 +13,6 @@ felt, which is more than there are. Such a parameter still goes at least half of
 and 1 − 1/e = 63 % of it or more where N is large.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 import torch
@@ -28,10 +26,7 @@ from avalanche_mas.penalty.step_size import step_size, supports_proximal
 
 @torch.no_grad()
 def free_fraction(
-    model: nn.Module,
-    penalties: Iterable[QuadraticPenalty],
-    optimizer: Optimizer,
-    iterations: int,
+    model: nn.Module, penalties: Iterable[QuadraticPenalty], optimizer: Optimizer, iterations: int
 ) -> float:
     """The fraction of the trainable parameters for which ηλΩN ≤ 1.
 
@@ -40,7 +35,8 @@ def free_fraction(
 
     :param model: whose parameters are counted.
     :param penalties: those that act on it; their λΩ add up.
-    :param optimizer: SGD, Adam or AdamW, for η, see :func:`~avalanche_mas.penalty.step_size.step_size`.
+    :param optimizer: SGD, Adam or AdamW, for η, see
+        :func:`~avalanche_mas.penalty.step_size.step_size`.
     :param iterations: N, how many steps will be taken.
     :return: a number in [0, 1]; NaN if nothing is trainable.
     :raises TypeError: for any other optimizer.

@@ -1,7 +1,5 @@
 """How much memory a method needs beside the model."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Mapping
 from types import FunctionType, ModuleType
 from typing import Any

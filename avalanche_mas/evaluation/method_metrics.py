@@ -13,8 +13,6 @@ Their names have no task and no experience, so that each is one curve over the w
 number of training iterations across.
 """
 
-from __future__ import annotations
-
 from typing import Literal
 
 from avalanche.evaluation import PluginMetric

@@ -4,8 +4,6 @@ Image and fact are vectors of three blocks S, P, O of d numbers each. A fact lis
 nearest first; what it should have found first are the images that show it.
 """
 
-from __future__ import annotations
-
 from typing import Literal, get_args
 
 import torch

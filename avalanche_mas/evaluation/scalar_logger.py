@@ -1,7 +1,5 @@
 """A logger that keeps every number of every metric, in one CSV file."""
 
-from __future__ import annotations
-
 import csv
 import os
 from pathlib import Path

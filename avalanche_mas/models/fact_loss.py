@@ -1,7 +1,5 @@
 """The loss of fact learning: how far an image's vectors are from those of its fact."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

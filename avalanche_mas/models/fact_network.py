@@ -1,7 +1,5 @@
 """Networks that embed an image as a fact: its subject, its predicate and its object."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Literal
 

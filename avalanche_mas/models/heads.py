@@ -1,7 +1,5 @@
 """One head per task, each with as many outputs as its task has classes."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

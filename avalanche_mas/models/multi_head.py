@@ -3,8 +3,6 @@
 ``multi_head(resnet18(num_classes=1))`` makes one of any classifier that ends in a linear layer.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from avalanche.models import MultiTaskModule

@@ -1,7 +1,5 @@
 """A torchvision network with weights from torchvision or from a file."""
 
-from __future__ import annotations
-
 from os import PathLike
 from pathlib import Path
 from urllib.error import URLError

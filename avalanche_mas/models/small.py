@@ -1,7 +1,5 @@
 """A network for a CPU and for images of about 64 × 64 pixels."""
 
-from __future__ import annotations
-
 from torch import nn
 
 FEATURES = 128

@@ -18,7 +18,7 @@ from avalanche.training.templates import SupervisedTemplate
 from torch.utils.data import DataLoader
 
 from avalanche_mas.benchmarks.datasets import DATASETS
-from avalanche_mas.benchmarks.task_sequence import TaskSequence
+from avalanche_mas.benchmarks.sequence import TaskSequence
 
 from ..objects.accuracies import final_and_drop
 from ..objects.cell import ObjectCell
@@ -105,7 +105,7 @@ def run_cell(cell: ObjectCell) -> StreamResult:
         return run_as_usual(cell)
     benchmark = load(cell)
     root = data_root(cell.data, cell.drawn)
-    names = list(DATASETS[cell.tasks[0]].loader(root, "test").classes)
+    names = list(DATASETS[cell.tasks[0]](root, "test").classes)
     options: dict[str, Any] = {}
     if cell.kept is not None:
         first, kept = benchmark.train_stream[0].dataset, names.index(cell.kept)

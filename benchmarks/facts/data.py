@@ -13,7 +13,7 @@ from avalanche.benchmarks.utils import AvalancheDataset, DataAttribute, make_ava
 from filelock import FileLock
 from torch.utils.data import DataLoader, TensorDataset
 
-from avalanche_mas.benchmarks.fact_learning import (
+from avalanche_mas.benchmarks.fact_benchmark import (
     FactBenchmark,
     FactExperience,
     fact_learning,

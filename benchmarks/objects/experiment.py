@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar, TypeVar
 
-from avalanche_mas.benchmarks.object_recognition import EIGHT_TASKS, TWO_TASK_SEQUENCES
+from avalanche_mas.benchmarks.object_benchmark import EIGHT_TASKS, TWO_TASK_SEQUENCES
 from avalanche_mas.plugins.registry import METHODS
 
 from ..runs.cell import RunCells

@@ -10,8 +10,8 @@ import torch
 from torch.utils.data import TensorDataset
 
 from avalanche_mas.benchmarks.datasets import DATASETS
-from avalanche_mas.benchmarks.object_recognition import Preprocessing, object_recognition
-from avalanche_mas.benchmarks.task_sequence import TaskSequence, Transform, task_sequence
+from avalanche_mas.benchmarks.object_benchmark import Preprocessing, object_recognition
+from avalanche_mas.benchmarks.sequence import TaskSequence, Transform, task_sequence
 from avalanche_mas.miniature.objects import miniature
 
 from ..runs.cache import cache_folder
@@ -83,6 +83,6 @@ def _preprocessing(training: ObjectTraining) -> Preprocessing:
 def _tensors(root: Path, task: str, split: str, preprocessing: Preprocessing) -> TensorDataset:
     """Read all images of a split as they are evaluated, without chance."""
     evaluated: Transform = preprocessing(task)[1]
-    dataset = DATASETS[task].loader(root, split, evaluated)
+    dataset = DATASETS[task](root, split, evaluated)
     images = torch.stack([dataset[i][0] for i in range(len(dataset))])
     return TensorDataset(images, torch.tensor(dataset.targets))

@@ -12,7 +12,7 @@ from avalanche.training.templates import SupervisedTemplate
 from torch import nn
 from torch.optim import SGD
 
-from avalanche_mas.benchmarks.task_sequence import TaskSequence
+from avalanche_mas.benchmarks.sequence import TaskSequence
 from avalanche_mas.models import multi_head_alexnet, multi_head_small
 from avalanche_mas.plugins.registry import METHODS
 

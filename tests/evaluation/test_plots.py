@@ -63,7 +63,7 @@ def legend(ax):
 
 @pytest.mark.parametrize("name", FIGURES)
 def test_every_figure(name, tmp_path):
-    """It draws where it is told, leaves the settings alone, and fits its figure."""
+    """It draws into the axes that it is given, leaves the settings alone, and fits its figure."""
     before = dict(matplotlib.rcParams)
     figure = Figure(figsize=(5, 4))  # not one of pyplot's
     ax = figure.subplots()

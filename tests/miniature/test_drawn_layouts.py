@@ -37,7 +37,7 @@ def test_loaders_read_it(default, key):
     """Each split has all classes, as many of each, and images that can be opened."""
     total = Counter()
     for split in ("train", "test"):
-        data = DATASETS[key].loader(default.root, split)
+        data = DATASETS[key](default.root, split)
         counts = Counter(data.targets)
         total += counts
         assert len(data.classes) == len(counts) == CLASSES[key]
@@ -51,7 +51,7 @@ def test_loaders_read_it(default, key):
 
 
 def test_torchvision_reads_aircraft(default):
-    ours = DATASETS["aircraft"].loader(default.root, "train")
+    ours = DATASETS["aircraft"](default.root, "train")
     theirs = FGVCAircraft(default.root, split="trainval", annotation_level="variant")
     assert theirs.classes == ours.classes
     assert theirs._labels == ours.targets
@@ -63,7 +63,7 @@ def test_torchvision_reads_aircraft(default):
 
 @pytest.mark.parametrize("split", ["train", "test"])
 def test_torchvision_reads_cars(default, split):
-    ours = DATASETS["cars"].loader(default.root, split)
+    ours = DATASETS["cars"](default.root, split)
     theirs = StanfordCars(default.root, split=split)
     assert theirs.classes == ours.classes
     assert [target for _, target in theirs._samples] == ours.targets
@@ -172,7 +172,7 @@ def test_people_who_do_two_things_are_dropped(default):
         positives = sum(line.endswith(" 1") for lines in files for line in lines)
         people = len(files[0])
         assert positives - people > 5
-        loaded = len(DATASETS["actions"].loader(default.root, split))
+        loaded = len(DATASETS["actions"](default.root, split))
         assert loaded == people - (positives - people)
 
 

@@ -50,7 +50,7 @@ def test_more_pictures_leave_the_first_as_they_are(tmp_path):
 @pytest.mark.parametrize("key", DATASETS)
 def test_size_is_asked_for(default, key):
     """Pictures are as high as asked for, or are cut out of such, and not all of one width."""
-    images = [DATASETS[key].loader(default.root, "train")[k][0] for k in range(0, 240, 12)]
+    images = [DATASETS[key](default.root, "train")[k][0] for k in range(0, 240, 12)]
     heights, widths = np.array([image.size[::-1] for image in images]).T
     if key == "svhn":
         assert set(heights) == set(widths) == {32}
@@ -74,7 +74,7 @@ def test_classes_can_be_learnt(default, key):
     """Even a linear model is right several times as often as by chance, on test pictures."""
     x, y = {}, {}
     for split in ("train", "test"):
-        data = DATASETS[key].loader(default.root, split)
+        data = DATASETS[key](default.root, split)
         x[split], y[split] = np.stack([features(image) for image, _ in data]), data.targets
     linear = LogisticRegression(C=0.01, max_iter=1000).fit(x["train"], y["train"])
     assert linear.score(x["test"], y["test"]) > 3 / len(data.classes)
@@ -84,8 +84,6 @@ def test_no_picture_is_drawn_twice(default):
     """Test pictures are not training pictures, and no two pictures are the same."""
     for key, info in DATASETS.items():
         seen = [
-            image.tobytes()
-            for split in ("train", "test")
-            for image, _ in info.loader(default.root, split)
+            image.tobytes() for split in ("train", "test") for image, _ in info(default.root, split)
         ]
         assert all(one != two for one, two in pairwise(sorted(seen))), key

@@ -97,6 +97,6 @@ def test_weights_that_do_not_exist():
 
 def test_weights_that_cannot_be_downloaded(tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # where nobody listens
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # where nothing listens
     with pytest.raises(ConnectionError, match=r"https://.*\.pth.* pass its path as weights"):
         pretrained("shufflenet_v2_x0_5", "IMAGENET1K_V1")

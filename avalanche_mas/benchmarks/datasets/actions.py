@@ -1,16 +1,14 @@
 """PASCAL VOC2012 Actions: what people in photographs are doing."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 from xml.etree import ElementTree
 
 from PIL import Image
 
 from avalanche_mas.benchmarks.datasets.base import ImageDataset, Listing
-from avalanche_mas.benchmarks.datasets.info import DatasetInfo, OfficialFile
+from avalanche_mas.benchmarks.datasets.official import OfficialFile
 
 CLASSES = (
     "other",
@@ -26,9 +24,6 @@ CLASSES = (
     "walking",
 )
 """In the order of the official development kit, where ``other`` comes first."""
-
-SIZES = {"train": 3102, "test": 3108}
-"""Of 3,134 and 3,144 people, without the 32 and 36 who do two things at once."""
 
 
 class Box(NamedTuple):
@@ -61,16 +56,18 @@ class Actions(ImageDataset):
     :raises ValueError: if an argument is out of its range, or a file is not what it should be.
     """
 
+    key = "actions"
+    title = "PASCAL VOC2012 Actions"
+    # Of 3,134 and 3,144 people, without the 32 and 36 who do two things at once.
+    sizes: ClassVar = {"train": 3102, "test": 3108}
+    n_classes = len(CLASSES)
     folder = "VOCdevkit/VOC2012"
     files = (
         OfficialFile(
-            name="VOCtrainval_11-May-2012.tar",
             url="https://thor.robots.ox.ac.uk/pascal/VOC/voc2012/VOCtrainval_11-May-2012.tar",
             folder=".",
             gives="VOCdevkit/VOC2012",
-            md5="6cd6e144f989b92b3379bac3b3de84fd",
             sha256="e14f763270cf193d0b5f74b169f44157a4b0c6efa708f4dd0ff78ee691763bcb",
-            size=1_999_639_040,
             mirror="https://d2l-data.s3-accelerate.amazonaws.com/VOCtrainval_11-May-2012.tar",
         ),
     )
@@ -118,32 +115,28 @@ class Actions(ImageDataset):
                     actions += [action] if int(does) > 0 else []
                 except ValueError as error:
                     raise self.official.corrupt(
-                        self.official.path / name,
-                        f"has the line {line!r} instead of <image> <object> <1 or -1>",
+                        name, f"has the line {line!r} instead of <image> <object> <1 or -1>"
                     ) from error
         return people
 
     def _box(self, name: str, objects: list[ElementTree.Element], number: int) -> Box:
         """Take the box of object ``number``; official pixels count from 1, and both ends belong."""
-        path = self.official.path / name
         if not 1 <= number <= len(objects):
-            raise self.official.corrupt(
-                path, f"has {len(objects)} objects, but the lists of actions name object {number}"
-            )
+            what = f"has {len(objects)} objects, but the lists of actions name object {number}"
+            raise self.official.corrupt(name, what)
         kind = objects[number - 1].findtext("name")
         if kind != "person":
-            raise self.official.corrupt(
-                path, f"says that object {number} is a {kind}, but the lists of actions name it"
-            )
+            what = f"says that object {number} is a {kind}, but the lists of actions name it"
+            raise self.official.corrupt(name, what)
         corners = ("xmin", "ymin", "xmax", "ymax")
         try:
             left, top, right, bottom = (
                 float(objects[number - 1].findtext(f"bndbox/{corner}", "")) for corner in corners
             )
         except ValueError as error:
-            raise self.official.corrupt(path, f"has no box for object {number}") from error
+            raise self.official.corrupt(name, f"has no box for object {number}") from error
         if not (left <= right and top <= bottom):
-            raise self.official.corrupt(path, f"has an empty box for object {number}")
+            raise self.official.corrupt(name, f"has an empty box for object {number}")
         return Box(left - 1, top - 1, right, bottom)
 
     def _open(self, index: int) -> Image.Image:
@@ -157,11 +150,7 @@ class Actions(ImageDataset):
             min(image.height, round(bottom + down)),
         )
         if not (padded[0] < padded[2] and padded[1] < padded[3]):
-            raise self.official.corrupt(
-                self.official.path / self.images[index],
-                f"is {image.width} × {image.height} pixels, but the box of a person is {padded}",
-            )
+            size = f"{image.width} × {image.height} pixels"
+            what = f"is {size}, but the box of a person is {padded}"
+            raise self.official.corrupt(self.images[index], what)
         return image.crop(padded)
-
-
-INFO = DatasetInfo("actions", "PASCAL VOC2012 Actions", Actions, SIZES, n_classes=len(CLASSES))

@@ -1,12 +1,9 @@
 """FGVC-Aircraft: variants of aircraft, such as Boeing 737-700."""
 
-from __future__ import annotations
+from typing import ClassVar
 
 from avalanche_mas.benchmarks.datasets.base import ImageDataset, Listing
-from avalanche_mas.benchmarks.datasets.info import DatasetInfo, OfficialFile
-
-SIZES = {"train": 6667, "test": 3333}
-"""Samples of the official lists."""
+from avalanche_mas.benchmarks.datasets.official import OfficialFile
 
 
 class Aircraft(ImageDataset):
@@ -17,16 +14,17 @@ class Aircraft(ImageDataset):
     images is left in.
     """
 
+    key = "aircraft"
+    title = "FGVC-Aircraft"
+    sizes: ClassVar = {"train": 6667, "test": 3333}  # samples of the official lists
+    n_classes = 100
     folder = "fgvc-aircraft-2013b"
     files = (
         OfficialFile(
-            name="fgvc-aircraft-2013b.tar.gz",
             url="https://www.robots.ox.ac.uk/~vgg/data/fgvc-aircraft/archives/"
             "fgvc-aircraft-2013b.tar.gz",
-            folder=".",
             gives="fgvc-aircraft-2013b",
             sha256="d5f68b1b81d6d7831eb9d5c5517074176b5dfbce6bcb43dc14ed1c66a87b8d75",
-            size=2_770_575_360,
         ),
     )
 
@@ -39,13 +37,8 @@ class Aircraft(ImageDataset):
         for line in self.official.lines(name):
             number, _, variant = line.partition(" ")  # the names of variants have spaces too
             if variant not in position:
-                raise self.official.corrupt(
-                    self.official.path / name,
-                    f"has the line {line!r}, but variants.txt has no variant {variant!r}",
-                )
+                what = f"has the line {line!r}, but variants.txt has no variant {variant!r}"
+                raise self.official.corrupt(name, what)
             images.append(f"data/images/{number}.jpg")
             targets.append(position[variant])
         return Listing(classes, images, targets)
-
-
-INFO = DatasetInfo("aircraft", "FGVC-Aircraft", Aircraft, SIZES, n_classes=100)

@@ -1,6 +1,4 @@
-"""What the eight loaders share: labels are read at once, images when they are asked for."""
-
-from __future__ import annotations
+"""What the eight datasets share: labels are read at once, images when they are asked for."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -10,8 +8,7 @@ from typing import Any, ClassVar, NamedTuple
 from PIL import Image
 from torch.utils.data import Dataset
 
-from avalanche_mas.benchmarks.datasets.info import OfficialFile
-from avalanche_mas.benchmarks.datasets.official import OfficialFolder
+from avalanche_mas.benchmarks.datasets.official import OfficialFile, OfficialFolder
 
 SPLITS = ("train", "test")
 
@@ -41,6 +38,18 @@ class ImageDataset(Dataset[tuple[Any, int]], ABC):
     :raises ValueError: if ``split`` is unknown, or a file is not what it should be.
     """
 
+    key: ClassVar[str]
+    """Its short name."""
+
+    title: ClassVar[str]
+    """Its full name."""
+
+    sizes: ClassVar[dict[str, int]]
+    """The official number of samples of each split."""
+
+    n_classes: ClassVar[int]
+    """The official number of classes."""
+
     folder: ClassVar[str]
     """Its folder under ROOT."""
 
@@ -48,10 +57,7 @@ class ImageDataset(Dataset[tuple[Any, int]], ABC):
     """The official files that it is made of."""
 
     def __init__(
-        self,
-        root: str | Path,
-        split: str = "train",
-        transform: Callable[[Any], Any] | None = None,
+        self, root: str | Path, split: str = "train", transform: Callable[[Any], Any] | None = None
     ) -> None:
         if split not in SPLITS:
             raise ValueError(f"split is {split!r}: give one of {', '.join(SPLITS)}")
@@ -78,17 +84,14 @@ class ImageDataset(Dataset[tuple[Any, int]], ABC):
 
     def _check(self) -> None:
         """Find before training what would else fail in the middle of it."""
-        path = self.official.path
         if not self.targets:
-            raise self.official.corrupt(path, f"has no {self.split} samples")
+            raise self.official.corrupt("", f"has no {self.split} samples")
         for image, target in zip(self.images, self.targets, strict=True):
             if not 0 <= target < len(self.classes):
-                raise self.official.corrupt(
-                    path,
-                    f"gives {image} the label {target + 1}, but has {len(self.classes)} classes",
-                )
+                what = f"gives {image} the label {target + 1}, but has {len(self.classes)} classes"
+                raise self.official.corrupt("", what)
         empty = set(range(len(self.classes))) - set(self.targets)
         if empty and self.split == "train":
             names = ", ".join(self.classes[target] for target in sorted(empty))
-            raise self.official.corrupt(path, f"has no training image of {names}")
+            raise self.official.corrupt("", f"has no training image of {names}")
         self.official.must_hold(self.images)

@@ -1,12 +1,9 @@
 """Caltech-UCSD Birds-200-2011: birds of North America."""
 
-from __future__ import annotations
+from typing import ClassVar
 
 from avalanche_mas.benchmarks.datasets.base import ImageDataset, Listing
-from avalanche_mas.benchmarks.datasets.info import DatasetInfo, OfficialFile
-
-SIZES = {"train": 5994, "test": 5794}
-"""Samples of the official split."""
+from avalanche_mas.benchmarks.datasets.official import OfficialFile
 
 
 class Birds(ImageDataset):
@@ -17,16 +14,16 @@ class Birds(ImageDataset):
     are those of 2011.
     """
 
+    key = "birds"
+    title = "Caltech-UCSD Birds-200-2011"
+    sizes: ClassVar = {"train": 5994, "test": 5794}  # samples of the official split
+    n_classes = 200
     folder = "CUB_200_2011"
     files = (
         OfficialFile(
-            name="CUB_200_2011.tgz",
             url="https://data.caltech.edu/records/65de6-vp158/files/CUB_200_2011.tgz?download=1",
-            folder=".",
             gives="CUB_200_2011",
-            md5="97eceeb196236b17998738112f37df78",
             sha256="0c685df5597a8b24909f6a7c9db6d11e008733779a671760afef78feb49bf081",
-            size=1_150_585_339,
             mirror="https://s3.amazonaws.com/fast-ai-imageclas/CUB_200_2011.tgz",
         ),
     )
@@ -36,22 +33,16 @@ class Birds(ImageDataset):
         position = {number: target for target, number in enumerate(names)}
         labels = self._table("image_class_labels.txt")  # number of an image → of its class
         training = self._table("train_test_split.txt")  # number of an image → 1 or 0
+        tables = {"image_class_labels.txt": labels, "train_test_split.txt": training}
         wanted = "1" if self.split == "train" else "0"
         images, targets = [], []
         for number, image in self._table("images.txt").items():
-            for table, name in (
-                (labels, "image_class_labels.txt"),
-                (training, "train_test_split.txt"),
-            ):
+            for name, table in tables.items():
                 if number not in table:
-                    raise self.official.corrupt(
-                        self.official.path / name, f"says nothing of image {number} ({image})"
-                    )
+                    raise self.official.corrupt(name, f"says nothing of image {number} ({image})")
             if labels[number] not in position:
-                raise self.official.corrupt(
-                    self.official.path / "image_class_labels.txt",
-                    f"gives image {number} the label {labels[number]}, which classes.txt has not",
-                )
+                what = f"gives image {number} the label {labels[number]}, which classes.txt has not"
+                raise self.official.corrupt("image_class_labels.txt", what)
             if training[number] == wanted:
                 images.append(f"images/{image}")
                 targets.append(position[labels[number]])
@@ -62,10 +53,6 @@ class Birds(ImageDataset):
         rows = [line.partition(" ") for line in self.official.lines(name)]
         for number, space, value in rows:
             if not space:
-                raise self.official.corrupt(
-                    self.official.path / name, f"has the line {number + value!r} without two words"
-                )
+                what = f"has the line {number + value!r} without two words"
+                raise self.official.corrupt(name, what)
         return {number: value.strip() for number, _, value in rows}
-
-
-INFO = DatasetInfo("birds", "Caltech-UCSD Birds-200-2011", Birds, SIZES, n_classes=200)

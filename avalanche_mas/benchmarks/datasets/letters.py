@@ -1,21 +1,19 @@
 """Chars74K, letters only: characters on signs and in shop windows."""
 
-from __future__ import annotations
-
 import os
 import string
+from typing import ClassVar
+
+import numpy as np
 
 from avalanche_mas.benchmarks.datasets.base import ImageDataset, Listing
-from avalanche_mas.benchmarks.datasets.info import DatasetInfo, OfficialFile
+from avalanche_mas.benchmarks.datasets.official import OfficialFile
 from avalanche_mas.benchmarks.stratified import stratified
 
 _QUALITIES = ("BadImag", "GoodImg")  # their official names
 _LETTERS = string.ascii_uppercase + string.ascii_lowercase
 _FIRST = 11  # Sample001 to Sample010 are digits, Sample011 is A, Sample037 is a
 _SEED = 0
-
-SIZES = {"train": 6850, "test": 1150}
-"""Samples of our selection, as many as are reported in the literature."""
 
 
 class Letters(ImageDataset):
@@ -32,6 +30,11 @@ class Letters(ImageDataset):
     Letters without a folder are left out. The official archive has all 52.
     """
 
+    key = "letters"
+    title = "Chars74K letters"
+    # Samples of our selection, as many as are reported in the literature.
+    sizes: ClassVar = {"train": 6850, "test": 1150}
+    n_classes = len(_LETTERS)
     folder = "chars74k"
     files = (
         OfficialFile(
@@ -45,31 +48,28 @@ class Letters(ImageDataset):
     )
 
     def _listing(self) -> Listing:
-        classes: list[str] = []
-        images: list[str] = []
-        targets: list[int] = []
-        for number, letter in enumerate(_LETTERS, start=_FIRST):
-            found = self._images(number)
-            if found is not None:
-                images += found
-                targets += [len(classes)] * len(found)
-                classes.append(letter)
-        total = sum(SIZES.values())
-        chosen = list(range(len(images)))
+        by_letter = {
+            letter: found
+            for number, letter in enumerate(_LETTERS, start=_FIRST)
+            if (found := self._images(number))
+        }
+        images = [image for found in by_letter.values() for image in found]
+        targets = np.repeat(np.arange(len(by_letter)), [len(f) for f in by_letter.values()])
+        total = sum(self.sizes.values())
+        chosen = np.arange(len(images))
         if len(images) > total:
-            chosen, _ = stratified(targets, total, _SEED)
-        n_test = round(len(chosen) * SIZES["test"] / total)
+            chosen = np.array(stratified(targets.tolist(), total, _SEED)[0])
+        n_test = round(len(chosen) * self.sizes["test"] / total)
         try:
-            test, train = stratified([targets[i] for i in chosen], n_test, _SEED)
+            test, train = stratified(targets[chosen].tolist(), n_test, _SEED)
         except ValueError as error:
-            raise self.official.corrupt(
-                self.official.path, f"has too few letters for a test set ({error})"
-            ) from error
-        kept = [chosen[i] for i in (train if self.split == "train" else test)]
-        return Listing(classes, [images[i] for i in kept], [targets[i] for i in kept])
+            what = f"has too few letters for a test set ({error})"
+            raise self.official.corrupt("", what) from error
+        kept = chosen[train if self.split == "train" else test]
+        return Listing(list(by_letter), [images[i] for i in kept], targets[kept].tolist())
 
-    def _images(self, number: int) -> list[str] | None:
-        """List the images of a character in a fixed order; None if it has no folder."""
+    def _images(self, number: int) -> list[str]:
+        """List the images of a character in a fixed order; none if it has no folder."""
         folders = [f"English/Img/{quality}/Bmp/Sample{number:03d}" for quality in _QUALITIES]
         there = [folder for folder in folders if (self.official.path / folder).is_dir()]
         found = [
@@ -79,8 +79,5 @@ class Letters(ImageDataset):
             if name.lower().endswith(".png")
         ]
         if there and not found:
-            raise self.official.corrupt(self.official.path / there[0], "holds no .png images")
-        return found if there else None
-
-
-INFO = DatasetInfo("letters", "Chars74K letters", Letters, SIZES, n_classes=len(_LETTERS))
+            raise self.official.corrupt(there[0], "holds no .png images")
+        return found

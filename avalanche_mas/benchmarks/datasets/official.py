@@ -1,18 +1,67 @@
-"""Reads official files; whatever is wrong with one, the error names it and where to get it."""
+"""The official files of a dataset: where they come from, and reading them.
 
-from __future__ import annotations
+Whatever is wrong with a file, the error names it and says where to get it.
+"""
 
 import os
 from collections import defaultdict
 from collections.abc import Iterable
-from pathlib import Path
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
 from typing import Any
+from urllib.parse import urlsplit
 from xml.etree import ElementTree
 
 import numpy as np
 from PIL import Image
 
-from avalanche_mas.benchmarks.datasets.info import OfficialFile
+
+@dataclass(frozen=True)
+class OfficialFile:
+    """One file that the authors of a dataset give out: an archive, a list or a table.
+
+    :param url: its official address.
+    :param gives: the folder or file under ROOT that is there afterwards.
+    :param sha256: its SHA-256 in hexadecimal, or None if only its MD5 is known.
+    :param md5: its MD5 in hexadecimal, which counts if there is no SHA-256.
+    :param alive: whether the official address is known to answer.
+    :param mirror: another address, or who else has the file, in words. We have verified no mirror:
+        the checksum, where there is one, decides.
+    :param name: its name, such as ``102flowers.tgz``; by default the last part of ``url``.
+    :param folder: the folder under ROOT to put it in, and to unpack it in, ``.`` for ROOT itself;
+        by default the one that holds what it gives.
+    """
+
+    url: str
+    gives: str
+    sha256: str | None = None
+    md5: str | None = None
+    alive: bool = True
+    mirror: str = ""
+    name: str = ""
+    folder: str = ""
+
+    def __post_init__(self) -> None:
+        name = self.name or PurePosixPath(urlsplit(self.url).path).name
+        folder = self.folder or str(PurePosixPath(self.gives).parent)
+        object.__setattr__(self, "name", name)
+        object.__setattr__(self, "folder", folder)
+
+    @property
+    def is_archive(self) -> bool:
+        """Whether it has to be unpacked."""
+        return self.name.endswith((".tar", ".tar.gz", ".tgz"))
+
+    def where_to_get(self, root: str) -> str:
+        """One line for people: the address, and what to do with the file.
+
+        :param root: the ROOT that they put datasets in.
+        :return: the line, without its end.
+        """
+        place = root if self.folder == "." else f"{root}/{self.folder}"
+        source = self.url if self.alive else f"{self.url} (dead)"
+        source += f", or: {self.mirror}" if self.mirror else ""
+        return f"{self.name}: {source}; {'unpack' if self.is_archive else 'put'} it in {place}"
 
 
 class OfficialFolder:
@@ -35,14 +84,6 @@ class OfficialFolder:
                 f"under {self.root}. Get\n{self._sources(absent)}"
             )
 
-    def remedy(self, path: Path) -> str:
-        """Where a file of this folder comes from, in words.
-
-        :param path: a file in the folder, or the folder itself.
-        """
-        sources = [file for file in self.files if self._has(file, path)]
-        return f"It comes from\n{self._sources(sources or self.files)}"
-
     def lines(self, name: str) -> list[str]:
         """The lines of a text file that are not empty, without their line ends.
 
@@ -50,14 +91,13 @@ class OfficialFolder:
         :raises FileNotFoundError: if it is not there.
         :raises ValueError: if it is not text, or empty.
         """
-        path = self.path / name
         try:
-            text = self._bytes(path).decode("utf-8")
+            text = self._existing(name).read_text(encoding="utf-8")
         except UnicodeDecodeError as error:
-            raise self.corrupt(path, f"is not a text file ({error})") from error
+            raise self.corrupt(name, f"is not a text file ({error})") from error
         found = [line.strip() for line in text.splitlines() if line.strip()]
         if not found:
-            raise self.corrupt(path, "is empty")
+            raise self.corrupt(name, "is empty")
         return found
 
     def mat(self, name: str, variable: str) -> Any:
@@ -71,14 +111,13 @@ class OfficialFolder:
         """
         from scipy.io import loadmat
 
-        path = self.path / name
-        self.must_exist(path)
+        path = self._existing(name)
         try:
             found = loadmat(path, squeeze_me=True, variable_names=[variable])
         except Exception as error:  # scipy has no common one: OSError, TypeError, zlib.error, ...
-            raise self.corrupt(path, f"cannot be read as a MATLAB file ({error})") from error
+            raise self.corrupt(name, f"cannot be read as a MATLAB file ({error})") from error
         if variable not in found:
-            raise self.corrupt(path, f"has no variable {variable!r}")
+            raise self.corrupt(name, f"has no variable {variable!r}")
         return np.atleast_1d(found[variable])
 
     def xml(self, name: str) -> ElementTree.Element:
@@ -88,11 +127,11 @@ class OfficialFolder:
         :raises FileNotFoundError: if it is not there.
         :raises ValueError: if it is not XML.
         """
-        path = self.path / name
+        path = self._existing(name)
         try:
-            return ElementTree.fromstring(self._bytes(path))
+            return ElementTree.parse(path).getroot()
         except ElementTree.ParseError as error:
-            raise self.corrupt(path, f"is not valid XML ({error})") from error
+            raise self.corrupt(name, f"is not valid XML ({error})") from error
 
     def must_hold(self, images: Iterable[str]) -> None:
         """Checks by directory listings, without opening a file, that all images are there.
@@ -113,7 +152,7 @@ class OfficialFolder:
             total = sum(len(names) for names in wanted.values())
             raise FileNotFoundError(
                 f"{absent[0]} is listed, but is not there; of {total} listed images "
-                f"{len(absent)} are missing. {self.remedy(absent[0])}"
+                f"{len(absent)} are missing. {self._remedy(absent[0])}"
             )
 
     def image(self, name: str) -> Image.Image:
@@ -123,37 +162,31 @@ class OfficialFolder:
         :raises FileNotFoundError: if it is not there.
         :raises ValueError: if it cannot be read: truncated, or not an image.
         """
-        path = self.path / name
-        self.must_exist(path)
+        path = self._existing(name)
         try:
             with Image.open(path) as image:
                 return image.convert("RGB")
         except Exception as error:  # PIL raises OSError, SyntaxError, ValueError, struct.error, ...
-            raise self.corrupt(path, f"cannot be read as an image ({error})") from error
+            raise self.corrupt(name, f"cannot be read as an image ({error})") from error
 
-    def must_exist(self, path: Path) -> None:
-        """Checks that a file is there.
-
-        :raises FileNotFoundError: if it is not, with the place to get it from.
-        """
-        if not path.is_file():
-            raise FileNotFoundError(f"{path} is not there. {self.remedy(path)}")
-
-    def corrupt(self, path: Path, what: str) -> ValueError:
+    def corrupt(self, name: str, what: str) -> ValueError:
         """The error for a file that is there, but wrong.
 
-        :param path: the file.
+        :param name: its path in the dataset's folder; "" for the folder itself.
         :param what: what is wrong, as the rest of a sentence that begins with the path.
         """
-        return ValueError(f"{path} {what}: replace it. {self.remedy(path)}")
+        path = self.path / name
+        return ValueError(f"{path} {what}: replace it. {self._remedy(path)}")
 
-    def _bytes(self, path: Path) -> bytes:
-        self.must_exist(path)
-        return path.read_bytes()
+    def _existing(self, name: str) -> Path:
+        path = self.path / name
+        if not path.is_file():
+            raise FileNotFoundError(f"{path} is not there. {self._remedy(path)}")
+        return path
 
-    def _has(self, file: OfficialFile, path: Path) -> bool:
-        given = self.root / file.gives
-        return path == given or given in path.parents
+    def _remedy(self, path: Path) -> str:
+        sources = [file for file in self.files if path.is_relative_to(self.root / file.gives)]
+        return f"It comes from\n{self._sources(sources or self.files)}"
 
     def _sources(self, files: Iterable[OfficialFile]) -> str:
         return "\n".join(f"- {file.where_to_get(str(self.root))}" for file in files)

@@ -1,20 +1,15 @@
 """SVHN: digits cut out of house numbers."""
 
-from __future__ import annotations
-
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from avalanche_mas.benchmarks.datasets.base import ImageDataset, Listing
-from avalanche_mas.benchmarks.datasets.info import DatasetInfo, OfficialFile
+from avalanche_mas.benchmarks.datasets.official import OfficialFile
 
 _URL = "http://ufldl.stanford.edu/housenumbers/"
-
-SIZES = {"train": 73257, "test": 26032}
-"""Samples of the official files, without the 531,131 extra ones."""
 
 
 class SVHN(ImageDataset):
@@ -25,25 +20,22 @@ class SVHN(ImageDataset):
     read, once, when the first image is asked for.
     """
 
+    key = "svhn"
+    title = "Street View House Numbers"
+    # Samples of the official files, without the 531,131 extra ones.
+    sizes: ClassVar = {"train": 73257, "test": 26032}
+    n_classes = 10
     folder = "svhn"
     files = (
         OfficialFile(
-            name="train_32x32.mat",
             url=f"{_URL}train_32x32.mat",
-            folder="svhn",
             gives="svhn/train_32x32.mat",
-            md5="e26dedcc434d2e4c54c9b2d4a06d8373",
             sha256="435e94d69a87fde4fd4d7f3dd208dfc32cb6ae8af2240d066de1df7508d083b8",
-            size=182_040_794,
         ),
         OfficialFile(
-            name="test_32x32.mat",
             url=f"{_URL}test_32x32.mat",
-            folder="svhn",
             gives="svhn/test_32x32.mat",
-            md5="eb5a983be6a315427106f1b164d9cef3",
             sha256="cdce80dfb2a2c4c6160906d0bd7c68ec5a99d7ca4831afa54f09182025b6a75b",
-            size=64_275_384,
         ),
     )
 
@@ -53,10 +45,8 @@ class SVHN(ImageDataset):
         name = f"{self.split}_32x32.mat"
         labels = self.official.mat(name, "y").astype(int)
         if not 1 <= labels.min() <= labels.max() <= 10:
-            raise self.official.corrupt(
-                self.official.path / name,
-                f"has labels from {labels.min()} to {labels.max()} instead of 1 to 10",
-            )
+            what = f"has labels from {labels.min()} to {labels.max()} instead of 1 to 10"
+            raise self.official.corrupt(name, what)
         digits = [str(digit) for digit in range(10)]
         return Listing(digits, [name] * len(labels), (labels % 10).tolist())
 
@@ -71,16 +61,10 @@ class SVHN(ImageDataset):
         pixels = pixels[..., None] if pixels.ndim == 3 else pixels  # of a single image
         shape = (32, 32, 3, len(self.targets))
         if pixels.shape != shape or pixels.dtype != np.uint8:
-            raise self.official.corrupt(
-                self.official.path / name,
-                f"has X of shape {pixels.shape} and type {pixels.dtype} instead of {shape} and "
-                "uint8",
-            )
+            found = f"has X of shape {pixels.shape} and type {pixels.dtype}"
+            raise self.official.corrupt(name, f"{found} instead of {shape} and uint8")
         return np.asarray(pixels)
 
     def __getstate__(self) -> dict[str, Any]:
         # What is written to a checkpoint or sent to another process reads the file again.
         return {name: value for name, value in self.__dict__.items() if name != "_pixels"}
-
-
-INFO = DatasetInfo("svhn", "Street View House Numbers", SVHN, SIZES, n_classes=10)

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from avalanche_mas.benchmarks.datasets import OfficialFile
-from avalanche_mas.benchmarks.download.progress import Report, silent
+from avalanche_mas.benchmarks.download.progress import reading
+
+if TYPE_CHECKING:
+    from avalanche_mas.benchmarks.datasets import OfficialFile
 
 _CHUNK = 1 << 20
 
 
-def what_is_wrong(path: Path, file: OfficialFile, report: Report = silent) -> str | None:
+def what_is_wrong(path: Path, file: OfficialFile, verbose: bool = False) -> str | None:
     """Compare a file with the published checksum; SHA-256 counts where there are two.
 
     :param path: the file.
     :param file: what it should be.
-    :param report: is told how many bytes are read.
+    :param verbose: show a progress bar.
     :return: what is wrong, as the rest of a sentence that begins with the path; None if all is
         well, or if no checksum was published.
     """
@@ -24,12 +27,10 @@ def what_is_wrong(path: Path, file: OfficialFile, report: Report = silent) -> st
     if expected is None:
         return None
     found = hashlib.new(kind, usedforsecurity=False)
-    total, done = path.stat().st_size, 0
-    with path.open("rb") as content:
-        while chunk := content.read(_CHUNK):
+    title, total = f"checking {file.name}", path.stat().st_size
+    with path.open("rb") as content, reading(content, title, verbose, total=total) as source:
+        while chunk := source.read(_CHUNK):  # hashlib.file_digest needs Python 3.11
             found.update(chunk)
-            done += len(chunk)
-            report(done, total)
     if found.hexdigest() == expected.lower():
         return None
     return f"has the {kind} {found.hexdigest()} instead of {expected}"

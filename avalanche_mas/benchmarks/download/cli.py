@@ -6,19 +6,19 @@ ROOT is a folder with one folder for each dataset.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from avalanche_mas.benchmarks.datasets import DATASETS, DatasetInfo
 from avalanche_mas.benchmarks.download.download import download as get
-from avalanche_mas.benchmarks.download.progress import bar
-from avalanche_mas.benchmarks.download.status import Status, is_miniature, unreadable, wrong_files
+from avalanche_mas.benchmarks.download.status import Status, is_miniature, problems_of
 from avalanche_mas.benchmarks.download.status import status as look
-from avalanche_mas.miniature.objects import miniature as draw_miniature
+
+if TYPE_CHECKING:
+    from avalanche_mas.benchmarks.datasets import ImageDataset
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False)
 console = Console()
@@ -26,7 +26,7 @@ console = Console()
 Root = Annotated[Path, typer.Argument(help="The folder of all datasets.")]
 Only = Annotated[
     list[str] | None,
-    typer.Option(help=f"One dataset ({', '.join(DATASETS)}); may be given several times."),
+    typer.Option(help="A dataset as `status` calls it, such as birds; may be given several times."),
 ]
 _COLOURS = {"complete": "green", "other size": "yellow", "miniature": "cyan"}
 
@@ -35,27 +35,28 @@ _COLOURS = {"complete": "green", "other size": "yellow", "miniature": "cyan"}
 def status(root: Root, only: Only = None) -> None:
     """Show what is there, what is missing, and where to get it."""
     drawn = is_miniature(root)
-    found = [look(info, root) for info in _chosen(only)]
+    found = [look(dataset, root) for dataset in _chosen(only)]
     table = Table("dataset", "folder", "train", "test", "classes", "state", title=str(root))
     for one in found:
+        dataset = one.dataset
         state = "miniature" if drawn and one.state == "other size" else one.state
-        counts = (f"{one.samples.get(key, 0):,}/{n:,}" for key, n in one.info.sizes.items())
-        classes = f"{one.n_classes}/{one.info.n_classes}"
+        counts = (f"{one.samples.get(key, 0):,}/{n:,}" for key, n in dataset.sizes.items())
+        classes = f"{one.n_classes}/{dataset.n_classes}"
         colour = _COLOURS.get(state, "red")
-        table.add_row(one.info.key, one.info.folder, *counts, classes, f"[{colour}]{state}")
+        table.add_row(dataset.key, dataset.folder, *counts, classes, f"[{colour}]{state}")
     console.print(table)
     for one in found:
         _explain(one, root)
     if any(one.missing for one in found):
-        console.print("\n`download` gets what it can, and unpacks archives put there by hand.")
+        console.print("\n`download` gets what it can, and unpacks archives that you put there.")
 
 
 @app.command()
 def download(root: Root, only: Only = None) -> None:
     """Download, check and unpack what is missing; an interrupted download goes on."""
     problems: list[str] = []
-    for info in _chosen(only):
-        problems += get(info, root, console)
+    for dataset in _chosen(only):
+        problems += get(dataset, root, console)
     _finish(problems, "All is there.")
 
 
@@ -63,25 +64,10 @@ def download(root: Root, only: Only = None) -> None:
 def verify(root: Root, only: Only = None) -> None:
     """Check archives against their checksums, count samples, open every image."""
     problems: list[str] = []
-    drawn = is_miniature(root)
-    for info in _chosen(only):
-        before = len(problems)
-        if not drawn:
-            with bar(console, f"{info.key}: checksums") as report:
-                problems += wrong_files(info, root, report)
-        found = look(info, root)
-        if found.state not in ("complete", "other size"):
-            what = found.problem or f"{', '.join(file.gives for file in found.missing)} missing"
-            problems.append(f"{info.title}: {what}")
-        else:
-            for split, expected in info.sizes.items():
-                if not drawn and found.samples[split] != expected:
-                    has = f"{found.samples[split]:,} {split} samples instead of {expected:,}"
-                    problems.append(f"{info.title} has {has}")
-                with bar(console, f"{info.key}: {split} images", in_bytes=False) as report:
-                    problems += unreadable(info.loader(root, split), report)
-        good = len(problems) == before
-        console.print(f"{info.key}: {'[green]good' if good else '[red]not good'}")
+    for dataset in _chosen(only):
+        found = list(problems_of(dataset, root, console.is_terminal))
+        console.print(f"{dataset.key}: {'[red]not good' if found else '[green]good'}")
+        problems += found
     _finish(problems, "All is good.")
 
 
@@ -98,6 +84,8 @@ def miniature(
     ] = False,
 ) -> None:
     """Draw a small copy of all eight datasets, in the layouts of the official files."""
+    from avalanche_mas.miniature.objects import miniature as draw_miniature
+
     try:
         draw_miniature(
             root, images_per_class=images_per_class, size=size, seed=seed, archives=archives
@@ -107,22 +95,24 @@ def miniature(
     console.print(f"The miniature is in {root}", soft_wrap=True)
 
 
-def _chosen(only: list[str] | None) -> list[DatasetInfo]:
+def _chosen(only: list[str] | None) -> list[type[ImageDataset]]:
     """Return the datasets of these names, or all."""
+    from avalanche_mas.benchmarks.datasets import DATASETS  # here, as it takes seconds to import
+
     unknown = sorted(set(only or ()) - set(DATASETS))
     if unknown:
         raise typer.BadParameter(f"there is no dataset {unknown[0]}: give {', '.join(DATASETS)}")
-    return [info for key, info in DATASETS.items() if not only or key in only]
+    return [dataset for key, dataset in DATASETS.items() if not only or key in only]
 
 
 def _explain(one: Status, root: Path) -> None:
     """Say what is wrong with a dataset and what to do."""
     if one.missing:
-        console.print(f"\n[bold]{one.info.title}[/bold] needs")
+        console.print(f"\n[bold]{one.dataset.title}[/bold] needs")
         for file in one.missing:
             console.print(f"- {escape(file.where_to_get(str(root)))}", soft_wrap=True)
     elif one.problem:
-        console.print(f"\n[bold]{one.info.title}[/bold]: {escape(one.problem)}", soft_wrap=True)
+        console.print(f"\n[bold]{one.dataset.title}[/bold]: {escape(one.problem)}", soft_wrap=True)
 
 
 def _finish(problems: list[str], success: str) -> None:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import http.client
 import os
 import re
+import shutil
 import urllib.error
 import urllib.request
 from pathlib import Path
-from typing import IO
+from typing import TYPE_CHECKING
 
-from avalanche_mas.benchmarks.datasets import OfficialFile
 from avalanche_mas.benchmarks.download.checksum import what_is_wrong
-from avalanche_mas.benchmarks.download.progress import Report, silent
+from avalanche_mas.benchmarks.download.progress import reading
+
+if TYPE_CHECKING:
+    from avalanche_mas.benchmarks.datasets import OfficialFile
 
 _CHUNK = 1 << 16
 _PATIENCE = 60.0  # seconds without a byte
@@ -38,7 +41,7 @@ def addresses(file: OfficialFile) -> list[str]:
     return official + ([file.mirror] if usable else [])
 
 
-def fetch(file: OfficialFile, folder: Path, report: Report = silent) -> Path:
+def fetch(file: OfficialFile, folder: Path, verbose: bool = False) -> Path:
     """Download a file into a folder.
 
     What has arrived is kept in ``<name>.part``, and the next call asks for the rest only. A file
@@ -46,7 +49,7 @@ def fetch(file: OfficialFile, folder: Path, report: Report = silent) -> Path:
 
     :param file: what to download.
     :param folder: where to; it is made if need be.
-    :param report: is told how many bytes there are.
+    :param verbose: show a progress bar.
     :return: the path of the file, which is whole and right.
     :raises DownloadError: if no address has it.
     """
@@ -55,29 +58,29 @@ def fetch(file: OfficialFile, folder: Path, report: Report = silent) -> Path:
     problems = []
     for url in addresses(file):
         try:
-            _fetch_from(url, part, report)
+            _fetch_from(url, part, verbose)
         except _BROKEN as error:
             kept = f"; {part} is kept, and the same command goes on" if part.exists() else ""
             problems.append(f"{url} does not give it ({_reason(error)}){kept}")
             continue
-        wrong = what_is_wrong(part, file, report)
+        wrong = what_is_wrong(part, file, verbose)
         if wrong is None:
             part.replace(path)
             return path
         aside = path.with_name(f"{file.name}.wrong")
         part.replace(aside)
         problems.append(f"what {url} gave {wrong}; it is kept as {aside}")
-    told = "; ".join(problems) or "its official address is dead"
-    raise DownloadError(f"{file.name}: {told}")
+    reasons = "; ".join(problems) or "its official address is dead"
+    raise DownloadError(f"{file.name}: {reasons}")
 
 
-def _fetch_from(url: str, part: Path, report: Report) -> None:
+def _fetch_from(url: str, part: Path, verbose: bool) -> None:
     """Append to ``part`` until it is whole; try again as long as something new comes."""
     failures = 0
     while True:
         before = _size(part)
         try:
-            if _ask(url, part, report):
+            if _ask(url, part, verbose):
                 return
             error: Exception = OSError("the connection closed too early")
         except urllib.error.HTTPError:
@@ -89,7 +92,7 @@ def _fetch_from(url: str, part: Path, report: Report) -> None:
             raise error
 
 
-def _ask(url: str, part: Path, report: Report) -> bool:
+def _ask(url: str, part: Path, verbose: bool) -> bool:
     """Ask for what is not in ``part`` yet.
 
     :return: whether all of it came.
@@ -118,21 +121,17 @@ def _ask(url: str, part: Path, report: Report) -> bool:
             raise OSError("the server sent another part of the file than was asked for")
         length = answer.headers.get("Content-Length")
         total = None if length is None else start + int(length)
-        with part.open("r+b" if start else "wb") as out:
+        with (
+            part.open("r+b" if start else "wb") as out,
+            reading(answer, part.stem, verbose, total=total, initial=start) as source,
+        ):
             out.seek(start)
-            _copy(answer, out, total, report)
+            try:
+                shutil.copyfileobj(source, out, _CHUNK)
+            finally:  # to the disk and not just to its cache, also if the connection breaks
+                out.flush()
+                os.fsync(out.fileno())
             return total is None or out.tell() == total
-
-
-def _copy(source: IO[bytes], out: IO[bytes], total: int | None, report: Report) -> None:
-    """Write what comes, to the disk and not just to its cache."""
-    try:
-        while chunk := source.read(_CHUNK):
-            out.write(chunk)
-            report(out.tell(), total)
-    finally:
-        out.flush()
-        os.fsync(out.fileno())
 
 
 def _size(path: Path) -> int:

@@ -1,40 +1,23 @@
-"""Progress bars for work that is counted in bytes or in files."""
+"""A progress bar of what is read from a file."""
 
-from __future__ import annotations
+from contextlib import AbstractContextManager
+from typing import IO, Any
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
-
-Report = Callable[[int, int | None], None]
-"""Is called with how much is done, and how much there is in all, if that is known."""
+from tqdm.auto import tqdm
 
 
-def silent(done: int, total: int | None) -> None:
-    """Report to nobody."""
+def reading(
+    source: IO[bytes], title: str, verbose: bool, *, total: int | None, initial: int = 0
+) -> AbstractContextManager[Any]:
+    """Wrap a file so that a bar shows how much of it was read; the bar goes away at the end.
 
-
-@contextmanager
-def bar(console: Console, title: str, *, in_bytes: bool = True) -> Iterator[Report]:
-    """Show a progress bar, which goes away at the end; a file or a pipe gets none.
-
-    :param console: where to show it.
+    :param source: the file.
     :param title: what is being done.
-    :param in_bytes: whether bytes are counted, or whole things.
+    :param verbose: show the bar, or nothing.
+    :param total: bytes in all, if that is known.
+    :param initial: bytes that were there before.
+    :return: a context manager, which gives the file to read from.
     """
-    columns = [DownloadColumn(), TransferSpeedColumn()] if in_bytes else [MofNCompleteColumn()]
-    shown = [TextColumn("{task.description}"), BarColumn(), *columns, TimeRemainingColumn()]
-    off = not console.is_terminal
-    with Progress(*shown, console=console, transient=True, disable=off) as progress:
-        task = progress.add_task(title, total=None)
-        yield lambda done, total: progress.update(task, completed=done, total=total)
+    return tqdm.wrapattr(
+        source, "read", total, desc=title, initial=initial, leave=False, disable=not verbose
+    )

@@ -1,21 +1,21 @@
 """Unpack an archive into a folder, all of it or nothing, and nothing outside that folder."""
 
-from __future__ import annotations
-
 import gzip
+import platform
 import shutil
 import tarfile
 import zlib
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from functools import partial
+from pathlib import Path, PureWindowsPath
 
-from avalanche_mas.benchmarks.download.progress import Report, silent
+from avalanche_mas.benchmarks.download.progress import reading
 
 
 class ArchiveError(Exception):
     """An archive that must not or cannot be unpacked; the text names it and says why."""
 
 
-def unpack(archive: Path, folder: Path, gives: str, report: Report = silent) -> None:
+def unpack(archive: Path, folder: Path, gives: str, verbose: bool = False) -> None:
     """Unpack a tar file, compressed or not.
 
     Only folders and ordinary files are accepted. Owners, permissions and dates are not taken over.
@@ -25,48 +25,41 @@ def unpack(archive: Path, folder: Path, gives: str, report: Report = silent) -> 
     :param folder: where its contents go; what is there already stays, files of the same name are
         replaced.
     :param gives: what must be in the archive, as a path in ``folder``.
-    :param report: is told how many bytes of the archive are read.
+    :param verbose: show a progress bar.
     :raises ArchiveError: if a member has an absolute name or one with ``..``, is a link or a
         device; if the archive is damaged or has no ``gives``. Then nothing was unpacked.
     """
+    if not hasattr(tarfile, "data_filter"):
+        raise ArchiveError(
+            f"{archive}: Python {platform.python_version()} cannot unpack archives safely: use "
+            "3.10.12, 3.11.4 or a later version"
+        )
     folder.mkdir(parents=True, exist_ok=True)
     draft = folder / f".{archive.name}.unpacking"
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir()
+    title, total = f"unpacking {archive.name}", archive.stat().st_size
     try:
-        _unpack_into(draft, archive, report)
+        with (
+            archive.open("rb") as file,
+            reading(file, title, verbose, total=total) as packed,
+            tarfile.open(fileobj=packed) as tar,
+        ):
+            tar.extractall(draft, filter=partial(_accept, archive))
         if not (draft / gives).exists():
             raise ArchiveError(f"{archive} has no {gives}: it is not the official archive")
         for path in draft.iterdir():
             _move(path, folder / path.name)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
-
-
-def _unpack_into(draft: Path, archive: Path, report: Report) -> None:
-    """Unpack into a new folder, in which there is no link that could lead out of it."""
-    total = archive.stat().st_size
-    try:
-        with archive.open("rb") as packed, tarfile.open(fileobj=packed, mode="r:*") as tar:
-            for member in tar:
-                target = draft / _safe(archive, member)
-                if member.isdir():
-                    target.mkdir(parents=True, exist_ok=True)
-                    continue
-                target.parent.mkdir(parents=True, exist_ok=True)
-                content = tar.extractfile(member)
-                assert content is not None  # an ordinary file has contents
-                with content, target.open("wb") as out:
-                    shutil.copyfileobj(content, out)
-                report(packed.tell(), total)
     except (tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise ArchiveError(
             f"{archive} is damaged ({error}): delete it and download it again"
         ) from error
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
 
 
-def _safe(archive: Path, member: tarfile.TarInfo) -> PurePosixPath:
-    """Return where a member belongs, if it belongs into the folder at all."""
+def _accept(archive: Path, member: tarfile.TarInfo, folder: str) -> tarfile.TarInfo:
+    """Return a member as it is to be unpacked, less than Python's own filter lets through."""
     name = PureWindowsPath(member.name)  # parts folders at / and at \
     if name.anchor:
         problem = "has an absolute name"
@@ -77,7 +70,8 @@ def _safe(archive: Path, member: tarfile.TarInfo) -> PurePosixPath:
     elif not (member.isdir() or member.isreg()):
         problem = "is neither a file nor a folder"
     else:
-        return PurePosixPath(member.name)
+        plain = member.replace(mode=None, mtime=None, deep=False)  # type: ignore[arg-type]
+        return tarfile.data_filter(plain, folder)
     raise ArchiveError(f"{archive}: its member {member.name} {problem}; nothing was unpacked")
 
 

@@ -13,18 +13,17 @@ al., ACCV 2018), by the authors of MAS among others, as ``mid_scale.zip``::
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from avalanche_mas.benchmarks.facts.fact import Fact
-from avalanche_mas.benchmarks.facts.release import STREAMS, FactImage, Release, find_images
+from avalanche_mas.benchmarks.facts.release import STREAMS, Release, find_images
 
-if TYPE_CHECKING:
-    import pandas as pd
+T = TypeVar("T")
 
 _SPLITS = {"random-4": "4tasks_random", "semantic-4": "4tasks_semantic"}
 _TASKS = 4
@@ -59,25 +58,19 @@ def read_csv_release(root: str | Path, features: bool = False) -> Release:
         _require_all(facts, split)
     number = {identity: position for position, identity in enumerate(facts)}
     tables = next(iter(tasks.values()))  # every split has all the pictures
-    rows = {name: [row for task in tables for row in task.rows(name, facts)] for name in STREAMS}
-    images = {}
-    for name in STREAMS:
-        paths = find_images([root / "images", root], [row.image for row in rows[name]])
-        images[name] = tuple(
-            FactImage(path, number[row.identity])
-            for path, row in zip(paths, rows[name], strict=True)
-        )
+    rows = {name: [row for task in tables for row in task.rows(name)] for name in STREAMS}
+    folders = [root / "images", root]
+    images = {
+        name: find_images(folders, [(row.image, number[row.identity]) for row in rows[name]])
+        for name in STREAMS
+    }
     links = {row.identity: row.embedding for name in reversed(STREAMS) for row in rows[name]}
-    return Release(
-        root,
-        tuple(facts.values()),
-        images,
-        _embeddings(root, facts, links) if features else None,
-        {
-            name: tuple(tuple(number[identity] for identity in task.facts) for task in split)
-            for name, split in tasks.items()
-        },
-    )
+    embeddings = _embeddings(root, facts, links) if features else None
+    splits = {
+        name: tuple(tuple(number[identity] for identity in task.facts) for task in split)
+        for name, split in tasks.items()
+    }
+    return Release(root, tuple(facts.values()), images, embeddings, splits)
 
 
 class _Row(NamedTuple):
@@ -93,47 +86,32 @@ class _Task:
 
     def __init__(self, folder: Path, name: str) -> None:
         self.folder, self.name = folder, name
-        self.facts = dict(self._read_facts())
+        self.facts = dict(_read(folder / f"{name}_facts.csv", _FACT_COLUMNS, _identified_fact))
 
-    def _read_facts(self) -> Iterator[tuple[int, Fact]]:
-        path = self.folder / f"{self.name}_facts.csv"
-        for line, row in _lines(path, _FACT_COLUMNS):
-            units = [None if str(row[u]).strip() in ("", "*") else row[u].strip() for u in "SPO"]
-            try:
-                yield _whole(row["id"]), Fact(units[0] or "", units[1], units[2])
-            except ValueError as error:
-                raise ValueError(f"{path}, line {line}: {error}") from error
+    def rows(self, stream: str) -> list[_Row]:
+        """Read the pictures, and compare them with the facts."""
+        return _read(self.folder / f"{self.name}_{stream}.csv", _IMAGE_COLUMNS, self._row)
 
-    def rows(self, stream: str, facts: dict[int, Fact]) -> Iterator[_Row]:
-        """Read the pictures, and hold them against the facts."""
-        path = self.folder / f"{self.name}_{stream}.csv"
-        for line, row in _lines(path, _IMAGE_COLUMNS):
-            try:
-                identity = _whole(row["id"])
-                masks = tuple(_mask(row[name]) for name in ("w_s", "w_p", "w_o"))
-            except ValueError as error:
-                raise ValueError(f"{path}, line {line}: {error}") from error
-            if identity not in self.facts:
-                raise ValueError(
-                    f"{path}, line {line}: fact {identity} is not in {self.name}_facts.csv"
-                )
-            if masks != facts[identity].masks:
-                raise ValueError(
-                    f"{path}, line {line}: the masks {masks} contradict the fact {facts[identity]}"
-                )
-            if not row["image_links"].strip():
-                raise ValueError(f"{path}, line {line}: no image link")
-            yield _Row(row["image_links"].strip(), row["NLP_links"].strip(), identity)
+    def _row(self, row: dict[str, str]) -> _Row:
+        identity = _whole(row["id"])
+        masks = tuple(_mask(row[name]) for name in ("w_s", "w_p", "w_o"))
+        if identity not in self.facts:
+            raise ValueError(f"fact {identity} is not in {self.name}_facts.csv")
+        if masks != self.facts[identity].masks:
+            raise ValueError(f"the masks {masks} contradict the fact {self.facts[identity]}")
+        if not row["image_links"].strip():
+            raise ValueError("no image link")
+        return _Row(row["image_links"].strip(), row["NLP_links"].strip(), identity)
 
 
-def _lines(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, dict[str, str]]]:
-    """Read a table as text, with the number of each line in the file."""
+def _read(path: Path, columns: tuple[str, ...], parse: Callable[[dict[str, str]], T]) -> list[T]:
+    """Read a table as text, and parse each line; errors name the line in the file."""
     import pandas as pd
 
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: unpack the release's splits again")
     try:
-        table: pd.DataFrame = pd.read_csv(path, dtype=str, keep_default_na=False)
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
     except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise ValueError(f"{path} is not a table: {error}") from error
     lacking = [name for name in columns if name not in table.columns]
@@ -143,8 +121,18 @@ def _lines(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, dict[str
         )
     # text that only stands for a missing value; "none" and "null" may be words
     table = table.replace({"nan": "", "NaN": ""})
+    found = []
     for line, row in enumerate(table[list(columns)].to_dict("records"), start=2):
-        yield line, {str(name): value for name, value in row.items()}
+        try:
+            found.append(parse({str(name): value for name, value in row.items()}))
+        except ValueError as error:
+            raise ValueError(f"{path}, line {line}: {error}") from error
+    return found
+
+
+def _identified_fact(row: dict[str, str]) -> tuple[int, Fact]:
+    units = [None if row[unit].strip() in ("", "*") else row[unit].strip() for unit in "SPO"]
+    return _whole(row["id"]), Fact(units[0] or "", units[1], units[2])
 
 
 def _whole(text: str) -> int:

@@ -1,14 +1,10 @@
 """Pictures of facts as samples ``(x, y)``: what the loss needs is all in y, and nothing else is."""
 
-from __future__ import annotations
-
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from avalanche.benchmarks.utils import AvalancheDataset, DataAttribute, make_avalanche_dataset
-from avalanche.benchmarks.utils.transform_groups import TransformGroups
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
@@ -16,8 +12,6 @@ from torch.utils.data import Dataset
 
 from avalanche_mas.benchmarks.facts.fact import Fact
 from avalanche_mas.benchmarks.facts.release import FactImage
-
-Transform = Callable[[Any], Any]
 
 
 def fact_targets(facts: Sequence[Fact], embeddings: NDArray[np.floating[Any]]) -> Tensor:
@@ -55,22 +49,3 @@ class FactDataset(Dataset[tuple[Any, Tensor]]):
                 return image.convert("RGB"), self._targets[fact]
         except UnidentifiedImageError as error:
             raise ValueError(f"{path} is not a picture: copy it from the release again") from error
-
-
-def avalanche_dataset(
-    images: Sequence[FactImage], targets: Tensor, train: Transform | None, test: Transform | None
-) -> AvalancheDataset[Any]:
-    """Wrap pictures for Avalanche.
-
-    :param images: pictures and the numbers of their facts.
-    :param targets: (number of facts, 3d + 3).
-    :param train: of a PIL image, for the ``train`` group.
-    :param test: of a PIL image, for the ``eval`` group.
-    :return: a dataset of samples ``(x, y)``, with an attribute ``fact_numbers``: the number of the
-        fact of each picture.
-    """
-    return make_avalanche_dataset(
-        FactDataset(images, targets),
-        data_attributes=[DataAttribute([image.fact for image in images], "fact_numbers")],
-        transform_groups=TransformGroups({"train": (train, None), "eval": (test, None)}),
-    )

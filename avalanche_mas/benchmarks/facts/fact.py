@@ -1,11 +1,7 @@
 """A fact <subject, predicate, object>, of which the last two may be missing."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass
-
-UNITS = ("subject", "predicate", "object")
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,6 @@ as ``6DS_dataset.zip``. Each file holds one struct of its name with the fields `
 is known by its block of zeros, from which the mean is subtracted.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from avalanche_mas.benchmarks.facts.fact import Fact
-from avalanche_mas.benchmarks.facts.release import STREAMS, FactImage, Release, find_images
+from avalanche_mas.benchmarks.facts.release import STREAMS, Release, find_images
 
 _FIELDS = (
     "im_names",
@@ -44,22 +42,14 @@ def read_mat_release(root: str | Path) -> Release:
     identities = sorted(raw)
     number = {identity: position for position, identity in enumerate(identities)}
     images = {
-        name: tuple(
-            FactImage(path, number[int(identity)])
-            for path, identity in zip(
-                find_images([root], part.image_names), part.of_images, strict=True
-            )
+        name: find_images(
+            [root], zip(part.image_names, [number[i] for i in part.of_images.tolist()], strict=True)
         )
         for name, part in parts.items()
     }
     features = np.stack([raw[identity] for identity in identities]) - parts["train"].mean
-    return Release(
-        root,
-        tuple(_fact(identity, raw[identity], root) for identity in identities),
-        images,
-        features.astype(np.float32),
-        has_words=False,
-    )
+    facts = tuple(_fact(identity, raw[identity], root) for identity in identities)
+    return Release(root, facts, images, features.astype(np.float32), has_words=False)
 
 
 class _Part(NamedTuple):

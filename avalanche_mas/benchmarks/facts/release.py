@@ -4,8 +4,6 @@
 sets of photographs: INTERACT, PASCAL VOC 2012 actions, Sports, Visual Phrases, PPMI, Stanford 40.
 """
 
-from __future__ import annotations
-
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -78,10 +76,10 @@ class Release:
         kinds = Counter(fact.kind for fact in self.facts)
         count = {name: len(self.images[name]) for name in STREAMS}
         total = sum(count.values())
-        told = ", ".join(f"{n} <{kind}>" for kind, n in sorted(kinds.items()))
+        found = ", ".join(f"{n} <{kind}>" for kind, n in sorted(kinds.items()))
         lines = [
             f"6DS in {self.root}",
-            f"facts: {len(self.facts)} found ({told}), {EXPECTED_FACTS} expected",
+            f"facts: {len(self.facts)} found ({found}), {EXPECTED_FACTS} expected",
             f"images: {total:,} found ({count['train']:,} for training, {count['test']:,} for "
             "tests)",
         ]
@@ -97,14 +95,14 @@ class Release:
         return "\n".join([*lines, f"published splits: {published}"])
 
 
-def find_images(folders: Sequence[Path], links: Iterable[str]) -> list[Path]:
+def find_images(folders: Sequence[Path], links: Iterable[tuple[str, int]]) -> tuple[FactImage, ...]:
     """Find the files that links of a release mean.
 
     Some pictures have another format than their links say (``.png`` for ``.jpg``), and some links
     stand in quotes.
 
     :param folders: where links may start from, the first that has the file counts.
-    :param links: paths of pictures.
+    :param links: paths of pictures, and the numbers of their facts.
     :raises FileNotFoundError: with the first names and the number of those that are not there.
     """
     listed: dict[Path, set[str]] = {}
@@ -116,7 +114,7 @@ def find_images(folders: Sequence[Path], links: Iterable[str]) -> list[Path]:
         return path.name in listed[path.parent]
 
     found, missing = [], []
-    for link in links:
+    for link, fact in links:
         relative = Path(link.replace("'", "").replace("\\", "/"))
         candidates = [folder / relative for folder in folders]
         candidates += [path.with_suffix(".png") for path in candidates]
@@ -124,11 +122,11 @@ def find_images(folders: Sequence[Path], links: Iterable[str]) -> list[Path]:
         if there is None:
             missing.append(candidates[0])
         else:
-            found.append(there)
+            found.append(FactImage(there, fact))
     if missing:
         some = ", ".join(map(str, missing[:3]))
         raise FileNotFoundError(
             f"{len(missing):,} images are listed but not there, such as {some}. Unpack the "
             "release's pictures, test and train, into that folder again."
         )
-    return found
+    return tuple(found)

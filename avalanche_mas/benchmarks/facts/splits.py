@@ -1,7 +1,5 @@
 """Facts → tasks: which facts are learned together."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

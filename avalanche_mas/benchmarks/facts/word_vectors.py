@@ -4,8 +4,6 @@ The paper's embeddings are made of word2vec's 300 numbers for each unit (T. Miko
 2013; the file ``GoogleNews-vectors-negative300.bin``), one after another: 900 for a fact.
 """
 
-from __future__ import annotations
-
 import gzip
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -70,13 +68,16 @@ def load_word_vectors(path: str | Path, limit: int | None = None) -> WordVectors
         ) from error
     binary = ".bin" in path.suffixes
     try:
+        counts = None if path.suffix == ".kv" else _counts(path)
+        if counts is not None:
+            _check_size(path, *counts, binary=binary)
         if path.suffix == ".kv":
             return KeyedVectors.load(str(path), mmap="r")  # type: ignore[no-any-return]
         return KeyedVectors.load_word2vec_format(  # type: ignore[no-any-return]
             str(path),
             binary=binary,
             limit=limit,
-            no_header=not binary and not _counts_first(path),
+            no_header=not binary and counts is None,
             unicode_errors="ignore",  # some files end a word in the middle of a character
         )
     except Exception as error:
@@ -186,8 +187,22 @@ def _complaint(unknown: Mapping[str, str], vectors: WordVectors) -> str:
     return "\n".join(lines)
 
 
-def _counts_first(path: Path) -> bool:
-    """Whether a text file starts with the number of words and the length of vectors."""
+def _counts(path: Path) -> tuple[int, int] | None:
+    """Read the number of words and the length of vectors, if a file starts with them."""
     with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
-        first = file.readline().split()
-    return len(first) == 2 and all(number.isdigit() for number in first)
+        first = file.readline(1000).split()
+    if len(first) == 2 and all(number.isdigit() for number in first):
+        return int(first[0]), int(first[1])
+    return None
+
+
+def _check_size(path: Path, words: int, length: int, *, binary: bool) -> None:
+    """Make sure that as many vectors fit into a file, before gensim takes memory for them."""
+    least = words * (1 + (4 if binary else 2) * length)  # bytes; a text has a digit and a space
+    size = path.stat().st_size
+    most = size * 1032 if path.suffix == ".gz" else size  # deflate packs no tighter
+    if least > most:
+        raise ValueError(
+            f"its first line says {words:,} vectors of {length} numbers, at least {least:,} bytes, "
+            f"but it has {size:,}: copy or download it again"
+        )

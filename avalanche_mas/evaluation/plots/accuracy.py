@@ -1,7 +1,5 @@
 """Figures of an accuracy matrix: all of it, and how each experience is forgotten."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np
@@ -16,10 +14,7 @@ _MARKERS = "os^vDPX<>*ph"
 
 
 def plot_accuracy_matrix(
-    R: ArrayLike | AccuracyMatrix,
-    *,
-    names: Sequence[str] | None = None,
-    ax: Axes | None = None,
+    R: ArrayLike | AccuracyMatrix, *, names: Sequence[str] | None = None, ax: Axes | None = None
 ) -> Axes:
     """The accuracy matrix as a heat map: a row after each experience, numbers in %.
 
@@ -53,10 +48,7 @@ def plot_accuracy_matrix(
 
 
 def plot_forgetting(
-    R: ArrayLike | AccuracyMatrix,
-    *,
-    names: Sequence[str] | None = None,
-    ax: Axes | None = None,
+    R: ArrayLike | AccuracyMatrix, *, names: Sequence[str] | None = None, ax: Axes | None = None
 ) -> Axes:
     """A line for each experience: its accuracy when it was learnt, and as later ones are learnt.
 

@@ -21,10 +21,7 @@ Importances = Importance | Mapping[str, Importance]
 
 
 def plot_importance_by_layer(
-    importance: Importances,
-    *,
-    quantity: Literal["share", "mean"] = "share",
-    ax: Axes | None = None,
+    importance: Importances, *, quantity: Literal["share", "mean"] = "share", ax: Axes | None = None
 ) -> Axes:
     """A bar for each layer, in the order of the network from top to bottom.
 

@@ -1,7 +1,5 @@
 """Figures that compare methods: tasks, memory, and stability against plasticity."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from textwrap import wrap
 
@@ -74,7 +72,7 @@ def plot_memory(
 ) -> Axes:
     """What each method keeps beside the network after each task, as in the paper's Figure 6.
 
-    Methods whose lines could not be told apart share one, and the legend names them all.
+    Methods whose lines would hide each other share one, and the legend names them all.
 
     :param sizes: bytes after each task, by method, see :func:`.method_memory`.
     :param tasks: their names; by default the index of ``sizes`` if it is a DataFrame.

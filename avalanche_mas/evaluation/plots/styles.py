@@ -1,7 +1,5 @@
 """The look of all figures: fonts and widths, and each method's colour, marker and hatch."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain, repeat
@@ -65,8 +63,8 @@ _OTHERS = list(_METHODS.values())[2:]
 def method_styles(methods: Iterable[str]) -> dict[str, MethodStyle]:
     """One style for each method, the same in every figure.
 
-    :param methods: names. Those of :data:`avalanche_mas.plugins.registry.METHODS` have a style of their own;
-        others take those that are left, in order, and begin again when all are taken.
+    :param methods: names. Those of :data:`avalanche_mas.plugins.registry.METHODS` have a style of
+        their own; others take those that are left, in order, and begin again when all are taken.
     :return: name → style, in the order of ``methods``.
     """
     names = list(dict.fromkeys(methods))

@@ -18,10 +18,6 @@ class NotFiniteError(ValueError):
     """An importance, or what it is computed from, is NaN or infinite."""
 
 
-class NotFiniteError(ValueError):
-    """An importance that is NaN or infinite."""
-
-
 def check_finite(
     total: Mapping[str, Tensor], network: Network, inputs: Any, batch: int = 0
 ) -> None:

@@ -1,12 +1,9 @@
 """Animals from the side, looking right: an origin on the ground, and a unit about their height."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
-from avalanche_mas.miniature.objects.canvas import BLACK, WHITE, Canvas, Colour, darker, smooth
-
-Point = tuple[float, float]
+from avalanche_mas.miniature.canvas import Canvas, Point, smooth
+from avalanche_mas.miniature.colours import BLACK, WHITE, Colour, darker
 
 
 @dataclass(frozen=True)

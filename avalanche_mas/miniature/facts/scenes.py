@@ -1,37 +1,17 @@
 """What pictures of each fact look like."""
 
-from __future__ import annotations
-
-from collections.abc import Callable
 from functools import partial
 
 import numpy as np
 from PIL import Image
 
+import avalanche_mas.miniature.facts.animals as animals
+import avalanche_mas.miniature.facts.sports as sports
+import avalanche_mas.miniature.facts.things as things
 from avalanche_mas.benchmarks.facts.fact import Fact
-from avalanche_mas.miniature.facts import sports
-from avalanche_mas.miniature.facts.animals import (
-    draw_animal,
-    draw_bird,
-    draw_duck,
-    draw_fish,
-)
-from avalanche_mas.miniature.facts.things import (
-    draw_ball,
-    draw_boat,
-    draw_car,
-    draw_cart,
-    draw_drum,
-    draw_kite,
-    draw_leash,
-    draw_plane,
-    draw_tree,
-    draw_umbrella,
-)
-from avalanche_mas.miniature.objects.canvas import Canvas, Colour
-from avalanche_mas.miniature.objects.people import draw_person, draw_under
-
-Drawing = Callable[[Canvas], None]
+from avalanche_mas.miniature.canvas import Canvas, Drawing
+from avalanche_mas.miniature.colours import Colour
+from avalanche_mas.miniature.people import draw_person, draw_under
 
 _SKIES: tuple[Colour, ...] = ((150, 190, 225), (185, 205, 220), (215, 190, 165), (205, 200, 190))
 _GROUNDS: tuple[Colour, ...] = ((115, 150, 85), (165, 145, 110), (140, 140, 138), (150, 120, 90))
@@ -64,7 +44,7 @@ def draw_fact(fact: Fact, rng: np.random.Generator, size: int) -> Image.Image:
     return sheet.photograph()
 
 
-def _person(stance: str, gesture: str, thing: Callable[[Canvas], None] | None = None) -> Drawing:
+def _person(stance: str, gesture: str, thing: Drawing | None = None) -> Drawing:
     """Make a drawing of a person, on what they sit on and with a thing that they handle."""
 
     def draw(sheet: Canvas) -> None:
@@ -78,37 +58,37 @@ def _person(stance: str, gesture: str, thing: Callable[[Canvas], None] | None = 
 
 def _cart_ahead(sheet: Canvas) -> None:
     with sheet.placed(0.4, 0.0, scale=1.15):
-        draw_cart(sheet)
+        things.draw_cart(sheet)
 
 
 def _dog_on_leash(sheet: Canvas) -> None:
-    draw_leash(sheet, (0.17, -0.5), (0.66, -0.26))
+    things.draw_leash(sheet, (0.17, -0.5), (0.66, -0.26))
     with sheet.placed(0.6, 0.0, scale=0.5):
-        draw_animal(sheet, "dog")
+        animals.draw_animal(sheet, "dog")
 
 
 def _chase(sheet: Canvas, prey: Drawing) -> None:
     with sheet.placed(-0.2, 0.0, scale=0.9):
-        draw_animal(sheet, "dog", "running")
+        animals.draw_animal(sheet, "dog", "running")
     with sheet.placed(0.75, 0.0):
         prey(sheet)
 
 
 def _ball(sheet: Canvas) -> None:
-    draw_ball(sheet, 0.0, -0.12, 0.13, (225, 60, 60))
+    things.draw_ball(sheet, 0.0, -0.12, 0.13, (225, 60, 60))
 
 
 def _fleeing_cat(sheet: Canvas) -> None:
     with sheet.placed(0.15, 0.0, scale=0.85):
-        draw_animal(sheet, "cat", "running")
+        animals.draw_animal(sheet, "cat", "running")
 
 
 def _pull(sheet: Canvas) -> None:
     with sheet.placed(-0.82, 0.0, scale=1.1):
-        draw_cart(sheet)
+        things.draw_cart(sheet)
     sheet.stroke([(-0.35, -0.3), (0.2, -0.5)], 0.04, (90, 60, 40))
     with sheet.placed(0.4, 0.0, scale=0.75):
-        draw_animal(sheet, "horse", "running")
+        animals.draw_animal(sheet, "horse", "running")
 
 
 def _tow(sheet: Canvas) -> None:
@@ -118,14 +98,14 @@ def _tow(sheet: Canvas) -> None:
     sheet.polygon(hull, sheet.shade((150, 95, 50)))
     sheet.stroke([(-1.05, -0.36), (-0.3, -0.36)], 0.05, (225, 225, 220))
     with sheet.placed(0.45, 0.0, scale=0.85):
-        draw_car(sheet)
+        things.draw_car(sheet)
 
 
 def _perch(sheet: Canvas) -> None:
     with sheet.placed(0.1, 0.0, scale=1.05):
-        draw_tree(sheet)
+        things.draw_tree(sheet)
     with sheet.placed(0.1, -1.38, scale=0.62):
-        draw_bird(sheet)
+        animals.draw_bird(sheet)
 
 
 _SPORTS: dict[str, Drawing] = {
@@ -141,14 +121,17 @@ _SPORTS: dict[str, Drawing] = {
 _INTERACTIONS: dict[tuple[str, str, str], tuple[Drawing, float]] = {
     **{("person", "playing", sport): (drawing, 0.6) for sport, drawing in _SPORTS.items()},
     ("person", "playing", "guitar"): (_person("standing", "playinginstrument"), 0.72),
-    ("person", "playing", "drum"): (_person("standing", "ridingbike", draw_drum), 0.7),
+    ("person", "playing", "drum"): (_person("standing", "ridingbike", things.draw_drum), 0.7),
     ("person", "riding", "horse"): (_person("ridinghorse", "ridinghorse"), 0.52),
     ("person", "riding", "bicycle"): (_person("ridingbike", "ridingbike"), 0.6),
     ("person", "reading", "book"): (_person("standing", "reading"), 0.75),
     ("person", "using", "computer"): (_person("usingcomputer", "usingcomputer"), 0.75),
     ("person", "taking", "photo"): (_person("standing", "takingphoto"), 0.75),
-    ("person", "holding", "umbrella"): (_person("standing", "ridinghorse", draw_umbrella), 0.52),
-    ("person", "flying", "kite"): (_person("standing", "ridinghorse", draw_kite), 0.52),
+    ("person", "holding", "umbrella"): (
+        _person("standing", "ridinghorse", things.draw_umbrella),
+        0.52,
+    ),
+    ("person", "flying", "kite"): (_person("standing", "ridinghorse", things.draw_kite), 0.52),
     ("person", "pushing", "cart"): (_person("walking", "ridingbike", _cart_ahead), 0.55),
     ("person", "walking", "dog"): (_person("walking", "walking", _dog_on_leash), 0.62),
     ("dog", "chasing", "ball"): (partial(_chase, prey=_ball), 0.5),
@@ -163,31 +146,31 @@ _ACTIONS: dict[tuple[str, str], tuple[Drawing, float]] = {
     ("person", "jumping"): (_person("jumping", "jumping"), 0.58),
     ("person", "walking"): (_person("walking", "walking"), 0.72),
     ("person", "phoning"): (_person("standing", "phoning"), 0.75),
-    ("dog", "running"): (partial(draw_animal, name="dog", pose="running"), 0.58),
-    ("dog", "jumping"): (partial(draw_animal, name="dog", pose="jumping"), 0.52),
-    ("dog", "sleeping"): (partial(draw_animal, name="dog", pose="sleeping"), 0.62),
-    ("cat", "running"): (partial(draw_animal, name="cat", pose="running"), 0.7),
-    ("cat", "sleeping"): (partial(draw_animal, name="cat", pose="sleeping"), 0.75),
-    ("cow", "eating"): (partial(draw_animal, name="cow", pose="eating"), 0.55),
-    ("cow", "sleeping"): (partial(draw_animal, name="cow", pose="sleeping"), 0.52),
-    ("sheep", "eating"): (partial(draw_animal, name="sheep", pose="eating"), 0.75),
-    ("horse", "eating"): (partial(draw_animal, name="horse", pose="eating"), 0.5),
-    ("horse", "running"): (partial(draw_animal, name="horse", pose="running"), 0.5),
-    ("horse", "jumping"): (partial(draw_animal, name="horse", pose="jumping"), 0.4),
-    ("bird", "flying"): (partial(draw_bird, pose="flying"), 0.6),
-    ("plane", "flying"): (draw_plane, 0.55),
-    ("duck", "swimming"): (draw_duck, 0.6),
-    ("boat", "sailing"): (partial(draw_boat, sail=True), 0.55),
+    ("dog", "running"): (partial(animals.draw_animal, name="dog", pose="running"), 0.58),
+    ("dog", "jumping"): (partial(animals.draw_animal, name="dog", pose="jumping"), 0.52),
+    ("dog", "sleeping"): (partial(animals.draw_animal, name="dog", pose="sleeping"), 0.62),
+    ("cat", "running"): (partial(animals.draw_animal, name="cat", pose="running"), 0.7),
+    ("cat", "sleeping"): (partial(animals.draw_animal, name="cat", pose="sleeping"), 0.75),
+    ("cow", "eating"): (partial(animals.draw_animal, name="cow", pose="eating"), 0.55),
+    ("cow", "sleeping"): (partial(animals.draw_animal, name="cow", pose="sleeping"), 0.52),
+    ("sheep", "eating"): (partial(animals.draw_animal, name="sheep", pose="eating"), 0.75),
+    ("horse", "eating"): (partial(animals.draw_animal, name="horse", pose="eating"), 0.5),
+    ("horse", "running"): (partial(animals.draw_animal, name="horse", pose="running"), 0.5),
+    ("horse", "jumping"): (partial(animals.draw_animal, name="horse", pose="jumping"), 0.4),
+    ("bird", "flying"): (partial(animals.draw_bird, pose="flying"), 0.6),
+    ("plane", "flying"): (things.draw_plane, 0.55),
+    ("duck", "swimming"): (animals.draw_duck, 0.6),
+    ("boat", "sailing"): (partial(things.draw_boat, sail=True), 0.55),
 }
 
 _THINGS: dict[str, tuple[Drawing, float]] = {
-    **{name: (partial(draw_animal, name=name), 0.6) for name in ("dog", "cow", "sheep")},
-    "cat": (partial(draw_animal, name="cat"), 0.75),
-    "bird": (draw_bird, 0.7),
-    "fish": (draw_fish, 0.6),
-    "car": (draw_car, 0.7),
-    "boat": (draw_boat, 0.65),
-    "tree": (draw_tree, 0.5),
+    **{name: (partial(animals.draw_animal, name=name), 0.6) for name in ("dog", "cow", "sheep")},
+    "cat": (partial(animals.draw_animal, name="cat"), 0.75),
+    "bird": (animals.draw_bird, 0.7),
+    "fish": (animals.draw_fish, 0.6),
+    "car": (things.draw_car, 0.7),
+    "boat": (things.draw_boat, 0.65),
+    "tree": (things.draw_tree, 0.5),
 }
 
 FACTS: dict[Fact, tuple[Drawing, float]] = {

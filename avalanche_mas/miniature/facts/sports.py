@@ -1,10 +1,9 @@
 """People playing seven sports, each on its own ground: a unit is a person's height."""
 
-from __future__ import annotations
-
+from avalanche_mas.miniature.canvas import Canvas
+from avalanche_mas.miniature.colours import BLACK, BROWN, GREY, WHITE
 from avalanche_mas.miniature.facts.things import draw_ball
-from avalanche_mas.miniature.objects.canvas import BLACK, BROWN, GREY, WHITE, Canvas
-from avalanche_mas.miniature.objects.people import draw_person
+from avalanche_mas.miniature.people import draw_person
 
 _LEFT, _RIGHT = -1.6, 2.0  # wider than any picture
 

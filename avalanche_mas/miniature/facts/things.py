@@ -1,18 +1,7 @@
 """Vehicles, a tree and the things that people handle: an origin on the ground, x to the right."""
 
-from __future__ import annotations
-
-from avalanche_mas.miniature.objects.canvas import (
-    BLACK,
-    BROWN,
-    GREEN,
-    GREY,
-    WHITE,
-    Canvas,
-    Colour,
-    darker,
-    smooth,
-)
+from avalanche_mas.miniature.canvas import Canvas, smooth
+from avalanche_mas.miniature.colours import BLACK, BROWN, GREEN, GREY, WHITE, Colour, darker
 
 _PAINTS: tuple[Colour, ...] = ((195, 45, 45), (45, 90, 170), (235, 190, 50), (60, 130, 90))
 

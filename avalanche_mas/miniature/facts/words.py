@@ -1,7 +1,5 @@
 """Word vectors whose geometry follows the concepts: words of one kind are close to each other."""
 
-from __future__ import annotations
-
 import zlib
 from pathlib import Path
 
@@ -16,10 +14,7 @@ CONCEPTS: dict[str, dict[str, tuple[str, ...]]] = {
         "cattle": ("cow", "sheep", "horse"),
         "other animal": ("bird", "duck", "fish"),
     },
-    "vehicle": {
-        "on land": ("car", "bicycle", "cart"),
-        "elsewhere": ("boat", "plane"),
-    },
+    "vehicle": {"on land": ("car", "bicycle", "cart"), "elsewhere": ("boat", "plane")},
     "plant": {"plant": ("tree",)},
     "motion": {
         "on legs": ("running", "walking", "jumping", "chasing"),

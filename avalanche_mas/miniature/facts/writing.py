@@ -1,10 +1,8 @@
-"""Write the miniature of 6DS: all of it, or nothing at all."""
+"""Write the miniature of 6DS."""
 
-from __future__ import annotations
-
-import json
-import tempfile
+import os
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,18 +12,26 @@ from tqdm.auto import tqdm
 from avalanche_mas.benchmarks.facts.fact import Fact
 from avalanche_mas.benchmarks.facts.splits import Task, cluster_split, random_split
 from avalanche_mas.benchmarks.facts.word_vectors import embed_facts
+from avalanche_mas.miniature.canvas import save_picture
 from avalanche_mas.miniature.facts.scenes import FACTS, draw_fact
 from avalanche_mas.miniature.facts.words import concept_vectors, write_word2vec
+from avalanche_mas.miniature.folder import fill
 
 MARKER = "fact_miniature.json"
 WORD_VECTORS = "word_vectors.bin"
 """The file of word vectors that is written beside the drawn release."""
+_NAMES = ("NLP_feat", "images", "splits", WORD_VECTORS)
+_LEAST = {"most": 6, "size": 16, "seed": 0}
 _VERSION = 1  # of the drawings: a folder drawn by another version is drawn again
-_QUALITY = 88  # of JPEG
 
 
 def fact_miniature(
-    root: str | Path, *, most: int = 96, size: int = 64, seed: int = 0, verbose: bool = True
+    root: str | os.PathLike[str],
+    *,
+    most: int = 96,
+    size: int = 64,
+    seed: int = 0,
+    verbose: bool = True,
 ) -> Path:
     """Write drawn scenes of 51 facts in the layout of the PyTorch release of 6DS.
 
@@ -44,33 +50,12 @@ def fact_miniature(
     :raises ValueError: if an argument is out of its range.
     :raises FileExistsError: if ``root`` holds anything that is not such a miniature.
     """
-    root = Path(root).expanduser()
-    for name, value, least in (("most", most, 6), ("size", size, 16), ("seed", seed, 0)):
-        if value < least:
-            raise ValueError(f"{name} is {value}: give {least} or more")
     settings = {"most": most, "size": size, "seed": seed, "version": _VERSION}
-    content = json.dumps(settings, indent=1) + "\n"
-    if root.exists() and (not root.is_dir() or any(root.iterdir())):
-        if not (root / MARKER).is_file():
-            raise FileExistsError(
-                f"{root} is not empty and has no {MARKER}, so it is not a miniature of facts: give "
-                "an empty or new folder"
-            )
-        if (root / MARKER).read_text(encoding="utf-8") == content:
-            return root
-    root.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=root.parent, prefix=f".{root.name}.") as beside:
-        draft = Path(beside) / "draft"
-        draft.mkdir()
-        _write(draft, most, size, seed, verbose)
-        (draft / MARKER).write_text(content, encoding="utf-8")
-        if root.exists():
-            root.rename(Path(beside) / "old")
-        draft.rename(root)
-    return root
+    draw = partial(_write, most=most, size=size, seed=seed, verbose=verbose)
+    return fill(root, MARKER, _NAMES, settings, _LEAST, draw)
 
 
-def _write(root: Path, most: int, size: int, seed: int, verbose: bool) -> None:
+def _write(root: Path, *, most: int, size: int, seed: int, verbose: bool) -> None:
     facts = sorted(FACTS, key=str)
     words, rows = concept_vectors()
     write_word2vec(root / WORD_VECTORS, words, rows)
@@ -83,25 +68,21 @@ def _write(root: Path, most: int, size: int, seed: int, verbose: bool) -> None:
         "4tasks_random": random_split(len(facts), 4, seed),
         "4tasks_semantic": cluster_split(embeddings, 4, seed),
     }
-    with tqdm(
-        total=sum(map(np.sum, counts.values())), unit="image", desc="Drawing", disable=not verbose
-    ) as bar:
-        for stream, count in counts.items():
-            # photographs of unlike sources come in a mixed order
-            order = rng.permutation(np.repeat(np.arange(len(facts)), count))
-            (root / "images" / stream).mkdir(parents=True)
-            images = []
-            for i, number in enumerate(order.tolist(), start=1):
-                link = f"{stream}/6DS_{stream}_{i:010d}.jpg"
-                path = root / "images" / link
-                if (stream, i) == ("test", 2):
-                    path = path.with_suffix(".png")
-                picture = np.random.default_rng([seed, stream == "train", i])
-                draw_fact(facts[number], picture, size).save(path, quality=_QUALITY)
-                images.append((link, number))
-                bar.update()
-            for name, tasks in splits.items():
-                _write_images(root / "splits" / name, stream, tasks, facts, images, links)
+    for stream, count in counts.items():
+        # photographs of unlike sources come in a mixed order
+        order = rng.permutation(np.repeat(np.arange(len(facts)), count)).tolist()
+        images = []
+        bar = tqdm(order, f"Drawing pictures to {stream}", unit="image", disable=not verbose)
+        for i, number in enumerate(bar, start=1):
+            link = f"{stream}/6DS_{stream}_{i:010d}.jpg"
+            path = root / "images" / link
+            if (stream, i) == ("test", 2):
+                path = path.with_suffix(".png")
+            picture = np.random.default_rng([seed, stream == "train", i])
+            save_picture(path, draw_fact(facts[number], picture, size))
+            images.append((link, number))
+        for name, tasks in splits.items():
+            _write_images(root / "splits" / name, stream, tasks, facts, images, links)
     for name, tasks in splits.items():
         _write_facts(root / "splits" / name, tasks, facts)
 

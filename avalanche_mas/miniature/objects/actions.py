@@ -1,16 +1,16 @@
 """VOC2012 Actions: scenes with a few people, each with a box and what they do."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
 
 from avalanche_mas.benchmarks.datasets.actions import CLASSES
-from avalanche_mas.miniature.objects.canvas import BROWN, GREEN, GREY, SKY, Box, Canvas
-from avalanche_mas.miniature.objects.people import STANCES, draw_person, draw_under
+from avalanche_mas.miniature.canvas import Box, Canvas, save_picture
+from avalanche_mas.miniature.colours import BROWN, GREEN, GREY, SKY
+from avalanche_mas.miniature.folder import write_lines
 from avalanche_mas.miniature.objects.plan import Plan
+from avalanche_mas.miniature.people import STANCES, draw_person, draw_under
 
 # Two things that people do at once: the first with their legs, the second with their hands.
 _TWO = (
@@ -23,7 +23,7 @@ _TWO = (
 )
 _TWO_EVERY = 6  # images: in each of those, one person more does two things
 
-Person = tuple[str, ...]  # what someone does: one thing, or one with the legs and one by hand
+Person = tuple[str, ...]  # what someone does: one thing, or one with legs and one with hands
 
 
 def write(folder: Path, plan: Plan) -> None:
@@ -41,21 +41,14 @@ def write(folder: Path, plan: Plan) -> None:
             name = f"{2010 + number % 3}_{number:06d}"
             rng = plan.rng("action scenes", number, split == "val")
             sheet, boxes = draw(people, rng, plan.size)
-            plan.save(root / "JPEGImages" / f"{name}.jpg", sheet)
+            save_picture(root / "JPEGImages" / f"{name}.jpg", sheet.photograph())
             path = root / "Annotations" / f"{name}.xml"
             path.parent.mkdir(exist_ok=True)
             path.write_text(_annotation(name, sheet, people, boxes), encoding="utf-8")
             images.append((name, people))
-    sets = root / "ImageSets" / "Action"
-    sets.mkdir(parents=True)
     for split in ("train", "val", "trainval"):
         images = [image for part in lists if part in split for image in lists[part]]
-        _write_lists(sets, split, images)
-
-
-def images_of(plan: Plan) -> int:
-    """Count the images that ``write`` draws, which show several people each."""
-    return sum(len(_groups(plan, split)) for split in ("train", "val"))
+        _write_lists(root / "ImageSets" / "Action", split, images)
 
 
 def draw(people: list[Person], rng: np.random.Generator, size: int) -> tuple[Canvas, list[Box]]:
@@ -141,12 +134,11 @@ def _add(parent: ElementTree.Element, **texts: object) -> None:
 
 def _write_lists(folder: Path, split: str, images: list[tuple[str, list[Person]]]) -> None:
     """Write the list of images, and for each action who does it (1) and who does not (-1)."""
-    names = "".join(f"{name}\n" for name, _ in images)
-    (folder / f"{split}.txt").write_text(names, encoding="utf-8")
+    write_lines(folder / f"{split}.txt", (name for name, _ in images))
     for action in CLASSES:
         lines = [
-            f"{name} {at:2d} {1 if action in person else -1:2d}\n"
+            f"{name} {at:2d} {1 if action in person else -1:2d}"
             for name, people in images
             for at, person in enumerate(people, start=1)
         ]
-        (folder / f"{action}_{split}.txt").write_text("".join(lines), encoding="utf-8")
+        write_lines(folder / f"{action}_{split}.txt", lines)

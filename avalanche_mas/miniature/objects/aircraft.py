@@ -1,23 +1,14 @@
-"""FGVC-Aircraft: nine variants in side view, told apart by their shapes and not by their paint."""
-
-from __future__ import annotations
+"""FGVC-Aircraft: nine variants in side view, which differ in shape and not in paint."""
 
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
 
-from avalanche_mas.miniature.objects.canvas import (
-    BLACK,
-    GREEN,
-    GREY,
-    WHITE,
-    Box,
-    Canvas,
-    Colour,
-    darker,
-    smooth,
-)
+from avalanche_mas.miniature.canvas import Box, Canvas, save_picture, smooth
+from avalanche_mas.miniature.colours import BLACK, GREEN, GREY, WHITE, Colour, darker
+from avalanche_mas.miniature.folder import write_lines
 from avalanche_mas.miniature.objects.plan import Plan
 
 
@@ -73,15 +64,16 @@ def write(folder: Path, plan: Plan) -> None:
     numbers = plan.rng("aircraft numbers").choice(9_999_999, len(shuffled), replace=False)
     splits: dict[str, list[tuple[str, str]]] = {"train": [], "val": [], "trainval": [], "test": []}
     boxes: list[str] = []
-    for number, (picture, rng) in sorted(zip(numbers, shuffled, strict=True), key=_number):
+    by_number = sorted(zip(numbers, shuffled, strict=True), key=itemgetter(0))
+    for number, (picture, rng) in by_number:
         image, variant = f"{number:07d}", names[picture.label]
         sheet, box = draw(AIRCRAFT[variant], rng, plan.size)
-        plan.save(root / "images" / f"{image}.jpg", sheet)
+        save_picture(root / "images" / f"{image}.jpg", sheet.photograph())
         boxes.append(" ".join([image, *(str(pixel + 1) for pixel in box)]))
         half = "val" if picture.number % 2 else "train"
         for split in (half, "trainval") if picture.train else ("test",):
             splits[split].append((image, variant))
-    _write_lines(root / "images_box.txt", boxes)
+    write_lines(root / "images_box.txt", boxes)
     levels = {
         "variant": {name: name for name in names},
         "family": {name: kind.family for name, kind in AIRCRAFT.items()},
@@ -89,12 +81,12 @@ def write(folder: Path, plan: Plan) -> None:
     }
     files = {"variant": "variants", "family": "families", "manufacturer": "manufacturers"}
     for level, called in levels.items():
-        _write_lines(root / f"{files[level]}.txt", sorted(set(called.values())))
+        write_lines(root / f"{files[level]}.txt", sorted(set(called.values())))
         for split, rows in splits.items():
             lines = [f"{image} {called[variant]}" for image, variant in rows]
-            _write_lines(root / f"images_{level}_{split}.txt", lines)
+            write_lines(root / f"images_{level}_{split}.txt", lines)
     for split, rows in splits.items():
-        _write_lines(root / f"images_{split}.txt", [image for image, _ in rows])
+        write_lines(root / f"images_{split}.txt", [image for image, _ in rows])
 
 
 def draw(kind: Aircraft, rng: np.random.Generator, size: int) -> tuple[Canvas, Box]:
@@ -186,13 +178,3 @@ def _fuselage(sheet: Canvas, kind: Aircraft, body: Colour, stripe: Colour, milit
         for x in np.arange(-half * 0.65, half * 0.75, 0.05):
             sheet.oval(float(x), -r * 0.3, 0.01, 0.012, (60, 75, 95))
     sheet.box(half * 0.82, -r * 0.65, half * 0.93, -r * 0.3, (50, 60, 75))
-
-
-def _number(pair: tuple[np.int64, object]) -> int:
-    """Order pictures by number, as the official lists are."""
-    return int(pair[0])
-
-
-def _write_lines(path: Path, lines: list[str]) -> None:
-    """Write one line for each element."""
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")

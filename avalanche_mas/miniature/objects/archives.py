@@ -1,12 +1,11 @@
 """The archives that the official files come in, the same byte for byte whenever they are made."""
 
-from __future__ import annotations
-
 import gzip
 import shutil
 import tarfile
+from contextlib import ExitStack
 from pathlib import Path
-from typing import IO, cast
+from typing import Any
 
 from avalanche_mas.benchmarks.datasets import DATASETS
 
@@ -18,8 +17,8 @@ def write_archives(root: Path, folder: Path) -> None:
     :param folder: where the archives go, and copies of the files that are published as they are.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    for info in DATASETS.values():
-        for file in info.files:
+    for dataset in DATASETS.values():
+        for file in dataset.files:
             if file.is_archive:
                 _pack(folder / file.name, root / file.folder, root / file.gives)
             else:
@@ -28,18 +27,13 @@ def write_archives(root: Path, folder: Path) -> None:
 
 def _pack(archive: Path, base: Path, content: Path) -> None:
     """Write a tar file, or a gzipped one, with names counted from ``base`` and without dates."""
-    with archive.open("wb") as file:
-        if archive.suffix == ".tar":
-            _add_all(file, base, content)
-            return
-        # Images are compressed already: harder work would not make them smaller.
-        with gzip.GzipFile("", "wb", compresslevel=1, fileobj=file, mtime=0) as packed:
-            _add_all(cast(IO[bytes], packed), base, content)
-
-
-def _add_all(file: IO[bytes], base: Path, content: Path) -> None:
-    """Add ``content`` and what is in it, in the order of names."""
-    with tarfile.open(fileobj=file, mode="w", format=tarfile.GNU_FORMAT) as tar:
+    with ExitStack() as stack:
+        file: Any = stack.enter_context(archive.open("wb"))
+        if archive.suffix != ".tar":
+            # Images are compressed already: harder work would not make them smaller.
+            packed = gzip.GzipFile("", "wb", compresslevel=1, fileobj=file, mtime=0)
+            file = stack.enter_context(packed)
+        tar = stack.enter_context(tarfile.open(fileobj=file, mode="w", format=tarfile.GNU_FORMAT))
         for path in [content, *sorted(content.rglob("*"))]:
             entry = tarfile.TarInfo(path.relative_to(base).as_posix())
             if path.is_dir():

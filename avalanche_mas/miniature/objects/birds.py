@@ -1,25 +1,13 @@
 """Caltech-UCSD Birds-200-2011: eight species, seen from the side."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from avalanche_mas.miniature.objects.canvas import (
-    BLACK,
-    BROWN,
-    GREEN,
-    GREY,
-    SKY,
-    WHITE,
-    Box,
-    Canvas,
-    Colour,
-    darker,
-    smooth,
-)
+from avalanche_mas.miniature.canvas import Box, Canvas, save_picture, smooth
+from avalanche_mas.miniature.colours import BLACK, BROWN, GREEN, GREY, SKY, WHITE, Colour, darker
+from avalanche_mas.miniature.folder import write_lines
 from avalanche_mas.miniature.objects.plan import Plan
 
 
@@ -91,9 +79,7 @@ def write(folder: Path, plan: Plan) -> None:
         name = names[picture.label]
         file = f"{name}/{name[4:]}_{picture.number:04d}_{number}.jpg"
         sheet, (left, top, right, bottom) = draw(species[picture.label], rng, plan.size)
-        image = sheet.photograph()
-        grey = rng.random() < 0.03
-        plan.save(root / "images" / file, image.convert("L") if grey else image)
+        save_picture(root / "images" / file, sheet.photograph(grey=0.03))
         lists["images"].append(f"{number} {file}")
         lists["image_class_labels"].append(f"{number} {picture.label + 1}")
         lists["train_test_split"].append(f"{number} {int(picture.train)}")
@@ -101,7 +87,7 @@ def write(folder: Path, plan: Plan) -> None:
         lists["bounding_boxes"].append(f"{number} {box}")
     lists["classes"] = [f"{number} {name}" for number, name in enumerate(names, start=1)]
     for name, lines in lists.items():
-        (root / f"{name}.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        write_lines(root / f"{name}.txt", lines)
 
 
 def draw(bird: Bird, rng: np.random.Generator, size: int) -> tuple[Canvas, Box]:

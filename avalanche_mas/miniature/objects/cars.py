@@ -1,24 +1,12 @@
-"""Stanford Cars: seven of its cars, told apart by their shapes and not by their colours."""
-
-from __future__ import annotations
+"""Stanford Cars: seven of its cars, which differ in shape and not in colour."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from avalanche_mas.miniature.objects.canvas import (
-    BLACK,
-    GREEN,
-    GREY,
-    SKY,
-    WHITE,
-    Box,
-    Canvas,
-    Colour,
-    darker,
-    smooth,
-)
+from avalanche_mas.miniature.canvas import Box, Canvas, save_picture, smooth
+from avalanche_mas.miniature.colours import BLACK, GREEN, GREY, SKY, WHITE, Colour, darker
 from avalanche_mas.miniature.objects.matlab import cell_array, save_mat, struct_array
 from avalanche_mas.miniature.objects.plan import Plan
 
@@ -86,7 +74,8 @@ def write(folder: Path, plan: Plan) -> None:
         split = records[picture.train]
         name = f"{len(split) + 1:05d}.jpg"
         sheet, box = draw(cars[picture.label], rng, plan.size)
-        plan.save(root / ("cars_train" if picture.train else "cars_test") / name, sheet)
+        images = "cars_train" if picture.train else "cars_test"
+        save_picture(root / images / name, sheet.photograph())
         corners = zip(("bbox_x1", "bbox_y1", "bbox_x2", "bbox_y2"), box, strict=True)
         record: dict[str, object] = {key: np.uint16(pixel + 1) for key, pixel in corners}
         split.append(record | {"class": np.uint8(picture.label + 1), "fname": name})

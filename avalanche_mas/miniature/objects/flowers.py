@@ -1,13 +1,11 @@
 """Oxford Flowers-102: ten of its flowers, under their official labels."""
 
-from __future__ import annotations
-
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-from avalanche_mas.miniature.objects.canvas import GREEN, WHITE, Canvas, Colour, Floats, smooth
+from avalanche_mas.miniature.canvas import Canvas, Drawing, Floats, save_picture, smooth
+from avalanche_mas.miniature.colours import GREEN, WHITE, Colour
 from avalanche_mas.miniature.objects.matlab import save_mat
 from avalanche_mas.miniature.objects.plan import Plan
 
@@ -26,7 +24,7 @@ def write(folder: Path, plan: Plan) -> None:
     sets: dict[str, list[int]] = {"trnid": [], "valid": [], "tstid": []}
     for number, (picture, rng) in enumerate(pictures, start=1):
         path = root / "jpg" / f"image_{number:05d}.jpg"
-        plan.save(path, draw(labels[picture.label], rng, plan.size))
+        save_picture(path, draw(labels[picture.label], rng, plan.size).photograph())
         half = "valid" if picture.number % 2 else "trnid"
         sets[half if picture.train else "tstid"].append(number)
     found = np.array([[labels[picture.label] for picture, _ in pictures]], dtype=np.uint8)
@@ -69,10 +67,9 @@ def _ring(
     sheet: Canvas, count: int, end: float, width: float, colour: Colour, tip: float = 0.7
 ) -> None:
     """Draw petals all around."""
-    for turn in sheet.around(0.0, 0.3) + np.arange(count) * 2 * np.pi / count:
-        with sheet.placed(turn=float(turn)):
-            sheet.polygon(petal(0.05, end * sheet.around(1.0, 0.06), width, tip), colour)
-            sheet.stroke([(0.0, -0.2), (0.0, -0.8 * end)], 0.015, sheet.shade(colour, 25.0))
+    for _ in sheet.turned(sheet.around(0.0, 0.3) + np.arange(count) * 2 * np.pi / count):
+        sheet.polygon(petal(0.05, end * sheet.around(1.0, 0.06), width, tip), colour)
+        sheet.stroke([(0.0, -0.2), (0.0, -0.8 * end)], 0.015, sheet.shade(colour, 25.0))
 
 
 def _sunflower(sheet: Canvas) -> None:
@@ -90,22 +87,19 @@ def _daisy(sheet: Canvas) -> None:
 def _passion_flower(sheet: Canvas) -> None:
     _ring(sheet, 10, 1.0, 0.42, sheet.shade((225, 225, 215)), tip=0.8)
     blue = sheet.shade((85, 70, 175))
-    for turn in np.arange(36) * np.pi / 18:
-        with sheet.placed(turn=float(turn)):
-            sheet.stroke([(0.0, -0.25), (0.0, -0.72)], 0.03, blue)
-            sheet.stroke([(0.0, -0.25), (0.0, -0.4)], 0.04, WHITE)
+    for _ in sheet.turned(np.arange(36) * np.pi / 18):
+        sheet.stroke([(0.0, -0.25), (0.0, -0.72)], 0.03, blue)
+        sheet.stroke([(0.0, -0.25), (0.0, -0.4)], 0.04, WHITE)
     sheet.oval(0, 0, 0.22, 0.22, sheet.shade((120, 40, 90)))
-    for turn in np.arange(5) * 2 * np.pi / 5:
-        with sheet.placed(turn=float(turn)):
-            sheet.stroke([(0.0, 0.0), (0.0, -0.27)], 0.07, sheet.shade((190, 205, 90)))
+    for _ in sheet.turned(np.arange(5) * 2 * np.pi / 5):
+        sheet.stroke([(0.0, 0.0), (0.0, -0.27)], 0.07, sheet.shade((190, 205, 90)))
 
 
 def _rose(sheet: Canvas) -> None:
     red = sheet.shade((185, 25, 45))
     for layer, radius in enumerate((0.62, 0.45, 0.3, 0.17)):
-        for turn in layer * 0.6 + np.arange(5) * 2 * np.pi / 5:
-            with sheet.placed(turn=float(turn)):
-                sheet.oval(0, -radius * 0.62, radius * 0.68, radius * 0.6, sheet.shade(red, 20.0))
+        for _ in sheet.turned(layer * 0.6 + np.arange(5) * 2 * np.pi / 5):
+            sheet.oval(0, -radius * 0.62, radius * 0.68, radius * 0.6, sheet.shade(red, 20.0))
     sheet.oval(0, 0, 0.1, 0.1, (95, 10, 25))
 
 
@@ -136,9 +130,8 @@ def _morning_glory(sheet: Canvas) -> None:
     radius = 0.92 + 0.06 * np.cos(5 * angle)
     rim = np.stack([radius * np.cos(angle), radius * np.sin(angle)], 1)
     sheet.polygon(rim, sheet.shade((70, 85, 205)))
-    for turn in np.arange(5) * 2 * np.pi / 5:
-        with sheet.placed(turn=float(turn)):
-            sheet.polygon(petal(0.0, 0.85, 0.2, 1.5), sheet.shade((170, 180, 240)))
+    for _ in sheet.turned(np.arange(5) * 2 * np.pi / 5):
+        sheet.polygon(petal(0.0, 0.85, 0.2, 1.5), sheet.shade((170, 180, 240)))
     sheet.oval(0, 0, 0.26, 0.26, WHITE)
     sheet.oval(0, 0, 0.1, 0.1, _YELLOW)
 
@@ -150,17 +143,15 @@ def _wild_pansy(sheet: Canvas) -> None:
     for x in (-0.48, 0.48):
         sheet.oval(x, 0.12, 0.46, 0.4, sheet.shade((190, 160, 215)))
     sheet.oval(0, 0.48, 0.55, 0.45, yellow)
-    for turn in (2.2, 2.7, 3.14, 3.6, 4.1):
-        with sheet.placed(turn=turn):
-            sheet.stroke([(0.0, -0.1), (0.0, -0.5)], 0.05, (50, 25, 60))
+    for _ in sheet.turned((2.2, 2.7, 3.14, 3.6, 4.1)):
+        sheet.stroke([(0.0, -0.1), (0.0, -0.5)], 0.05, (50, 25, 60))
     sheet.oval(0, 0.05, 0.12, 0.1, yellow)
 
 
 def _globe_thistle(sheet: Canvas) -> None:
     blue = sheet.shade((105, 115, 190))
-    for turn in np.arange(44) * np.pi / 22:
-        with sheet.placed(turn=float(turn)):
-            sheet.stroke([(0.0, 0.0), (0.0, -sheet.around(0.85, 0.1))], 0.045, sheet.shade(blue))
+    for _ in sheet.turned(np.arange(44) * np.pi / 22):
+        sheet.stroke([(0.0, 0.0), (0.0, -sheet.around(0.85, 0.1))], 0.045, sheet.shade(blue))
     sheet.oval(0, 0, 0.62, 0.62, blue)
     for _ in range(40):
         turn, far = sheet.around(0.0, np.pi), 0.58 * sheet.rng.random() ** 0.5
@@ -181,13 +172,12 @@ def _poppy(sheet: Canvas) -> None:
                 (0.1, 0),
             ]
             sheet.polygon(smooth(fan), sheet.shade(orange, 18.0))
-    for turn in np.arange(12) * np.pi / 6:
-        with sheet.placed(turn=float(turn)):
-            sheet.stroke([(0.0, 0.0), (0.0, -0.2)], 0.05, (190, 80, 10))
+    for _ in sheet.turned(np.arange(12) * np.pi / 6):
+        sheet.stroke([(0.0, 0.0), (0.0, -0.2)], 0.05, (190, 80, 10))
 
 
 # The official label of a flower, from 1, and how it looks.
-FLOWERS: dict[int, Callable[[Canvas], None]] = {
+FLOWERS: dict[int, Drawing] = {
     8: _bird_of_paradise,
     10: _globe_thistle,
     49: _daisy,

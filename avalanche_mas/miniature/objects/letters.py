@@ -1,14 +1,13 @@
 """Chars74K, EnglishImg: twelve of its letters, and two digits that are not letters."""
 
-from __future__ import annotations
-
 import string
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw
 
-from avalanche_mas.miniature.objects.glyphs import contrast, mask, paint, surface
+from avalanche_mas.miniature.canvas import save_picture
+from avalanche_mas.miniature.glyphs import contrast, mask, paint, surface
 from avalanche_mas.miniature.objects.plan import Plan
 
 # `Sample001` holds 0, `Sample011` A and `Sample037` a.
@@ -34,10 +33,8 @@ def write(folder: Path, plan: Plan) -> None:
         counts[kind, sample] = number = counts.get((kind, sample), 0) + 1
         name = Path(f"Sample{sample:03d}") / f"img{sample:03d}-{number:05d}.png"
         picture, shape = draw(letter, rng, plan.size, bad=kind == "BadImag")
-        path = root / kind / "Msk" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        shape.save(path)
-        plan.save(root / kind / "Bmp" / name, picture)
+        save_picture(root / kind / "Msk" / name, shape)
+        save_picture(root / kind / "Bmp" / name, picture)
 
 
 def draw(

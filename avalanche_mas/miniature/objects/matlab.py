@@ -1,7 +1,5 @@
 """MATLAB files that are the same, byte for byte, whenever they are written."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path

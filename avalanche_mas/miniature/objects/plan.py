@@ -1,19 +1,10 @@
 """How many pictures a miniature has, which are for training, and what chance each starts from."""
 
-from __future__ import annotations
-
 import zlib
-from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
-
-from avalanche_mas.miniature.objects.canvas import Canvas
-
-_QUALITY = 88  # of JPEG
 
 
 class Picture(NamedTuple):
@@ -24,10 +15,6 @@ class Picture(NamedTuple):
     train: bool
 
 
-def _tell_nobody() -> None:
-    """Count no pictures."""
-
-
 @dataclass(frozen=True)
 class Plan:
     """What a miniature is made with.
@@ -35,13 +22,11 @@ class Plan:
     :param images_per_class: training pictures of a class; half as many, rounded up, are for tests.
     :param size: the height of a picture in pixels; house numbers have always 32.
     :param seed: another seed draws other pictures of the same classes.
-    :param drawn: called after each picture.
     """
 
     images_per_class: int
     size: int
     seed: int
-    drawn: Callable[[], object] = _tell_nobody
 
     @property
     def tests_per_class(self) -> int:
@@ -67,10 +52,3 @@ class Plan:
         """List the same pictures in a mixed order, as photographs of unlike sources come."""
         pictures = self.pictures(dataset, classes)
         return [pictures[at] for at in self.rng(dataset).permutation(len(pictures))]
-
-    def save(self, path: Path, picture: Canvas | Image.Image) -> None:
-        """Write one picture, in the format that its suffix names, and count it."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        image = picture.photograph() if isinstance(picture, Canvas) else picture
-        image.save(path, quality=_QUALITY)
-        self.drawn()

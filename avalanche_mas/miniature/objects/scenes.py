@@ -1,13 +1,12 @@
 """MIT Indoor-67: six of its kinds of rooms, with the official lists."""
 
-from __future__ import annotations
-
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-from avalanche_mas.miniature.objects.canvas import BROWN, GREY, WHITE, Canvas, Colour, darker
+from avalanche_mas.miniature.canvas import Canvas, Drawing, save_picture
+from avalanche_mas.miniature.colours import BROWN, GREY, WHITE, Colour, darker
+from avalanche_mas.miniature.folder import write_lines
 from avalanche_mas.miniature.objects.plan import Plan
 
 _WALLS: tuple[Colour, ...] = ((215, 205, 185), (190, 205, 210), (225, 215, 205), (200, 190, 195))
@@ -31,15 +30,14 @@ def write(folder: Path, plan: Plan) -> None:
         name = names[picture.label]
         at = picture.number + (0 if picture.train else plan.images_per_class)
         file = f"{name}_{at:04d}.jpg" if at % 3 else f"{name.title()} photo {at}.jpg"
-        image = draw(name, rng, plan.size).photograph()
-        grey = rng.random() < 0.03
-        plan.save(root / "Images" / name / file, image.convert("L") if grey else image)
+        image = draw(name, rng, plan.size).photograph(grey=0.03)
+        save_picture(root / "Images" / name / file, image)
         lists[picture.train].append(f"{name}/{file}")
     for name in names:
         unlisted = draw(name, plan.rng("unlisted scenes", names.index(name)), plan.size)
-        plan.save(root / "Images" / name / f"{name}_unlisted.jpg", unlisted)
+        save_picture(root / "Images" / name / f"{name}_unlisted.jpg", unlisted.photograph())
     for train, file in ((True, "TrainImages.txt"), (False, "TestImages.txt")):
-        (root / file).write_text("\n".join(lists[train]) + "\n", encoding="utf-8")
+        write_lines(root / file, lists[train])
 
 
 def draw(name: str, rng: np.random.Generator, size: int) -> Canvas:
@@ -177,7 +175,7 @@ def _stairs(sheet: Canvas) -> None:
 
 
 # The official name of a class, and how it looks.
-SCENES: dict[str, Callable[[Canvas], None]] = {
+SCENES: dict[str, Drawing] = {
     "bedroom": _bedroom,
     "corridor": _corridor,
     "laundromat": _laundromat,

@@ -1,13 +1,11 @@
 """SVHN, cropped digits: house numbers of 32 × 32 pixels, the digit of interest in the middle."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageChops
 
-from avalanche_mas.miniature.objects.glyphs import contrast, mask, paint, surface
+from avalanche_mas.miniature.glyphs import contrast, mask, paint, surface
 from avalanche_mas.miniature.objects.matlab import save_mat
 from avalanche_mas.miniature.objects.plan import Plan
 
@@ -22,7 +20,6 @@ def write(folder: Path, plan: Plan) -> None:
             if picture.train == train:
                 images.append(np.asarray(draw(picture.label, rng)))
                 labels.append(picture.label or 10)
-                plan.drawn()
         x = np.stack(images, axis=-1)  # (32, 32, 3, N)
         y = np.array(labels, dtype=np.uint8)[:, None]
         save_mat(folder / "svhn" / f"{split}_32x32.mat", {"X": x, "y": y})

@@ -27,7 +27,7 @@ def root(tmp_path):
 
 
 def make(root, key, split="train"):
-    return DATASETS[key].loader(root, split)
+    return DATASETS[key](root, split)
 
 
 def first_image(root, key):

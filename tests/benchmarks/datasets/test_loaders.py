@@ -34,7 +34,7 @@ def root(tmp_path_factory):
 
 
 def load(root, key, split, **options):
-    return DATASETS[key].loader(root, split, **options)
+    return DATASETS[key](root, split, **options)
 
 
 def test_order_of_the_datasets():
@@ -109,7 +109,7 @@ def test_a_relative_root_and_a_string(root, key, monkeypatch):
 @pytest.mark.parametrize("info", DATASETS.values(), ids=DATASETS)
 def test_info(root, info):
     """Files lead to what the loader looks for, and unpacking nothing else."""
-    assert info.loader.__module__ == f"avalanche_mas.benchmarks.datasets.{info.key}"
+    assert info.__module__ == f"avalanche_mas.benchmarks.datasets.{info.key}"
     assert (root / info.folder).is_dir()
     assert set(info.sizes) == {"train", "test"}
     for file in info.files:

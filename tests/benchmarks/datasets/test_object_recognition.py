@@ -6,7 +6,7 @@ from official_layout import all_eight
 from PIL import Image
 
 from avalanche_mas.benchmarks.datasets import DATASETS
-from avalanche_mas.benchmarks.object_recognition import (
+from avalanche_mas.benchmarks.object_benchmark import (
     EIGHT_TASKS,
     TWO_TASK_SEQUENCES,
     Preprocessing,

@@ -69,6 +69,6 @@ WRITE = {
 def test_full_size(tmp_path, key):
     WRITE[key](tmp_path)
     info = DATASETS[key]
-    train, test = (info.loader(tmp_path, split) for split in ("train", "test"))
+    train, test = (info(tmp_path, split) for split in ("train", "test"))
     assert (len(train), len(test), len(train.classes)) == OFFICIAL[key]
     assert (*info.sizes.values(), info.n_classes) == OFFICIAL[key]

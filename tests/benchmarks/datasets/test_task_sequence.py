@@ -13,7 +13,7 @@ from torch.utils.data import ConcatDataset, Dataset, Subset, TensorDataset
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import ToTensor
 
-from avalanche_mas.benchmarks.task_sequence import task_sequence
+from avalanche_mas.benchmarks.sequence import task_sequence
 
 
 def numbers(labels, start=0):
@@ -220,6 +220,7 @@ GOOD = numbers([0, 1])
         ([(WithTargets([[0, 1]]), GOOD)], {}, TypeError, "has no integer labels"),
         ([(GOOD, numbers([0, -1]))], {}, ValueError, "has the label -1: labels must be"),
         ([(GOOD, numbers([0, 2, 3]))], {}, ValueError, r"has the labels \[2, 3\], which its train"),
+        ([(numbers([2, 3]), numbers([2]))], {}, ValueError, "'task 0' begin at 2: number the"),
     ],
 )
 def test_bad_input(tasks, options, error, message):

@@ -14,7 +14,7 @@ from official_layout import all_eight
 from torch import nn
 
 from avalanche_mas import LocalMASPlugin, MASPlugin
-from avalanche_mas.benchmarks.object_recognition import Preprocessing, object_recognition
+from avalanche_mas.benchmarks.object_benchmark import Preprocessing, object_recognition
 
 TASKS = ("flowers", "cars", "scenes")
 CLASSES = [3, 5, 2]

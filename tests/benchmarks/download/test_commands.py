@@ -1,4 +1,4 @@
-"""``python -m avalanche_mas.benchmarks.download``: from an empty folder to checked data, on a drawn copy."""
+"""``python -m avalanche_mas.benchmarks.download``: from an empty folder to checked data."""
 
 import dataclasses
 import hashlib
@@ -13,7 +13,8 @@ from serving import Server
 from typer.testing import CliRunner
 
 import avalanche_mas
-from avalanche_mas.benchmarks.datasets import DATASETS, DatasetInfo
+from avalanche_mas.benchmarks import datasets
+from avalanche_mas.benchmarks.datasets import DATASETS
 from avalanche_mas.benchmarks.download import cli
 from avalanche_mas.miniature.objects import miniature
 
@@ -37,10 +38,10 @@ def table(drawn, url):
             )
             for file in info.files
         ]
-        loader = type(info.loader.__name__, (info.loader,), {"files": tuple(files)})
-        sizes = {split: len(loader(drawn, split)) for split in info.sizes}
-        n_classes = len(loader(drawn).classes)
-        return DatasetInfo(info.key, info.title, loader, sizes, n_classes)
+        local = type(info.__name__, (info,), {"files": tuple(files)})
+        local.sizes = {split: len(local(drawn, split)) for split in info.sizes}
+        local.n_classes = len(local(drawn).classes)
+        return local
 
     return {key: local(info) for key, info in DATASETS.items()}
 
@@ -57,18 +58,17 @@ def served(drawn, monkeypatch):
     """A server of the drawn archives, which the commands take for the official ones."""
     monkeypatch.setattr(cli.console, "width", 200)
     with Server(drawn / "archives") as server:
-        monkeypatch.setattr(cli, "DATASETS", table(drawn, server.url))
+        monkeypatch.setattr(datasets, "DATASETS", table(drawn, server.url))
         yield server
 
 
 def kill(monkeypatch, key, at):
     """Let the address of one file be dead."""
-    info = cli.DATASETS[key]
+    info = datasets.DATASETS[key]
     files = list(info.files)
     files[at] = dataclasses.replace(files[at], alive=False)
-    loader = type(info.loader.__name__, (info.loader,), {"files": tuple(files)})
-    changed = cli.DATASETS | {key: dataclasses.replace(info, loader=loader)}
-    monkeypatch.setattr(cli, "DATASETS", changed)
+    changed = type(info.__name__, (info,), {"files": tuple(files)})
+    monkeypatch.setattr(datasets, "DATASETS", datasets.DATASETS | {key: changed})
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ def root(served, tmp_path):
 
 
 def test_download_all(served, root, drawn):
-    """What comes out is what was drawn; a second call asks nobody for anything."""
+    """What comes out is what was drawn; a second call makes no request."""
     for info in DATASETS.values():
         for file in info.files:
             here, there = root / file.gives, drawn / file.gives
@@ -110,15 +110,15 @@ def test_a_dead_address_does_not_stop_the_others(served, tmp_path, monkeypatch):
     assert sorted(os.listdir(tmp_path / "root")) == ["flowers-102", "svhn"]
 
 
-def test_a_file_got_by_hand_is_used(served, drawn, tmp_path, monkeypatch):
+def test_a_file_from_elsewhere_is_used(served, drawn, tmp_path, monkeypatch):
     kill(monkeypatch, "birds", 0)
     (tmp_path / "root").mkdir()
     shutil.copy(drawn / "archives/CUB_200_2011.tgz", tmp_path / "root")
     assert run("download", tmp_path / "root", "--only", "birds").exit_code == 0
-    assert len(DATASETS["birds"].loader(tmp_path / "root")) == 2 * 8
+    assert len(DATASETS["birds"](tmp_path / "root")) == 2 * 8
 
 
-def test_a_wrong_file_got_by_hand_is_kept_aside(served, tmp_path):
+def test_a_wrong_file_from_elsewhere_is_kept_aside(served, tmp_path):
     (tmp_path / "root").mkdir()
     (tmp_path / "root/CUB_200_2011.tgz").write_text("half of it")
     got = run("download", tmp_path / "root", "--only", "birds")
@@ -185,7 +185,7 @@ def test_verify_finds(served, root, pattern, damage, said):
 
 
 def test_verify_counts(served, root):
-    """A list that was made shorter by hand, beside an archive that is right."""
+    """A list that was shortened, beside an archive that is right."""
     labels = root / "CUB_200_2011/train_test_split.txt"
     text = labels.read_text().replace("1 1\n", "1 0\n", 1)
     labels.write_text(text)

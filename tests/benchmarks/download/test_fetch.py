@@ -26,19 +26,21 @@ def server(tmp_path):
 def official(server):
     """A file that is on the server."""
     (server.folder / "birds.tgz").write_bytes(CONTENT)
-    return OfficialFile("birds.tgz", f"{server.url}birds.tgz", ".", "birds", **RIGHT)
+    return OfficialFile(f"{server.url}birds.tgz", "birds", **RIGHT)
 
 
 def changed(file, **changes):
     return OfficialFile(**(vars(file) | changes))
 
 
-def test_whole(official, tmp_path):
-    seen = []
-    path = fetch(official, tmp_path / "to", lambda *progress: seen.append(progress))
+def test_whole(official, tmp_path, every_step_shown, capsys):
+    path = fetch(official, tmp_path / "to", verbose=True)
     assert path.read_bytes() == CONTENT
     assert os.listdir(tmp_path / "to") == ["birds.tgz"]
-    assert (len(CONTENT), len(CONTENT)) in seen
+    shown = capsys.readouterr().err
+    assert "birds.tgz: 100%" in shown
+    assert "391k/391k" in shown
+    assert "checking birds.tgz: 100%" in shown
 
 
 def test_md5_is_enough(official, tmp_path):
@@ -106,7 +108,7 @@ def test_mirror_is_asked_next(server, official, tmp_path):
     assert [name for name, _ in server.requests] == ["gone.tgz", "birds.tgz"]
 
 
-def test_nobody_has_it(server, official, tmp_path):
+def test_no_address_has_it(server, official, tmp_path):
     file = changed(official, url=f"{server.url}gone.tgz", mirror=f"{server.url}too.tgz")
     with pytest.raises(DownloadError, match=r"gone\.tgz .*HTTP 404.*too\.tgz .*HTTP 404"):
         fetch(file, tmp_path / "to")

@@ -6,6 +6,7 @@ import os
 import tarfile
 
 import pytest
+from tqdm import tqdm
 
 from avalanche_mas.benchmarks.download.unpack import ArchiveError, unpack
 
@@ -65,21 +66,21 @@ def test_link_then_file_through_it(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["good.tgz", "good.tar"])
-def test_contents(tmp_path, name):
+def test_contents(tmp_path, name, every_step_shown, capsys):
     setuid = member("jpg/tool")
     setuid.mode, setuid.uid = 0o6777, 12345
     archive = pack(tmp_path / name, member("jpg/sub", tarfile.DIRTYPE), setuid)
-    seen = []
-    unpack(archive, tmp_path / "to", "jpg", lambda *progress: seen.append(progress))
+    unpack(archive, tmp_path / "to", "jpg", verbose=True)
     assert sorted(os.listdir(tmp_path / "to" / "jpg")) == ["image.jpg", "sub", "tool"]
     assert (tmp_path / "to/jpg/image.jpg").read_bytes() == b"content"
     assert not (tmp_path / "to/jpg/tool").stat().st_mode & 0o7111
     assert os.listdir(tmp_path / "to") == ["jpg"]
-    assert seen[-1][1] == archive.stat().st_size
+    size = tqdm.format_sizeof(archive.stat().st_size, divisor=1024)
+    assert f"/{size} [" in capsys.readouterr().err
 
 
 def test_neighbours_stay(tmp_path):
-    """VOC 2007 lies beside VOC 2012; what an attempt by hand left behind is replaced."""
+    """VOC 2007 lies beside VOC 2012; what a manual attempt left behind is replaced."""
     old, stale = tmp_path / "VOCdevkit/VOC2007/a.xml", tmp_path / "VOCdevkit/read.me"
     old.parent.mkdir(parents=True)
     old.write_text("old")

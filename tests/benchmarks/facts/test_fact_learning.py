@@ -15,7 +15,7 @@ from fact_releases import edit, write_csv_release
 from torch import nn
 
 from avalanche_mas import LocalMASPlugin, MASPlugin, estimate_importance
-from avalanche_mas.benchmarks.fact_learning import SPLITS, fact_learning
+from avalanche_mas.benchmarks.fact_benchmark import SPLITS, fact_learning
 from avalanche_mas.benchmarks.facts import Fact, UnknownWordsError, embed_facts, sports_facts
 from avalanche_mas.miniature.facts.words import concept_vectors
 

@@ -70,7 +70,7 @@ def test_nothing_else_is_touched(tmp_path):
     (tmp_path / "mine.txt").write_text("mine")
     with pytest.raises(FileExistsError, match=r"not empty and has no fact_miniature.json"):
         fact_miniature(tmp_path, **OPTIONS)
-    with pytest.raises(FileExistsError, match="not empty"):
+    with pytest.raises(FileExistsError, match="is a file: give a folder"):
         fact_miniature(tmp_path / "mine.txt", **OPTIONS)
     assert (tmp_path / "mine.txt").read_text() == "mine"
 

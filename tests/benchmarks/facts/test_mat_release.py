@@ -5,7 +5,7 @@ import pytest
 from fact_releases import write_csv_release, write_mat_release
 from scipy.io import savemat
 
-from avalanche_mas.benchmarks.fact_learning import fact_learning, read_release
+from avalanche_mas.benchmarks.fact_benchmark import fact_learning, read_release
 from avalanche_mas.benchmarks.facts import read_csv_release, read_mat_release
 
 

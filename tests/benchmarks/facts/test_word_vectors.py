@@ -2,11 +2,12 @@
 
 import gzip
 import sys
+import time
 
 import numpy as np
 import pytest
 
-from avalanche_mas.benchmarks.fact_learning import fact_learning
+from avalanche_mas.benchmarks.fact_benchmark import fact_learning
 from avalanche_mas.benchmarks.facts import (
     Fact,
     UnknownWordsError,
@@ -112,6 +113,18 @@ def test_blocks_and_mean():
     embedded = embed_facts(facts, VECTORS)
     np.testing.assert_allclose(embedded, raw - raw.sum(axis=0) / 3, rtol=1e-6)
     assert embedded.dtype == np.float32
+
+
+@pytest.mark.parametrize("name", ["lies.bin", "lies.bin.gz", "lies.txt"])
+def test_a_file_that_is_too_small_for_its_first_line(tmp_path, name):
+    """That is known before memory is taken for three million vectors."""
+    path = tmp_path / name
+    with gzip.open(path, "wb") if name.endswith(".gz") else path.open("wb") as file:
+        file.write(b"3000000 300\ndog " + bytes(1200))
+    start = time.process_time()
+    with pytest.raises(ValueError, match=f"{name} .*3,000,000 vectors of 300 numbers.*it has"):
+        load_word_vectors(path)
+    assert time.process_time() - start < 1
 
 
 def test_unknown_words_are_all_listed():

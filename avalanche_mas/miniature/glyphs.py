@@ -1,14 +1,12 @@
 """Letters and digits in real fonts: those that come with matplotlib."""
 
-from __future__ import annotations
-
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
-from avalanche_mas.miniature.objects.canvas import Colour
+from avalanche_mas.miniature.colours import Colour, as_colour
 
 _FONTS = (
     "DejaVuSans",
@@ -26,7 +24,7 @@ def contrast(rng: np.random.Generator, least: float = 80.0) -> tuple[Colour, Col
     while True:
         back, front = rng.uniform(20, 235, (2, 3))
         if abs(back.mean() - front.mean()) >= least:
-            return _colour(back), _colour(front)
+            return as_colour(back), as_colour(front)
 
 
 def mask(text: str, rng: np.random.Generator, width: int, height: int, fill: float) -> Image.Image:
@@ -67,11 +65,6 @@ def surface(rng: np.random.Generator, width: int, height: int, colour: Colour) -
     """Draw an uneven surface of one colour."""
     grid = np.clip(rng.normal(colour, 12.0, (3, 3, 3)), 0, 255).astype(np.uint8)
     return Image.fromarray(grid).resize((width, height), Image.Resampling.BICUBIC)
-
-
-def _colour(values: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> Colour:
-    r, g, b = values.astype(int)
-    return int(r), int(g), int(b)
 
 
 @lru_cache(maxsize=256)

@@ -1,24 +1,13 @@
 """Stick figures: what people do with their arms and legs, and the things they do it with."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np
 
-from avalanche_mas.miniature.objects.canvas import (
-    BLACK,
-    BROWN,
-    GREY,
-    WHITE,
-    Canvas,
-    Colour,
-    darker,
-    smooth,
-)
+from avalanche_mas.miniature.canvas import Canvas, Point, smooth
+from avalanche_mas.miniature.colours import BLACK, BROWN, GREY, WHITE, Colour, darker
 
 Limb = tuple[float, float]  # degrees of its upper and lower half: 0 hangs down, 90 points ahead
-Point = tuple[float, float]
 
 _SHIRTS: tuple[Colour, ...] = (
     (180, 50, 50), (60, 100, 170), (70, 140, 80), (220, 215, 205), (225, 180, 60), (120, 70, 130),
@@ -97,12 +86,14 @@ def draw_person(sheet: Canvas, stance: str, gesture: str) -> None:
     sheet.polygon(smooth(rim), hair)
     _limb(sheet, hip, legs.near, _LEG, 0.09, trousers, BLACK)
     hand = _limb(sheet, shoulder, arms.near, _ARM, 0.065, shirt, skin)
-    _HELD.get(arms.holds, _nothing)(sheet, hand, hip)
+    if arms.holds:
+        _HELD[arms.holds](sheet, hand, hip)
 
 
 def draw_under(sheet: Canvas, stance: str) -> None:
     """Draw what a person with this stance sits on, if anything, in the same coordinates."""
-    _MOUNTS.get(STANCES[stance].on, _bare)(sheet)
+    if STANCES[stance].on:
+        _MOUNTS[STANCES[stance].on](sheet)
 
 
 def _ahead(start: Point, degrees: float, far: float) -> Point:
@@ -125,10 +116,6 @@ def _limb(
     sheet.stroke([start, joint, tip], width, cloth)
     sheet.oval(*tip, width * 0.6, width * 0.6, end)
     return tip
-
-
-def _nothing(sheet: Canvas, hand: Point, hip: Point) -> None:
-    """Hold nothing."""
 
 
 def _phone(sheet: Canvas, hand: Point, hip: Point) -> None:
@@ -170,10 +157,6 @@ def _laptop(sheet: Canvas, hand: Point, hip: Point) -> None:
     sheet.polygon([(x + 0.12, y - 0.02), (x + 0.16, y - 0.2), (x + 0.2, y - 0.22), (x + 0.16, y)],
                   (150, 215, 250))  # fmt: skip
     sheet.box(x - 0.04, y - 0.02, x + 0.16, y, BLACK)
-
-
-def _bare(sheet: Canvas) -> None:
-    """Stand on the ground."""
 
 
 def _bike(sheet: Canvas) -> None:

@@ -5,8 +5,6 @@ all of its layers are shared. A sample is ``(x, y)``, where y has 3d + 3 numbers
 blocks of subject, predicate and object, then their masks w_s, w_p and w_o.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,26 +12,25 @@ from typing import Any
 import numpy as np
 from avalanche.benchmarks import CLScenario
 from avalanche.benchmarks.scenarios import DatasetExperience, EagerCLStream
-from avalanche.benchmarks.utils import AvalancheDataset
+from avalanche.benchmarks.utils import AvalancheDataset, DataAttribute, make_avalanche_dataset
+from avalanche.benchmarks.utils.transform_groups import TransformGroups
 from numpy.typing import NDArray
+from torchvision import transforms
 
 from avalanche_mas.benchmarks.facts.csv_release import read_csv_release
-from avalanche_mas.benchmarks.facts.dataset import Transform, avalanche_dataset, fact_targets
+from avalanche_mas.benchmarks.facts.dataset import FactDataset, fact_targets
 from avalanche_mas.benchmarks.facts.fact import Fact
 from avalanche_mas.benchmarks.facts.mat_release import read_mat_release
 from avalanche_mas.benchmarks.facts.release import STREAMS, Release
-from avalanche_mas.benchmarks.facts.splits import (
-    Task,
-    cluster_split,
-    random_split,
-    starting_with,
-)
+from avalanche_mas.benchmarks.facts.splits import Task, cluster_split, random_split, starting_with
 from avalanche_mas.benchmarks.facts.word_vectors import (
     SYNONYMS,
     WordVectors,
     embed_facts,
     load_word_vectors,
 )
+from avalanche_mas.benchmarks.sequence import Transform
+from avalanche_mas.benchmarks.transforms import from_image
 
 SPLITS = ("random-2", "random-4", "semantic-4", "clusters-4")
 
@@ -79,12 +76,12 @@ class FactBenchmark(CLScenario[EagerCLStream[FactExperience]]):  # type: ignore[
         self.tasks = tuple(tasks)
         self._transforms = train_transform, eval_transform
         streams = [
-            EagerCLStream(name, [self._experience(name, i) for i in range(len(tasks))])
+            EagerCLStream(
+                name, [self._experience(name, i) for i in range(len(tasks))], benchmark=self
+            )
             for name in STREAMS
         ]
         super().__init__(streams)
-        for stream in streams:  # so that from one stream's experience the other's can be found
-            stream.benchmark = self
 
     @property
     def embeddings(self) -> Any:
@@ -111,10 +108,16 @@ class FactBenchmark(CLScenario[EagerCLStream[FactExperience]]):  # type: ignore[
         return dataset.eval()
 
     def _dataset(self, stream: str, numbers: Iterable[int]) -> AvalancheDataset[Any]:
+        """Select pictures, with the attribute ``fact_numbers``: the number of each one's fact."""
         wanted = set(numbers)
         images = [image for image in self.release.images[stream] if image.fact in wanted]
         train, test = self._transforms
-        return avalanche_dataset(images, self.targets, train if stream == "train" else test, test)
+        groups = {"train": (train if stream == "train" else test, None), "eval": (test, None)}
+        return make_avalanche_dataset(
+            FactDataset(images, self.targets),
+            data_attributes=[DataAttribute([image.fact for image in images], "fact_numbers")],
+            transform_groups=TransformGroups(groups),
+        )
 
     def _experience(self, stream: str, index: int) -> FactExperience:
         numbers = self.tasks[index]
@@ -206,21 +209,10 @@ def fact_transforms(size: int = 224, least: float = 0.08) -> tuple[Transform, Tr
     :param least: the least share of the picture's area that a random part has. The authors' 0.08
         often leaves nothing of a small thing that makes a fact; take 0.6 for the miniature.
     """
-    from torchvision import transforms
-
-    resized = [transforms.Resize(round(size * 8 / 7))]
-    tensor = [
-        transforms.ToTensor(),
-        transforms.Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]),
-    ]
-    varied = [
-        transforms.RandomResizedCrop(size, scale=(least, 1.0)),
-        transforms.RandomHorizontalFlip(),
-    ]
-    middle = [transforms.CenterCrop(size)]
-    return transforms.Compose(resized + varied + tensor), transforms.Compose(
-        resized + middle + tensor
-    )
+    resize = round(size * 8 / 7)
+    part = transforms.RandomResizedCrop(size, scale=(least, 1.0))
+    train = from_image(resize, part, transforms.RandomHorizontalFlip())
+    return train, from_image(resize, transforms.CenterCrop(size))
 
 
 def _embeddings(
@@ -246,11 +238,9 @@ def _tasks(
     release: Release, embeddings: NDArray[np.float32], split: str, seed: int | None
 ) -> list[Task]:
     kind, count = split.split("-")
-    if seed is None and split in release.splits:
+    if split in release.splits and (seed is None or kind == "semantic"):
         return list(release.splits[split])
     if kind == "semantic":
-        if split in release.splits:
-            return list(release.splits[split])
         raise ValueError(
             f"the split {split!r} is published with the PyTorch release of 6DS, in "
             f"splits/4tasks_semantic, and {release.root} lacks it: take 'clusters-4', which groups "

@@ -59,27 +59,19 @@ class TaskSequence(CLScenario):  # type: ignore[misc]
     """
 
     def __init__(
-        self,
-        streams: dict[str, list[Any]],
-        names: Sequence[str],
-        classes: Sequence[list[int]],
+        self, streams: dict[str, list[Any]], names: Sequence[str], classes: Sequence[list[int]]
     ) -> None:
         self.task_names = list(names)
         self.n_experiences = len(self.task_names)
         # Plugins and EvaluationPlugin(strict_checks=True) come from a stream to its benchmark.
-        super().__init__(
-            [
-                EagerCLStream(
-                    stream,
-                    [
-                        TaskExperience(dataset, task, names[task], classes)
-                        for task, dataset in enumerate(datasets)
-                    ],
-                    benchmark=self,
-                )
-                for stream, datasets in streams.items()
+        found = []
+        for stream, datasets in streams.items():
+            experiences = [
+                TaskExperience(dataset, task, names[task], classes)
+                for task, dataset in enumerate(datasets)
             ]
-        )
+            found.append(EagerCLStream(stream, experiences, benchmark=self))
+        super().__init__(found)
 
 
 def task_sequence(
@@ -122,7 +114,7 @@ def task_sequence(
     :return: a benchmark with the streams ``train``, ``test`` and, if asked for, ``valid``.
     :raises TypeError: if a dataset has no integer labels.
     :raises ValueError: if there are no tasks, a dataset is empty, a test dataset has classes that
-        its training dataset has not, or an argument does not fit.
+        its training dataset has not, its labels do not begin at 0, or an argument does not fit.
     """
     if not tasks:
         raise ValueError("tasks is empty: give at least one pair (training dataset, test dataset)")
@@ -131,18 +123,14 @@ def task_sequence(
     names = [f"task {task}" for task in range(len(tasks))] if names is None else list(names)
     if len(names) != len(tasks) or len(set(names)) != len(names):
         raise ValueError(f"names is {names}: give {len(tasks)} different names, one for each task")
-    transforms = list(
-        zip(
-            _for_each(train_transform, "train_transform", names),
-            _for_each(eval_transform, "eval_transform", names),
-            strict=True,
-        )
-    )
+    train_transforms = _for_each(train_transform, "train_transform", names)
+    eval_transforms = _for_each(eval_transform, "eval_transform", names)
     streams: dict[str, list[Any]] = {"train": [], "test": []}
     classes = []
     for task, (pair, name) in enumerate(zip(tasks, names, strict=True)):
+        groups = {"train": (train_transforms[task], None), "eval": (eval_transforms[task], None)}
         train, test = (
-            _as_task(dataset, task, f"the {kind} dataset of {name!r}", transforms[task])
+            _as_task(dataset, task, f"the {kind} dataset of {name!r}", groups)
             for kind, dataset in zip(("training", "test"), pair, strict=True)
         )
         classes.append(_classes(pair, train, test, name))
@@ -174,10 +162,9 @@ def _for_each(transforms: Transforms, argument: str, names: list[str]) -> list[T
 
 
 def _as_task(
-    dataset: Any, task: int, what: str, transforms: tuple[Transform | None, Transform | None]
+    dataset: Any, task: int, what: str, groups: dict[str, tuple[Transform | None, None]]
 ) -> TaskAwareSupervisedClassificationDataset:
     """Give the samples their task label, and two groups of transforms."""
-    groups = {"train": (transforms[0], None), "eval": (transforms[1], None)}
     try:
         # Finds the labels of subsets and concatenations too. LwF needs this kind of dataset.
         found = _make_taskaware_classification_dataset(
@@ -210,6 +197,11 @@ def _classes(
             f"labels mean different things: {list(ours)} and {list(theirs)}"
         )
     learned = set(train.targets.uniques)
+    if 0 not in learned:
+        raise ValueError(
+            f"the labels of {name!r} begin at {min(learned)}: number the classes of each task from "
+            "0, as its head has a unit for every label up to the highest"
+        )
     unknown = set(test.targets.uniques) - learned
     if unknown:
         raise ValueError(

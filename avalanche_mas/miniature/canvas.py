@@ -1,29 +1,23 @@
 """A sheet to draw on: shapes in units of the picture, anti-aliased, with a camera's noise."""
 
-from __future__ import annotations
-
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageDraw
 
-Colour = tuple[int, int, int]
-Floats = NDArray[np.float64]
-Box = tuple[
-    int, int, int, int
-]  # left, top, right, bottom in pixels from 0, right and bottom inside
+from avalanche_mas.miniature.colours import SKY, Colour, as_colour
 
-WHITE: Colour = (245, 245, 242)
-BLACK: Colour = (28, 28, 30)
-GREY: Colour = (128, 130, 132)
-GREEN: Colour = (72, 128, 60)
-BROWN: Colour = (110, 76, 48)
-SKY: Colour = (150, 190, 225)
+Floats = NDArray[np.float64]
+Point = tuple[float, float]
+Box = tuple[int, int, int, int]  # the first and the last pixels in it: left, top, right, bottom
 
 _FINER = 3  # shapes are drawn on a sheet so many times as fine, then averaged down
+_QUALITY = 88  # of JPEG
+_NOISE = 5.0  # of a camera, in grey levels
 _ROUND = np.linspace(0.0, 2.0 * np.pi, 28, endpoint=False)
 
 
@@ -86,6 +80,12 @@ class Canvas:
         finally:
             self._frames.pop()
 
+    def turned(self, angles: Iterable[float]) -> Iterator[None]:
+        """Draw again and again, in coordinates turned by each of ``angles``, see :meth:`placed`."""
+        for angle in angles:
+            with self.placed(turn=float(angle)):
+                yield
+
     def polygon(self, points: ArrayLike, fill: Colour) -> None:
         """Fill the surface within a closed line through ``points`` (n, 2)."""
         self._pen.polygon(self._on_sheet(points), fill=fill)
@@ -122,19 +122,22 @@ class Canvas:
         boxes.append((int(low[0]), int(low[1]), int(high[0]), int(high[1])))
         self._touched = [*before, *self._touched]
 
-    def photograph(self, noise: float = 5.0) -> Image.Image:
-        """Average the sheet down to a picture with a light, a contrast and noise of its own."""
+    def photograph(self, grey: float = 0.0) -> Image.Image:
+        """Average the sheet down to a picture with a light, a contrast and noise of its own.
+
+        :param grey: the probability that it is in grey levels.
+        """
         small = np.asarray(self.image.reduce(_FINER), dtype=np.float32)
         contrast, light = self.rng.uniform(0.85, 1.1), self.rng.uniform(-15.0, 15.0)
-        grain = self.rng.standard_normal(small.shape, dtype=np.float32) * np.float32(noise)
+        grain = self.rng.standard_normal(small.shape, dtype=np.float32) * np.float32(_NOISE)
         seen = (small - 128.0) * contrast + 128.0 + light + grain
-        return Image.fromarray(np.clip(seen, 0, 255).astype(np.uint8))
+        image = Image.fromarray(np.clip(seen, 0, 255).astype(np.uint8))
+        return image.convert("L") if grey and self.chance(grey) else image
 
     def shade(self, colour: Colour, spread: float = 12.0) -> Colour:
         """Draw a colour close to ``colour``; lightness varies more than hue."""
         light = self.rng.normal(0.0, spread)
-        r, g, b = np.clip(self.rng.normal(colour, spread / 2) + light, 0, 255).astype(int)
-        return int(r), int(g), int(b)
+        return as_colour(np.clip(self.rng.normal(colour, spread / 2) + light, 0, 255))
 
     def chance(self, probability: float = 0.5) -> bool:
         """Toss a coin."""
@@ -156,6 +159,15 @@ class Canvas:
         return [(float(x), float(y)) for x, y in there]
 
 
+Drawing = Callable[[Canvas], None]
+
+
+def save_picture(path: Path, picture: Image.Image) -> None:
+    """Write a picture in the format that its suffix names; its folder is made if need be."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    picture.save(path, quality=_QUALITY)
+
+
 def smooth(points: ArrayLike, rounds: int = 2) -> Floats:
     """Cut the corners of a closed line (Chaikin's algorithm), so that it looks curved."""
     line = np.asarray(points, dtype=np.float64)
@@ -164,9 +176,3 @@ def smooth(points: ArrayLike, rounds: int = 2) -> Floats:
         cut = np.stack([0.75 * line + 0.25 * following, 0.25 * line + 0.75 * following], axis=1)
         line = cut.reshape(-1, 2)
     return line
-
-
-def darker(colour: Colour, share: float = 0.7) -> Colour:
-    """Return ``share`` of a colour's light."""
-    r, g, b = (int(channel * share) for channel in colour)
-    return r, g, b

@@ -1,7 +1,5 @@
 """The paper's object recognition experiments: one dataset after another, each with its own head."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +7,8 @@ from pathlib import Path
 from torchvision import transforms
 
 from avalanche_mas.benchmarks.datasets import DATASETS
-from avalanche_mas.benchmarks.task_sequence import TaskSequence, Transform, task_sequence
+from avalanche_mas.benchmarks.sequence import TaskSequence, Transform, task_sequence
+from avalanche_mas.benchmarks.transforms import from_image
 
 EIGHT_TASKS = ("flowers", "scenes", "birds", "cars", "aircraft", "actions", "letters", "svhn")
 """The long sequence, in the paper's order (Fig. 5)."""
@@ -21,9 +20,6 @@ TWO_TASK_SEQUENCES = {
     "flowers-scenes": ("flowers", "scenes"),
 }
 """The four short sequences (Tables 1 and 2), by name."""
-
-_MEAN = (0.485, 0.456, 0.406)  # of ImageNet, on which the paper's network was trained before
-_STD = (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True)
@@ -61,18 +57,8 @@ class Preprocessing:
         flipped = self.flip if isinstance(self.flip, bool) else dataset in self.flip
         train = [transforms.RandomCrop(self.crop)]
         train += [transforms.RandomHorizontalFlip()] if flipped else []
-        return self._from_image(*train), self._from_image(transforms.CenterCrop(self.crop))
-
-    def _from_image(self, *steps: Transform) -> Transform:
-        composed: Transform = transforms.Compose(
-            [
-                transforms.Resize(self.resize),
-                *steps,
-                transforms.ToTensor(),
-                transforms.Normalize(_MEAN, _STD),
-            ]
-        )
-        return composed
+        middle = transforms.CenterCrop(self.crop)
+        return from_image(self.resize, *train), from_image(self.resize, middle)
 
 
 def object_recognition(
@@ -104,9 +90,9 @@ def object_recognition(
         raise ValueError(f"tasks is empty: give a list of {', '.join(DATASETS)}")
     transform = Preprocessing() if transform is None else transform
     train_transforms, eval_transforms = zip(*(transform(task) for task in tasks), strict=True)
-    loaders = [DATASETS[task].loader for task in tasks]
+    datasets = [DATASETS[task] for task in tasks]
     return task_sequence(
-        [(loader(root, "train"), loader(root, "test")) for loader in loaders],
+        [(dataset(root, "train"), dataset(root, "test")) for dataset in datasets],
         names=tasks,
         validation=validation,
         seed=seed,
