@@ -35,7 +35,8 @@ class Importance(Mapping[str, Tensor]):
 
     :param omega: parameter name → tensor of non-negative numbers.
     :param samples: the N that the means were taken over.
-    :param standard_errors: layer → standard error of its ΣΩ, see :class:`.standard_error.StandardError`.
+    :param standard_errors: layer → standard error of its ΣΩ, see
+        :class:`.standard_error.StandardError`.
     :param fallbacks: parameter name → why no rule measured it.
     :raises ValueError: if ``samples`` is negative.
 
@@ -208,7 +209,8 @@ class Importance(Mapping[str, Tensor]):
             return cls(omega, **recorded)
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(
-                f"{path} has metadata that Importance.save does not write ({error!r}): save it again"
+                f"{path} has metadata that Importance.save does not write ({error!r}): save it "
+                "again"
             ) from error
 
     def summary(self, threshold: float = 0.01) -> pandas.DataFrame:

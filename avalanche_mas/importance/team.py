@@ -76,7 +76,7 @@ class Team:
 
     @contextmanager
     def reporting(self) -> Iterator[None]:
-        """An error inside is known to the others at their next :meth:`all_gather`, so that none waits.
+        """An error inside is known to the others at their next :meth:`all_gather`: none waits.
 
         Every process must leave it after as many exchanges as the others.
         """

@@ -182,25 +182,28 @@ class Watch:
         with self._lock:
             self._check_unmoved()
             chosen = self._chosen(size)
+            call = self._followed(batch, size, chosen) if chosen else _Call(size, 0, batch)
             self.seen, self._taken = self.seen + size, self._taken + len(chosen)
-            if not chosen:
-                return _Call(size, 0, batch)
-            rows = torch.tensor(chosen)
-            with torch.inference_mode(False), torch.no_grad():
-                kept = take(batch, rows, size)  # copies: the model may write to what it is given
-            parts = tuple(self._parts(batch)) if self._own else ()
-            local = self._mean if isinstance(self._mean, LocalMean) else None
-            live = local.follow(parts[0], size, rows) if local and len(parts) == 1 else None
-            return _Call(size, len(chosen), parts[0] if live else batch, kept, live)
+            return call
+
+    def _followed(self, batch: CallArguments, size: int, chosen: list[int]) -> _Call:
+        """A call some of whose samples are measured."""
+        rows = torch.tensor(chosen)
+        with torch.inference_mode(False), torch.no_grad():
+            kept = take(batch, rows, size)  # copies: the model may write to what it is given
+        parts = tuple(self._parts(batch)) if self._own else ()
+        local = self._mean if isinstance(self._mean, LocalMean) else None
+        live = local.follow(parts[0], size, rows) if local and len(parts) == 1 else None
+        return _Call(size, len(chosen), parts[0] if live else batch, kept, live)
 
     def _end(self, call: _Call) -> None:
         if call.kept is None:
             return
         with self._lock:
             try:
-                if call.live and isinstance(self._mean, LocalMean):
-                    if self._mean.add_live(call.live, call.batch):
-                        return
+                local = self._mean if isinstance(self._mean, LocalMean) else None
+                if call.live and local and local.add_live(call.live, call.batch):
+                    return
                 for part in self._parts(call.kept):
                     self._mean.add_whole(part)
             except NotFiniteError as error:

@@ -43,7 +43,7 @@ class Ready:
 def network_of(model: nn.Module) -> tuple[Network, dict[str, Tensor]]:
     """F and its parameters, as the engines take them."""
     network = Network(model, lambda model, batch: model(batch))
-    return network, dict(network.parameters_by_name)
+    return network, network.trainable()
 
 
 def squares(output: Tensor) -> Tensor:

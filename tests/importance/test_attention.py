@@ -96,6 +96,6 @@ def test_importance_is_exact_and_needs_no_slow_engine(options, mask):
     x = torch.randn(BATCH, TARGETS, WIDTH).double()
     assert worst_error(estimate_importance(model, x), naive_importance(model, x)) < 1e-10
     network = Network(model, lambda model, batch: model(batch))
-    engine = Exact(network, dict(network.parameters_by_name))
+    engine = Exact(network, network.trainable())
     engine(x, zeros(engine.parameters))
     assert not engine.unruled

@@ -23,7 +23,7 @@ B = 5
 def unruled(model, x):
     """Parameters that the exact engine leaves to the slow ones: name → why."""
     network = Network(model.eval(), lambda model, batch: model(batch))
-    engine = Exact(network, dict(network.parameters_by_name))
+    engine = Exact(network, network.trainable())
     engine(x, zeros(engine.parameters))
     return engine.unruled
 
@@ -181,7 +181,7 @@ def test_bag_touches_only_the_rows_that_occur():
             return result
 
     network = Network(model, lambda model, batch: model(batch))
-    engine = Exact(network, dict(network.parameters_by_name))
+    engine = Exact(network, network.trainable())
     total = zeros(engine.parameters)
     engine(tokens, total)
     with Sizes():

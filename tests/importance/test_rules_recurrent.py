@@ -22,7 +22,7 @@ B, T, WIDTH, HIDDEN = 5, 4, 3, 4
 def unruled(model, x):
     """Parameters that the exact engine leaves to the slow ones: name → why."""
     network = Network(model.eval(), lambda model, batch: model(batch))
-    engine = Exact(network, dict(network.parameters_by_name))
+    engine = Exact(network, network.trainable())
     engine(x, zeros(engine.parameters))
     return engine.unruled
 

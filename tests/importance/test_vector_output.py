@@ -93,7 +93,7 @@ def test_what_is_kept_of_each_sample_bounds_the_batch(monkeypatch):
         5 * max(8 * parameters, 8 * 8 * 36),
     )
     network = Network(model, call_model)
-    engine = Exact(network, dict(network.parameters_by_name), "vector")
+    engine = Exact(network, network.trainable(), "vector")
     total = zeros(engine.parameters)
     engine(x, total)
     assert engine.record.sample_bytes == 8 * parameters
@@ -108,7 +108,7 @@ def test_what_is_kept_of_each_sample_bounds_the_batch(monkeypatch):
 def test_a_linear_network_needs_no_memory_for_gradients():
     model, data = build("mlp")
     network = Network(model, call_model)
-    engine = Exact(network, dict(network.parameters_by_name), "vector")
+    engine = Exact(network, network.trainable(), "vector")
     engine(data, zeros(engine.parameters))
     biases = [p for p in model.parameters() if p.dim() == 1]
     assert engine.record.sample_bytes == sum(p.nbytes for p in biases)

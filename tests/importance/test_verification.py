@@ -1,4 +1,4 @@
-"""Rules are compared with the loop: at first, again as data go by, and never with a mixed result."""
+"""Rules are compared with the loop, at first and again as data go by; no result is mixed."""
 
 import pytest
 import torch
@@ -88,7 +88,7 @@ def test_few_batches_are_compared(monkeypatch, number):
 
 
 def test_a_parameter_that_is_used_late_is_compared_then():
-    """A gate opens in the third batch only, and what is behind it goes wrong for several samples."""
+    """A gate opens in the third batch, and what is behind it goes wrong for several samples."""
 
     def forward(self, x):
         gate = (x[:, :1] > 0).to(x)

@@ -1,4 +1,4 @@
-"""The user's own model in eval mode, and afterwards as it was: for what runs it through closures."""
+"""The user's own model in eval mode, and afterwards as it was."""
 
 from __future__ import annotations
 
