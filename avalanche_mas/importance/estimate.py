@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -25,6 +25,7 @@ from avalanche_mas.importance.batches import (
 )
 from avalanche_mas.importance.engines import reference
 from avalanche_mas.importance.engines.base import (
+    DISAGREES,
     Engine,
     EngineName,
     MakeEngine,
@@ -157,17 +158,15 @@ def estimate_importance(
         verbose,
     )
     slow = {"vmap": reference.vmap, "loop": reference.loop, "batch": reference.batch}
-    make: MakeEngine = partial(Exact, output=output, verify=verify)
     if engine in slow:
         make = partial(reference.Reference, slow[engine], objective=OBJECTIVES[output])
-    try:
         return _estimate(model, data, make, options)
-    except VerificationError as error:
-        if engine in slow or isinstance(data, Iterator) or Team.of(distributed).size > 1:
-            raise
-        warnings.warn(f"{error} The data are read again for that.", stacklevel=2)
-        unruled = dict.fromkeys(error.names, "disagrees with the batch-size-1 loop")
-        return _estimate(model, data, partial(make, unruled=unruled), options)
+    exact = partial(Exact, output=output, verify=verify)
+
+    def without_rules(names: set[str]) -> MakeEngine:
+        return partial(exact, unruled=dict.fromkeys(names, DISAGREES))
+
+    return _verified(model, data, exact, without_rules, options)
 
 
 def estimate_local_importance(
@@ -207,7 +206,25 @@ def estimate_local_importance(
         distributed,
         verbose,
     )
-    return _estimate(model, data, partial(Local, verify=verify), options)
+    local = partial(Local, verify=verify)
+    return _verified(model, data, local, lambda _: partial(local, one_by_one=True), options)
+
+
+def _verified(
+    model: nn.Module,
+    data: Any,
+    make_engine: MakeEngine,
+    make_slower: Callable[[set[str]], MakeEngine],
+    options: Options,
+) -> Importance:
+    """Begins again, by a slower engine, where an estimate turns out to be wrong on the way."""
+    try:
+        return _estimate(model, data, make_engine, options)
+    except VerificationError as error:
+        if isinstance(data, Iterator) or Team.of(options.distributed).size > 1:
+            raise
+        warnings.warn(f"{error} The data are read again for that.", stacklevel=3)
+        return _estimate(model, data, make_slower(error.names), options)
 
 
 def _estimate(model: nn.Module, data: Any, make_engine: MakeEngine, options: Options) -> Importance:

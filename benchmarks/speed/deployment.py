@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 import torch
 
@@ -34,26 +36,27 @@ def plain(case: Case) -> _Call:
 
 def local(case: Case, fraction: float = FRACTION) -> _Call:
     """The same, watched for l-MAS."""
-    mean = LocalMean(case.model, call_again)
-    watched, infer = Watch(case.model, mean, fraction), plain(case)
+    case = _apart(case)
+    mean, infer = LocalMean(case.model, call_again), plain(case)
+    Watch(case.model, mean, fraction).__enter__()
 
     def call() -> None:
-        with watched:
-            infer()
-        mean.settle()
+        infer()
+        mean.flush()
 
     return call
 
 
 def whole(case: Case) -> _Call:
     """The same, watched for MAS, which takes a second pass over the measured samples."""
-    watched, infer = watch_importance(case.model), plain(case)
+    case = _apart(case)
+    watch_importance(case.model).__enter__()
+    return plain(case)
 
-    def call() -> None:
-        with watched:
-            infer()
 
-    return call
+def _apart(case: Case) -> Case:
+    """With a model of its own, which is watched from now on: opening a context is not timed."""
+    return replace(case, model=copy.deepcopy(case.model))
 
 
 def quarter(case: Case) -> _Call:

@@ -105,7 +105,7 @@ def check(way: str, case: Case) -> None:
     ready.call()
     network, parameters = network_of(case.model)
     truth = zeros(parameters)
-    reference.loop(network, parameters, few.x[: ready.samples], truth)
+    reference.loop(network, parameters, few.x[: ready.samples], truth, ways.NORM)
     if off := disagreeing(ready.total, truth):
         raise Refused(f"wrong: {len(off)} of {len(truth)} tensors, such as {off[0]}")
 

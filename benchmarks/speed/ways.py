@@ -16,6 +16,7 @@ from avalanche_mas.importance.engines import reference
 from avalanche_mas.importance.engines.exact import Exact
 from avalanche_mas.importance.engines.local import Local
 from avalanche_mas.importance.engines.network import Network
+from avalanche_mas.importance.engines.objectives import OBJECTIVES
 from avalanche_mas.importance.parameters import zeros
 
 from .networks import Case
@@ -38,6 +39,9 @@ class Ready:
     samples: int
     total: dict[str, Tensor] = field(default_factory=dict)
     note: str = ""
+
+
+NORM = OBJECTIVES["norm"]
 
 
 def network_of(model: nn.Module) -> tuple[Network, dict[str, Tensor]]:
@@ -151,7 +155,7 @@ def loop(case: Case) -> Ready:
     (network, parameters), few = network_of(case.model), case.x[:LOOP_SAMPLES]
     total = zeros(parameters)
     return Ready(
-        lambda: reference.loop(network, parameters, few, total), len(few), total, _some(few)
+        lambda: reference.loop(network, parameters, few, total, NORM), len(few), total, _some(few)
     )
 
 
@@ -164,7 +168,7 @@ def vmap(case: Case) -> Ready:
     def call() -> None:
         try:
             with patch.object(reference, "CHUNK_BYTES", 1 << 62):
-                reference.vmap(network, parameters, few, total)
+                reference.vmap(network, parameters, few, total, NORM)
         except (RuntimeError, ValueError, NotImplementedError) as error:
             raise Refused(first_words(error)) from error
 

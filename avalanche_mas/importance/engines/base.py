@@ -21,6 +21,7 @@ EngineName = Literal["auto", "exact", "vmap", "loop", "batch"]
 Verify = Literal["growing", "every batch", "off"]
 """How often an engine is compared with the batch-size-1 loop, see :class:`PlannedEngine`."""
 
+DISAGREES = "disagrees with the batch-size-1 loop"
 CHECKED_SAMPLES = 3
 """A new plan is checked on so many."""
 FIRST_RECHECK = 32
@@ -224,7 +225,7 @@ class PlannedEngine(ABC):
     def distrust(self, names: Iterable[str]) -> None:
         """Parameters for which a comparison failed: no rule measures them any more."""
         for name in names:
-            self.unruled.setdefault(name, "disagrees with the batch-size-1 loop")
+            self.unruled.setdefault(name, DISAGREES)
 
     def _generator(self) -> torch.Generator:
         return torch.Generator().manual_seed(self._batches)

@@ -334,13 +334,13 @@ def _own(output: Tensor) -> Tensor:
     return output.clone() if output._is_view() else output
 
 
-def _mend_single(output: Tensor) -> None:
+def _mend_single(output: Any) -> None:
     """Makes δ contiguous, as torch's gradient of BatchNorm needs it for one sample.
 
     In eval mode, on a CPU, it is wrong otherwise (torch 2.14).
     """
     if output.requires_grad:
-        output.register_hook(lambda delta: delta.contiguous())
+        output.register_hook(torch.Tensor.contiguous)
 
 
 class _Entry(torch.autograd.Function):

@@ -57,13 +57,20 @@ class Local(PlannedEngine):
 
     :param network: F.
     :param parameters: canonical name → parameter to measure.
+    :param verify: see :class:`.PlannedEngine`.
+    :param one_by_one: measure each sample alone from the start.
     """
 
     def __init__(
-        self, network: Network, parameters: dict[str, Tensor], verify: Verify = "growing"
+        self,
+        network: Network,
+        parameters: dict[str, Tensor],
+        verify: Verify = "growing",
+        *,
+        one_by_one: bool = False,
     ) -> None:
         super().__init__(network, parameters, verify)
-        self.one_by_one = False
+        self.one_by_one = one_by_one
         """Whether samples have to be measured alone."""
         self._seen: set[tuple[object, ...]] = set()
         self._warned: set[str] = set()

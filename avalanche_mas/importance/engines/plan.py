@@ -237,11 +237,9 @@ def _reached(outputs: list[Tensor], tensors: list[Tensor]) -> dict[int, list[Ten
             starts.append(start)
         gradients = torch.autograd.grad(ends, wanted, starts, allow_unused=True, retain_graph=True)
         for tensor, gradient in zip(wanted, gradients, strict=True):
-            if gradient is None:
-                found.pop(id(tensor), None)
-            elif id(tensor) in found:
+            if gradient is not None:
                 found[id(tensor)].append(gradient != 0)
-    return found
+    return {key: reached for key, reached in found.items() if reached}
 
 
 class _Probe(Tracker):
@@ -339,13 +337,15 @@ class _Probe(Tracker):
         )
 
 
-class _Looking(TorchDispatchMode):
+class _Looking(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Notices operators whose result, or its shape, is another one for other values.
 
     PyTorch tags them; indexing is tagged for the sake of masks, and counts only with one.
     """
 
-    seen = False
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.seen = False
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None

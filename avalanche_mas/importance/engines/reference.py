@@ -111,8 +111,6 @@ def vmap(
     samples = [leaf for leaf in leaves_of(batch) if is_per_sample(leaf, size)]
     measured = {name: p.detach() for name, p in parameters.items()}
 
-    twin = network.twin()
-
     def outputs_of(theta: dict[str, Tensor], *sample: Tensor) -> list[Tensor]:
         own = iter(sample)
         one = map_leaves(
@@ -122,7 +120,7 @@ def vmap(
             return network.with_parameters(twin, theta, one)
 
     def of_sample(theta: dict[str, Tensor], *sample: Tensor) -> dict[str, Tensor]:
-        outputs, pullback = torch.func.vjp(lambda t: outputs_of(t, *sample), theta)
+        outputs, pullback, *_ = torch.func.vjp(lambda t: outputs_of(t, *sample), theta)
         passes = [_at_all(outputs, *start) for start in objective.starts(outputs)]
         stacked = [torch.stack(starts) for starts in zip(*passes, strict=True)]
         (gradients,) = torch.func.vmap(pullback)(stacked)
