@@ -235,3 +235,42 @@ def test_one_sample_whose_gradient_lies_with_the_channels_last():
             ours = estimate_importance(model, x, engine=engine, batch_size=size)
             assert worst_error(ours, truth) < 1e-10, (engine, size)
             assert not ours.fallbacks
+
+
+MADE_FROM_PARAMETERS = {
+    "directly and through another": lambda self, x: (
+        (self.m / 2 - 1) * self.a(x) + self.m / 2 * self.b(x) * 0.5
+    ),
+    "one derived twice": lambda self, x: ((c := self.m / 2) - 1) * self.a(x) + c * self.b(x) * 0.5,
+    "written into a constant": lambda self, x: (
+        functional.linear(
+            x, torch.zeros(8, 6).to(x).index_put((torch.arange(8), torch.arange(8) % 6), self.m)
+        )
+        + self.a(x)
+    ),
+    "set into a constant": lambda self, x: functional.linear(x, placed(self.m)) + self.a(x),
+    "added to a constant": lambda self, x: (
+        functional.linear(x, torch.eye(8, 6).to(x).add_(self.m[:, None])) + self.a(x)
+    ),
+    "turned": lambda self, x: self.m.cos() * self.a(x) + self.m.sin() * self.b(x),
+    "normalised": lambda self, x: functional.normalize(self.m, dim=0) * self.a(x),
+}
+
+
+def placed(values):
+    constant = torch.zeros(8, 6).to(values)
+    constant[torch.arange(8), torch.arange(8) % 6] = values
+    return constant
+
+
+@pytest.mark.parametrize("blank", [0, 3])
+@pytest.mark.parametrize("forward", MADE_FROM_PARAMETERS.values(), ids=MADE_FROM_PARAMETERS)
+def test_weights_that_are_made_from_parameters(forward, blank):
+    """As adapters of pretrained networks make them."""
+    parts = {"a": nn.Linear(6, 8, bias=False), "b": nn.Linear(6, 8, bias=False)}
+    model = module(
+        lambda self, x: torch.tanh(forward(self, x)), m=nn.Parameter(torch.randn(8)), **parts
+    ).double()
+    x = torch.randn(8, 6).double()
+    x[:blank] = 0
+    right(model, x)

@@ -190,11 +190,13 @@ class Instrument(Tracker):
 
     def finish(self) -> None:
         """Adds what waited, once every use has been measured."""
+        unruled = self.given.record.unruled
         for name, tensor in self.derived.items():
             if uses := self._waiting.pop(name, []):
-                for source in sorted(self._sources[name]):
+                for source in sorted(self._sources[name] - set(unruled)):
                     parameter = self.parameters[source]
-                    self.add(parameter, Pullback(parameter, tensor, Sum(tensor, uses)))
+                    gradients = Pullback(parameter, tensor, Sum(tensor, uses))
+                    self._waiting.setdefault(source, []).append((parameter, gradients))
         for name, uses in self._waiting.items():
             parameter = self.parameters[name]
             self.add_complete(name, parameter, Sum(parameter, uses))
