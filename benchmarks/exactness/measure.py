@@ -21,7 +21,7 @@ from .naive import casts, sensitivity, squared_norm
 _Omega = dict[str, Tensor]
 _Data = tuple[list[Batch], list[_Omega]]  # batches, and what each of their samples is worth
 
-COST_SAMPLES = (16, 512)
+COST_SAMPLES = (16, 128)
 """Of a batch that is timed: the first number, doubled while a pass is short, up to the second."""
 COST_SECONDS = 0.02
 """That a plain pass should last, so that it is more than the start of its operations."""
@@ -66,6 +66,7 @@ def measure(case: Case) -> Row:
             row.parameters = sum(p.numel() for p in model.parameters() if p.requires_grad)
             row.casts = casts(model, batch)
             single = [sensitivity(model, rows(batch, [k])) for k in range(size(batch))]
+            _check_finite(single)
         except Exception as error:
             row.refused["the network itself"] = _reason(error)
         else:
@@ -74,6 +75,14 @@ def measure(case: Case) -> Row:
             _cost(row, model, batch)
     row.seconds = time.perf_counter() - start
     return row
+
+
+def _check_finite(single: list[_Omega]) -> None:
+    """:raises ValueError: if the network's own gradient holds NaN or infinity."""
+    for k, omega in enumerate(single):
+        for name, own in omega.items():
+            if not bool(own.isfinite().all()):
+                raise ValueError(f"plain autograd's gradient of {name} at sample {k} is not finite")
 
 
 def relative_error(ours: Mapping[str, Tensor], truth: Mapping[str, Tensor]) -> tuple[float, str]:
@@ -185,7 +194,8 @@ def _cost(row: Row, model: nn.Module, batch: Batch) -> None:
     """Both sides in turn, in float32; the least of each counts."""
     model, few = copy.deepcopy(model).float(), to_dtype(batch, torch.float32)
     twin = copy.deepcopy(model)
-    ours, plain = [], []
+    ours: list[float] = []
+    plain: list[float] = []
 
     def plain_pass() -> float:
         start = time.perf_counter()

@@ -72,7 +72,6 @@ TEXT: dict[str, Options] = {
     "AlbertModel": {"embedding_size": 16},
     "BertModel": {},
     "BigBirdModel": {"attention_type": "original_full"},
-    "CanineModel": {"downsampling_rate": 2, "num_hash_buckets": 50, "local_transformer_stride": 4},
     "CLIPTextModel": {},
     "ConvBertModel": {"embedding_size": 16, "conv_kernel_size": 3},
     "DebertaModel": {"relative_attention": True, "pos_att_type": ["c2p", "p2c"]},
