@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import math
 import time
 import warnings
@@ -13,7 +14,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from avalanche_mas import check_model, estimate_importance
+from avalanche_mas import Importance, check_model, estimate_importance
 
 from .case import Batch, Case, blank, concatenated, rows, size, to_dtype, trimmed
 from .naive import casts, sensitivity, squared_norm
@@ -70,8 +71,8 @@ def measure(case: Case) -> Row:
         except Exception as error:
             row.refused["the network itself"] = _reason(error)
         else:
-            _compare(row, model, batch, single)
-            _ways(row, model, batch)
+            if omega := _compare(row, model, batch, single):
+                _ways(row, model, batch, omega)
             _cost(row, model, batch)
     row.seconds = time.perf_counter() - start
     return row
@@ -104,14 +105,21 @@ def relative_error(ours: Mapping[str, Tensor], truth: Mapping[str, Tensor]) -> t
     return worst, where
 
 
-def _compare(row: Row, model: nn.Module, batch: Batch, single: list[_Omega]) -> None:
-    """On the samples as they are, and on data that engines have erred on."""
+def _compare(row: Row, model: nn.Module, batch: Batch, single: list[_Omega]) -> Importance | None:
+    """On the samples as they are, and on data that engines have erred on.
+
+    :return: the importance on the samples as they are, if there is one.
+    """
+    found = None
     for name, alter in ALTERED.items():
         try:
             batches, each = alter(model, batch, single)
         except Exception:
             continue  # the network takes no such data
-        truth = {key: torch.stack([s[key] for s in each]).mean(0) for key in single[0]}
+        truth = {
+            key: functools.reduce(torch.add, (s[key] for s in each)) / len(each)
+            for key in single[0]
+        }
         own = copy.deepcopy(model)
         try:
             omega = estimate_importance(own, batches)
@@ -121,6 +129,8 @@ def _compare(row: Row, model: nn.Module, batch: Batch, single: list[_Omega]) -> 
         row.errors[name], row.where[name] = relative_error(omega, truth)
         if trace := _difference(model, own):
             row.reports.append(f"{name}: {trace}")
+        found = omega if alter is _unaltered else found
+    return found
 
 
 def _unaltered(model: nn.Module, batch: Batch, single: list[_Omega]) -> _Data:
@@ -169,9 +179,9 @@ def _difference(before: nn.Module, after: nn.Module) -> str:
     return ""
 
 
-def _ways(row: Row, model: nn.Module, batch: Batch) -> None:
+def _ways(row: Row, model: nn.Module, batch: Batch, omega: Importance) -> None:
+    """How each parameter is measured, and whether two reports of that agree."""
     try:
-        omega = estimate_importance(copy.deepcopy(model), [rows(batch, slice(None))])
         table = check_model(copy.deepcopy(model), rows(batch, slice(None)))
     except Exception as error:
         row.refused["check_model"] = _reason(error)
