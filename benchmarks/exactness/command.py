@@ -6,7 +6,8 @@ import json
 import logging
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -32,16 +33,28 @@ def run(folder: Path, sources: Sequence[str] = (), networks: Sequence[str] = ())
     chosen = _chosen(sources, networks)
     raw = folder / "raw"
     raw.mkdir(parents=True, exist_ok=True)
-    torch.set_num_threads(1)
-    logging.disable(logging.WARNING)  # of the libraries, about configurations this small
     left = [case for case in chosen if not _path(raw, case.source, case.name).exists()]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with _quiet_on_one_thread():
         for case in (progress := tqdm(left, unit="network")):
             progress.set_postfix_str(case.name)
             _save(raw, measure(case))
     rows = [Row(**json.loads(file.read_text(encoding="utf-8"))) for file in sorted(raw.glob("*"))]
     return write_report(rows, folder)
+
+
+@contextmanager
+def _quiet_on_one_thread() -> Iterator[None]:
+    """Without what the libraries say of configurations this small."""
+    threads, disabled = torch.get_num_threads(), logging.root.manager.disable
+    torch.set_num_threads(1)
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(disabled)
+        torch.set_num_threads(threads)
 
 
 def _chosen(sources: Sequence[str], networks: Sequence[str]) -> list[Case]:

@@ -114,6 +114,7 @@ def _compare(row: Row, model: nn.Module, batch: Batch, single: list[_Omega]) -> 
     for name, alter in ALTERED.items():
         try:
             batches, each = alter(model, batch, single)
+            _check_finite(each)
         except Exception:
             continue  # the network takes no such data
         truth = {

@@ -63,8 +63,9 @@ class _Casts(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def _parts(output: Any) -> Iterator[Tensor]:
+    """The tensors of an output; what else is in it, such as a cache of keys, does not count."""
     if isinstance(output, Tensor):
         yield output
-    elif output is not None:
+    elif isinstance(output, (Mapping, tuple, list)):
         for part in output.values() if isinstance(output, Mapping) else output:
             yield from _parts(part)

@@ -14,10 +14,10 @@ from benchmarks.exactness.networks import SOURCES, cases, installed
 from benchmarks.exactness.report import remark, verdict
 
 NETWORKS = {
-    "torchvision": ["shufflenet_v2_x0_5", "squeezenet1_1"],
-    "timm": ["lcnet_035", "vit_tiny_patch16_224"],
+    "torchvision": ["swin_v2, thin", "vit, thin", "efficientnet_v2, thin"],
+    "timm": ["samvit_base_patch16_224", "naflexvit_base_patch16_gap"],
     "transformers": ["BertModel", "GPT2Model", "T5Model", "SwinModel", "Wav2Vec2Model"],
-    "peft": ["LoRA on Bert", "DoRA on an MLP", "OFT on an MLP"],
+    "peft": ["LoRA on Bert", "BOFT on an MLP", "HRA on an MLP"],
     "idioms": ["tied embedding", "gradient inside forward"],
 }
 

@@ -45,7 +45,24 @@ ADAPTERS: dict[str, tuple[str, dict[str, Any]]] = {
     "WaveFT": ("WaveFTConfig", {"n_frequency": 10, **_LINEAR}),
 }
 
-ON_AN_MLP = ("BOFT", "DoRA", "HRA", "LoHa", "LoKr", "LoRA", "OFT")
+ON_AN_MLP = (
+    "AdaLoRA",
+    "BOFT",
+    "DeLoRA",
+    "DoRA",
+    "FourierFT",
+    "GraLoRA",
+    "HRA",
+    "LoHa",
+    "LoKr",
+    "LoRA",
+    "MiSS",
+    "OFT",
+    "RandLoRA",
+    "RoAd",
+    "VeRA",
+    "WaveFT",
+)
 ON_AN_ENCODER = ("DoRA", "IA3", "LoRA")
 
 

@@ -106,6 +106,7 @@ def _narrow(make: Any, num_classes: int) -> nn.Module:
     classifier = model.get_submodule("classifier")
     for name, layer in classifier.named_children():
         if isinstance(layer, nn.Linear):
-            sizes = (32 if n == 4096 else n for n in (layer.in_features, layer.out_features))
-            setattr(classifier, name, nn.Linear(*sizes))
+            inputs, outputs = layer.in_features, layer.out_features
+            inputs, outputs = (32 if width == 4096 else width for width in (inputs, outputs))
+            setattr(classifier, name, nn.Linear(inputs, outputs))
     return model

@@ -87,7 +87,6 @@ TEXT: dict[str, Options] = {
         "d_head": 8,
         "d_inner": 64,
     },
-    "LongformerModel": {"attention_window": 4},
     "MobileBertModel": {"embedding_size": 16, "intra_bottleneck_size": 32, "true_hidden_size": 32},
     "ModernBertModel": {"global_attn_every_n_layers": 2, "local_attention": 4},
     "MPNetModel": {},
@@ -98,7 +97,12 @@ TEXT: dict[str, Options] = {
     "SiglipTextModel": {},
     "SqueezeBertModel": {"embedding_size": 32},
     "XLMModel": {},
-    "XLNetModel": {"max_position_embeddings": None, "d_head": 8, "d_inner": 64},
+    "XLNetModel": {
+        "max_position_embeddings": None,
+        "d_head": 8,
+        "d_inner": 64,
+        "use_mems_eval": False,
+    },
     # decoders
     "BioGptModel": {},
     "BloomModel": {},
@@ -121,8 +125,8 @@ TEXT: dict[str, Options] = {
     "FalconModel": {"alibi": True},
     "FalconMambaModel": {"state_size": 4},
     "GemmaModel": _GROUPED,
-    "Gemma2Model": {**_GROUPED, "sliding_window": 4},
-    "Gemma3TextModel": {**_GROUPED, "sliding_window": 4},
+    "Gemma2Model": {**_GROUPED, "sliding_window": 6},
+    "Gemma3TextModel": {**_GROUPED, "sliding_window": 6},
     "GPT2Model": {"n_inner": 64},
     "GPTBigCodeModel": {},
     "GPTJModel": {"rotary_dim": 4},
@@ -144,28 +148,17 @@ TEXT: dict[str, Options] = {
     "Qwen2MoeModel": {**_EXPERTS, "shared_expert_intermediate_size": 16},
     "Qwen3Model": _GROUPED,
     "Qwen3MoeModel": _EXPERTS,
-    "RecurrentGemmaModel": {"num_hidden_layers": 3, "lru_width": 32, "attention_window_size": 4},
+    "RecurrentGemmaModel": {"num_hidden_layers": 3, "lru_width": 32, "attention_window_size": 6},
     "StableLmModel": _GROUPED,
 }
 
 SEQUENCE_TO_SEQUENCE: dict[str, Options] = {
     "BartModel": _BOTH,
     "BlenderbotModel": _BOTH,
-    "LEDModel": {**_BOTH, "max_encoder_position_embeddings": 64, "attention_window": 4},
     "LongT5Model": {**_T5, "local_radius": 3, "global_block_size": 2},
     "M2M100Model": _BOTH,
     "MarianModel": _BOTH,
     "PegasusModel": _BOTH,
-    "ProphetNetModel": {
-        "num_hidden_layers": None,
-        "num_encoder_layers": 2,
-        "num_decoder_layers": 2,
-        "num_encoder_attention_heads": 4,
-        "num_decoder_attention_heads": 4,
-        "encoder_ffn_dim": 64,
-        "decoder_ffn_dim": 64,
-        "ngram": 2,
-    },
     "SwitchTransformersModel": {**_T5, "num_experts": 2, "expert_capacity": 64},
     "T5Model": _T5,
     "UMT5Model": _T5,
@@ -266,7 +259,7 @@ def tiny(name: str, **options: Any) -> nn.Module:
 
 def text() -> dict[str, Tensor]:
     """Sentences of unlike lengths, padded on the right."""
-    lengths = torch.tensor([LENGTH, 3, LENGTH - 1, 5, 2])
+    lengths = torch.tensor([LENGTH, 4, LENGTH - 1, 5, 3])
     mask = torch.arange(LENGTH) < lengths[:, None]
     return {"input_ids": _words(LENGTH) * mask, "attention_mask": mask.long()}
 
