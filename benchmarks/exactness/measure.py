@@ -100,7 +100,9 @@ def relative_error(ours: Mapping[str, Tensor], truth: Mapping[str, Tensor]) -> t
             return math.inf, name
         floor = 1e-6 * largest * omega.numel() ** 0.5
         error = float((ours[name] - omega).norm()) / max(float(omega.norm()), floor, 1e-300)
-        if not error <= worst:
+        if math.isnan(error):
+            return error, name
+        if error > worst:
             worst, where = error, name
     return worst, where
 

@@ -40,8 +40,7 @@ _PACKAGES = ("torch", "torchvision", "timm", "transformers", "peft")
 
 def verdict(row: Row) -> str:
     """A key of :data:`VERDICTS`."""
-    limit = LIMIT_FLOAT32 if row.casts else LIMIT
-    if any(not error <= limit for error in row.errors.values()):
+    if _wrong(row):
         return "wrong"
     if row.reports:
         return "untrue"
@@ -52,12 +51,7 @@ def verdict(row: Row) -> str:
 
 def remark(row: Row) -> str:
     """What there is to say of a network, in a few words."""
-    limit = LIMIT_FLOAT32 if row.casts else LIMIT
-    wrong = [
-        f"{data}: {row.where[data]} is off by {error:.1e}"
-        for data, error in row.errors.items()
-        if not error <= limit
-    ]
+    wrong = [f"{data}: {row.where[data]} is off by {error:.1e}" for data, error in _wrong(row)]
     refused = [f"{tried}: {reason}" for tried, reason in row.refused.items()]
     return "; ".join([*wrong, *row.reports[:2], *refused, *row.fallbacks[:2]])
 
@@ -96,6 +90,12 @@ def write_report(rows: Sequence[Row], folder: Path) -> str:
     ]
     (folder / "table.md").write_text("\n".join(markdown), encoding="utf-8")
     return summary
+
+
+def _wrong(row: Row) -> list[tuple[str, float]]:
+    """Data on which round-off does not explain the error, which may be NaN."""
+    limit = LIMIT_FLOAT32 if row.casts else LIMIT
+    return [(data, error) for data, error in row.errors.items() if not error <= limit]
 
 
 def _line(row: Row) -> dict[str, str]:
