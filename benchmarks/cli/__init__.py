@@ -196,6 +196,31 @@ def speed(
             raise typer.Exit(1) from None
 
 
+@app.command()
+def exactness(
+    source: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="torchvision, timm, transformers, peft or idioms; may be repeated.",
+            show_default="all that are installed",
+        ),
+    ] = None,
+    network: Annotated[
+        list[str] | None, typer.Option(help="May be repeated.", show_default="all")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="The results' folder.")] = Path("results/exactness"),
+) -> None:
+    """Compare importance with a naive loop on real architectures, and time it."""
+    from .exactness.command import run as compare_all
+
+    with _stoppable(out):
+        try:
+            summary = compare_all(out, source or (), network or ())
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from error
+    console.print(f"{summary}. Saved in {out}: table.md, table.csv")
+
+
 @app.command(name="list")
 def list_all() -> None:
     """Show the experiments and the methods they compare."""

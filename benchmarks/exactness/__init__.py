@@ -1,0 +1,1 @@
+"""Importance on real architectures, compared with a naive loop over single samples."""
