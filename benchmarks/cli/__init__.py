@@ -211,7 +211,7 @@ def exactness(
     out: Annotated[Path, typer.Option(help="The results' folder.")] = Path("results/exactness"),
 ) -> None:
     """Compare importance with a naive loop on real architectures, and time it."""
-    from .exactness.command import run as compare_all
+    from ..exactness.command import run as compare_all
 
     with _stoppable(out):
         try:
