@@ -22,6 +22,8 @@ from .naive import casts, sensitivity, squared_norm
 _Omega = dict[str, Tensor]
 _Data = tuple[list[Batch], list[_Omega]]  # batches, and what each of their samples is worth
 
+UNALTERED = "as they are"
+"""The name of the samples without a change."""
 COST_SAMPLES = (16, 128)
 """Of a batch that is timed: the first number, doubled while a pass is short, up to the second."""
 COST_SECONDS = 0.02
@@ -158,7 +160,7 @@ def _ragged(model: nn.Module, batch: Batch, single: list[_Omega]) -> _Data:
 
 
 ALTERED: dict[str, Callable[[nn.Module, Batch, list[_Omega]], _Data]] = {
-    "as they are": _unaltered,
+    UNALTERED: _unaltered,
     "last batch of one": _last_of_one,
     "blank first": _blank_first,
     "ragged": _ragged,

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import pandas as pd
 
-from .measure import Row
+from .measure import UNALTERED, Row
 
 LIMIT = 1e-8
 """Relative error in float64 that round-off explains."""
@@ -16,6 +16,8 @@ LIMIT_FLOAT32 = 1e-5
 """The same where the network computes in float32 itself."""
 SLOW = 2.0
 """Forward and backward passes that a further batch may cost before it is called slow."""
+
+WAYS = ("rule", "vmap", "loop")
 
 VERDICTS = {
     "wrong": "Ω is off, and no error says so",
@@ -57,10 +59,24 @@ def remark(row: Row) -> str:
 
 
 def table(rows: Sequence[Row]) -> pd.DataFrame:
-    """One line for each network, as text; the worst first."""
+    """One line for each network, the worst first; what is not known is NaN."""
     order = {name: k for k, name in enumerate(VERDICTS)}
     ranked = sorted(rows, key=lambda row: (order[verdict(row)], -(row.cost or 0.0)))
-    return pd.DataFrame([_line(row) for row in ranked])
+    return pd.DataFrame(
+        {
+            "network": row.network,
+            "source": row.source,
+            "verdict": verdict(row),
+            "parameters": row.parameters,
+            "float32": row.casts,
+            "error": row.errors.get(UNALTERED),
+            "altered data": max((e for d, e in row.errors.items() if d != UNALTERED), default=None),
+            **{way: row.ways.get(way, 0.0) for way in WAYS},
+            "cost": row.cost,
+            "remark": remark(row),
+        }
+        for row in ranked
+    )
 
 
 def write_report(rows: Sequence[Row], folder: Path) -> str:
@@ -68,20 +84,18 @@ def write_report(rows: Sequence[Row], folder: Path) -> str:
 
     :return: how many networks there are of each verdict, in a line.
     """
-    lines = table(rows)
-    counts = lines["verdict"].value_counts()
+    values = table(rows)
+    values.to_csv(folder / "table.csv", index=False, float_format="%.3g")
+    counts = values["verdict"].value_counts()
     summary = f"{len(rows)} networks: " + ", ".join(
         f"{counts[name]} {name}" for name in VERDICTS if name in counts
     )
-    lines.to_csv(folder / "table.csv", index=False)
-    shown = lines.map(lambda text: str(text).replace("|", "\\|").replace("\n", " "))
-    ruler = [":--" if name in ("network", "verdict", "remark") else "--:" for name in shown]
     markdown = [
         f"**{summary}**",
         "",
         *(f"- {name}: {meaning}" for name, meaning in VERDICTS.items()),
         "",
-        *(f"| {' | '.join(cells)} |" for cells in ([*shown], ruler, *shown.to_numpy(str))),
+        *_markdown(values),
         "",
         LEGEND,
         "",
@@ -92,28 +106,32 @@ def write_report(rows: Sequence[Row], folder: Path) -> str:
     return summary
 
 
+def _markdown(values: pd.DataFrame) -> list[str]:
+    def text(form: str) -> Callable[[float], str]:
+        return lambda value: "-" if pd.isna(value) else form.format(value)
+
+    shown = pd.DataFrame(
+        {
+            "network": values["network"] + " (" + values["source"] + ")",
+            "verdict": values["verdict"],
+            "parameters": values["parameters"].map("{:,}".format),
+            "error": values["error"].map(text("{:.0e}"))
+            + values["float32"].map({True: " f32", False: ""}),
+            "altered data": values["altered data"].map(text("{:.0e}")),
+            **{f"{way} (%)": (100 * values[way]).map("{:.0f}".format) for way in WAYS},
+            "cost": values["cost"].map(text("{:.2f}")),
+            "remark": values["remark"].str.replace("|", "\\|"),
+        }
+    )
+    left = ("network", "verdict", "remark")
+    ruler = [":--" if column in left else "--:" for column in shown]
+    return [f"| {' | '.join(cells)} |" for cells in ([*shown], ruler, *shown.to_numpy())]
+
+
 def _wrong(row: Row) -> list[tuple[str, float]]:
     """Data on which round-off does not explain the error, which may be NaN."""
     limit = LIMIT_FLOAT32 if row.casts else LIMIT
     return [(data, error) for data, error in row.errors.items() if not error <= limit]
-
-
-def _line(row: Row) -> dict[str, str]:
-    altered = [error for data, error in row.errors.items() if data != "as they are"]
-    return {
-        "network": f"{row.network} ({row.source})",
-        "verdict": verdict(row),
-        "parameters": f"{row.parameters:,}",
-        "error": _scientific(row.errors.get("as they are")) + (" f32" if row.casts else ""),
-        "altered data": _scientific(max(altered, default=None)),
-        **{way: f"{100 * row.ways.get(way, 0):.0f}" for way in ("rule", "vmap", "loop")},
-        "cost": "-" if row.cost is None else f"{row.cost:.2f}",
-        "remark": remark(row),
-    }
-
-
-def _scientific(error: float | None) -> str:
-    return "-" if error is None else f"{error:.0e}"
 
 
 def _version(package: str) -> str:
