@@ -40,7 +40,7 @@ from avalanche_mas.importance.engines.objectives import OBJECTIVES, Output, mean
 from avalanche_mas.importance.importance import Importance
 from avalanche_mas.importance.parameters import unwrap, zeros
 from avalanche_mas.importance.shadow import preserve_state
-from avalanche_mas.importance.sharing import Share, check_same, check_same_data
+from avalanche_mas.importance.sharing import Share, buffers_of_first, check_same, check_same_data
 from avalanche_mas.importance.standard_error import StandardError
 from avalanche_mas.importance.team import Distributed, Team
 
@@ -243,16 +243,17 @@ def _estimate(model: nn.Module, data: Any, make_engine: MakeEngine, options: Opt
                 data, options.batch_size, options.num_workers, options.max_samples
             )
             check_same(team, model, share)
-            shown = tqdm(
-                batches,
-                desc="importance",
-                total=count_batches(data, options.batch_size * share.size, options.max_samples),
-                disable=not options.verbose or team.rank > 0,
-                leave=False,
-            )
-            for batch in shown:
-                for part in map(OneSample, options.split(batch)) if options.split else (batch,):
-                    running.add(part if forward or options.split else model_input(part))
+            with buffers_of_first(team, model):
+                shown = tqdm(
+                    batches,
+                    desc="importance",
+                    total=count_batches(data, options.batch_size * share.size, options.max_samples),
+                    disable=not options.verbose or team.rank > 0,
+                    leave=False,
+                )
+                for batch in shown:
+                    for part in map(OneSample, options.split(batch)) if options.split else (batch,):
+                        running.add(part if forward or options.split else model_input(part))
         if team.size > 1:
             check_same_data(team, share)
             running.gather(team)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Protocol, runtime_checkable
 
 import numpy
@@ -119,19 +120,15 @@ def _part(data: Any, samples: Sequence[int]) -> Any:
 def check_same(team: Team, model: nn.Module, share: Share) -> None:
     """Makes sure, before anything is measured, that the processes measure the same.
 
-    Buffers may differ: under ``DistributedDataParallel`` each process keeps BatchNorm statistics of
-    its own until the next forward pass. Those of the first process are taken, as it does.
-
     :param team: the processes.
-    :param model: unwrapped; its buffers may be overwritten.
+    :param model: unwrapped.
     :param share: of the data.
     :raises DisagreementError: if parameters or data are not the same.
     """
     if team.size == 1:
         return
     check_same_data(team, share)
-    parameters, buffers = named_parameters(model), dict(model.named_buffers())
-    for name, seen in _seen_by(team, parameters):
+    for name, seen in _seen_by(team, named_parameters(model)):
         if len(seen) > 1:
             raise DisagreementError(
                 f"parameter {name!r} is not the same in all processes, so their importances would "
@@ -139,8 +136,27 @@ def check_same(team: Team, model: nn.Module, share: Share) -> None:
                 "if it is given the model again when heads are added (as DataParallel of "
                 "avalanche_mas.training does). For one process by itself pass distributed='off'."
             )
-    if any(len(seen) > 1 for _, seen in _seen_by(team, buffers)):
+
+
+@contextmanager
+def buffers_of_first(team: Team, model: nn.Module) -> Iterator[None]:
+    """Inside, all processes have the buffers of the first one.
+
+    Under ``DistributedDataParallel`` each process keeps BatchNorm statistics of its own until the
+    next forward pass, for which those of the first process are taken.
+    """
+    buffers = dict(model.named_buffers())
+    if team.size == 1 or all(len(seen) == 1 for _, seen in _seen_by(team, buffers)):
+        yield
+        return
+    own = {name: buffer.clone() for name, buffer in buffers.items()}
+    try:
         team.broadcast_(buffers.values())
+        yield
+    finally:
+        with torch.no_grad():
+            for name, buffer in buffers.items():
+                buffer.copy_(own[name])
 
 
 def check_same_data(team: Team, share: Share) -> None:
