@@ -18,13 +18,19 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
 
-from avalanche_mas.importance.batches import batch_size_of, map_leaves
+from avalanche_mas.importance.batches import batch_size_of, map_leaves, take
 from avalanche_mas.importance.engines import reference
-from avalanche_mas.importance.engines.base import PlannedEngine, Verify, compared, disagreeing
+from avalanche_mas.importance.engines.base import (
+    CHECKED_SAMPLES,
+    PlannedEngine,
+    Verify,
+    compared,
+    disagreeing,
+)
 from avalanche_mas.importance.engines.instrument import Instrument, Pass, PlanMismatch
 from avalanche_mas.importance.engines.network import Network
 from avalanche_mas.importance.engines.objectives import OBJECTIVES, Objective, Output
-from avalanche_mas.importance.engines.plan import REPEATING, Plan
+from avalanche_mas.importance.engines.plan import REPEATING, Plan, telling_samples
 from avalanche_mas.importance.engines.tracking import Operation, is_inplace
 from avalanche_mas.importance.parameters import wide, zeros
 from avalanche_mas.importance.rules.per_sample import Dense, PerSample
@@ -66,6 +72,7 @@ class Exact(PlannedEngine):
         self.objective: Objective = OBJECTIVES[output]
         self.record.unruled.update(unruled or {})
         self._slow = reference.VmapOrLoop(network, self.objective)
+        self._seen: set[tuple[torch.Size, ...]] = set()  # shapes of batches
 
     @property
     def fallback(self) -> Literal["vmap", "loop"]:
@@ -82,15 +89,28 @@ class Exact(PlannedEngine):
             )
             backward = Backward(given)
             prepared = self.network.prepare(batch)
+            shapes = tuple([tensor.shape for tensor in prepared.tensors])
+            alone = None if shapes in self._seen else self._alone(batch, size)
             try:
                 with backward:
                     outputs = prepared.run()
                 backward.check_complete()
             except PlanMismatch:
                 return False
-            backward.differentiate([output for output in outputs if output.requires_grad])
+            if alone is not None and _differ(*alone, outputs):
+                self._give_up("a sample's output depends on the size of the batch", alone=True)
+            else:
+                self._seen.add(shapes)
+                backward.differentiate([output for output in outputs if output.requires_grad])
         self._measure_slowly(self.unruled, batch, total)
         return True
+
+    def _alone(self, batch: Any, size: int) -> tuple[int, list[Tensor]] | None:
+        """A sample of a batch, by its number, and its output alone; None if it needs no check."""
+        if size <= CHECKED_SAMPLES or self.verify == "off":
+            return None
+        (k,) = telling_samples(batch, size, 1)
+        return k, self.network(take(batch, slice(k, k + 1), size))
 
     def measure_unplanned(self, batch: Any, total: dict[str, Tensor]) -> None:
         """Everything one sample at a time."""
@@ -104,7 +124,7 @@ class Exact(PlannedEngine):
     def compare(self, plan: Plan, few: Any, spare: dict[str, Tensor]) -> set[str] | None:
         """Compares with the loop, in at least float32."""
         if any(p.element_size() < 4 for p in self.parameters.values()):
-            with suppress(RuntimeError):  # where the model insists on its own precision
+            with suppress(RuntimeError, TypeError):  # it insists on its precision, or on its locks
                 return self._compare_widened(few)
         values = compared({name: p.detach() for name, p in self.parameters.items()})
         loops = {name: torch.zeros_like(wide(entries)) for name, entries in values.items()}
@@ -323,6 +343,16 @@ class Backward(Instrument):
             lambda: parameter.detach().expand(self.size, *parameter.shape),
         )
         return copies
+
+
+def _differ(k: int, alone: list[Tensor], outputs: list[Tensor]) -> bool:
+    """Whether sample k has another output in a batch than alone."""
+    if [t.shape[1:] for t in alone] != [t.shape[1:] for t in outputs]:
+        return True
+    theirs = {str(i): output.detach() for i, output in enumerate(alone)}
+    ours = {str(i): output.detach()[k : k + 1] for i, output in enumerate(outputs)}
+    finite = all(bool(output.isfinite().all()) for output in alone)  # or an error will say so
+    return finite and bool(disagreeing(ours, theirs, theirs))
 
 
 def _widened(leaf: Any) -> Any:

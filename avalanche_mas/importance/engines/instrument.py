@@ -104,6 +104,8 @@ class Instrument(Tracker):
                 raise NoRule("the dimension that counts samples is not clear")
             if use.mixed and self.size > 1:
                 raise NoRule("the samples of a batch are mixed")
+            if self.plan.joins_samples and self.size > 1:
+                raise NoRule("the output of a sample depends on the others")
             if use.derives:
                 return self.add_derived(operation.run(), names)
             if any(overlaps_itself(leaf) for leaf in leaves if self.find(leaf)):

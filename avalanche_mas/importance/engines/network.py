@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
 from itertools import count
 from typing import Any
 
@@ -25,6 +25,8 @@ from avalanche_mas.importance.batches import (
 )
 from avalanche_mas.importance.parameters import measurable, named_parameters
 from avalanche_mas.importance.shadow import Shadow
+
+_CLOSE = 1e-3  # relative; what a sample's output alone may differ from that among others
 
 
 class Network:
@@ -85,7 +87,8 @@ class Network:
         inputs = unmarked(batch)
         if self.writes_inputs is not False:
             inputs = map_leaves(lambda t: t.clone() if isinstance(t, Tensor) else t, inputs)
-        return Prepared(self, twin, inputs, batch_size_of(batch))
+        tensors = [leaf for leaf in leaves_of(inputs) if isinstance(leaf, Tensor)]
+        return Prepared(self, twin, inputs, batch_size_of(batch), tensors)
 
     def with_parameters(
         self, twin: nn.Module, theta: Mapping[str, Tensor], batch: Any
@@ -130,14 +133,14 @@ class Network:
 
     def _found_shared(self, batch: Any, size: int, doubtful: list[int]) -> set[int]:
         candidates: list[set[int]] = [set(), set(doubtful), *({i} for i in doubtful)]
-        whole, fitting = self(batch), []
+        whole, gaps = self(batch), []
         for candidate in candidates:
             marked = _marked(batch, self._shared | candidate)
-            fits = [self._fits(whole, marked, k, size) for k in (0, size - 1)]
-            if all(fits):
-                return candidate
-            if None not in fits:
-                fitting.append(candidate)
+            gaps.append(max(self._gap(whole, marked, k, size) for k in (0, size - 1)))
+        nearest = candidates[gaps.index(min(gaps))]
+        if min(gaps) <= _CLOSE:
+            return nearest
+        fitting = [c for c, gap in zip(candidates, gaps, strict=True) if gap < math.inf]
         if fitting and all(candidate == fitting[0] for candidate in fitting):
             return fitting[0]  # the samples depend on each other, and only the shapes tell
         raise ValueError(
@@ -146,17 +149,20 @@ class Network:
             "Leave what is shared out of the batch: forward=lambda model, batch: model(batch, ...)."
         )
 
-    def _fits(self, whole: list[Tensor], batch: Any, k: int, size: int) -> bool | None:
-        """Whether sample k alone gives its part of the output; None for one of another shape."""
+    def _gap(self, whole: list[Tensor], batch: Any, k: int, size: int) -> float:
+        """How far sample k alone is from its part of the output; infinite for another shape."""
         try:
             alone = self(take(batch, slice(k, k + 1), size))
         except Exception:  # whatever a model does with shapes that do not belong together
-            return None
-        if [t.shape[1:] for t in alone] != [t.shape[1:] for t in whole]:
-            return None
-        pairs = zip(alone, whole, strict=True)
-        close = partial(torch.allclose, rtol=1e-3, atol=1e-5, equal_nan=True)
-        return all(close(a, w[k : k + 1]) for a, w in pairs)
+            return math.inf
+        parts = [t[k : k + 1] for t in whole]
+        if [t.shape for t in alone] != [t.shape for t in parts]:
+            return math.inf
+        ours, theirs = (
+            torch.cat([t.detach().double().flatten() for t in s]) for s in (alone, parts)
+        )
+        ours, theirs = ours.nan_to_num(), theirs.nan_to_num()
+        return float((ours - theirs).norm() / theirs.norm().clamp_min(_CLOSE))
 
 
 @dataclass
@@ -166,23 +172,24 @@ class Prepared:
     :param module: the shadow that runs.
     :param inputs: what goes into it.
     :param size: number of samples.
+    :param tensors: what of the inputs are tensors.
     """
 
     network: Network
     module: nn.Module
     inputs: Any
     size: int
+    tensors: list[Tensor]
 
     def run(self) -> list[Tensor]:
         """The outputs, see :meth:`Network.__call__`."""
-        tensors = [leaf for leaf in leaves_of(self.inputs) if isinstance(leaf, Tensor)]
-        versions = [tensor._version for tensor in tensors]
+        versions = [tensor._version for tensor in self.tensors]
         try:
             output = self.network.forward(self.module, self.inputs)
         except ValueError as error:
             self._explain(error)
             raise
-        written = versions != [tensor._version for tensor in tensors]
+        written = versions != [tensor._version for tensor in self.tensors]
         if written and self.network.writes_inputs is False:
             raise ValueError(
                 "the model writes to the tensors that it is given, but did not do so for the first "
@@ -244,7 +251,9 @@ def output_tensors(output: Any, size: int) -> list[Tensor]:
         if tensor.dim() == 0 or tensor.shape[0] != size:
             raise ValueError(
                 f"the model returned a tensor of shape {tuple(tensor.shape)} for {size} samples: "
-                "the first dimension must count samples. Pass forward= to rearrange the output."
+                "the first dimension must count samples, which are the entries of the batch's "
+                "first tensor. Pass forward= to rearrange the output, and put what all samples "
+                "share behind what each has of its own."
             )
     return tensors
 

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch._C._functorch import is_functorch_wrapped_tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.weak import WeakTensorKeyDictionary
 
 from avalanche_mas.importance.batches import leaves_of, take
 from avalanche_mas.importance.engines.network import Network
@@ -70,7 +70,10 @@ class Plan:
     """Memory of one sample's largest activation."""
     looks_at_values: bool
     """Whether what the network does depends on values that it computes from the samples, as in
-    ``if x.sum() > 0``: what it does with several may then differ from what it does with each."""
+    ``if x.sum() > 0``: what it does with several may then differ from what it does with each. Hooks
+    look at gradients, which is the same."""
+    joins_samples: bool
+    """Whether a sample's output is another one beside other samples, however little."""
 
     def pieces(self, batch: Any, size: int, sample_bytes: int = 0) -> Iterator[Any]:
         """Parts of a batch that stay below :data:`ACTIVATION_BYTES`, of equal size.
@@ -84,8 +87,8 @@ class Plan:
 
     @property
     def mixes_samples(self) -> bool:
-        """Whether the output of a sample depends on the others."""
-        return any(use.mixed for use in self.uses)
+        """Whether some tensor, or the output itself, holds no sample by itself."""
+        return self.joins_samples or any(use.mixed for use in self.uses)
 
     @cached_property
     def signature(self) -> tuple[object, ...]:
@@ -119,27 +122,42 @@ def make_plan(
     The network runs on two and on three samples. The dimension that goes from 2m to 3m holds m
     entries for every sample, so that no shape has to be guessed, even where a sequence happens to
     be as long as the batch. Which of its entries are whose is asked of the gradient: those that
-    output j alone reaches belong to sample j.
+    output j alone reaches belong to sample j. Whether samples depend on each other is asked of the
+    output: with another third sample, that of the first two must stay the same, bit for bit.
 
     :return: None if the two passes did not execute the same operations.
     """
-    first, second, third = telling_samples(batch, size, 3)
+    first, second, third, other = telling_samples(batch, size, 4)
     two = _Probe(parameters)
     two.run(network, take(batch, torch.tensor([first, second]), size))
     three = _Probe(parameters, two.calls)
-    outputs = three.run(network, take(batch, torch.tensor([first, second, third]), size))
+
+    def run_three(probe: _Probe, last: int) -> list[Tensor]:
+        return probe.run(network, take(batch, torch.tensor([first, second, last]), size))
+
+    outputs = run_three(three, third)
     if [call.function for call in two.calls] != [call.function for call in three.calls]:
         return None
-    reached = _reached(outputs, [tensor for use in three.uses for tensor in use.tensors])
-    uses = tuple(use.located(reached) for use in three.uses)
     looks = two.looks_at_values or three.looks_at_values
-    return Plan(uses, two.largest // 2, looks)
+    tensors = [] if looks else [tensor for use in three.uses for tensor in use.tensors]
+    reached = _reached(outputs, tensors)
+    uses = tuple(use.located(reached) for use in three.uses)
+
+    def changes_with(last: int) -> bool:
+        pairs = zip(outputs, run_three(_Probe(parameters), last), strict=True)
+        return any(not torch.equal(before[:2], after[:2]) for before, after in pairs)
+
+    # what changes by itself, such as forgotten dropout, shows nothing
+    joins = not looks and other != third and changes_with(other) and not changes_with(third)
+    return Plan(uses, two.largest // 2, looks, joins)
 
 
 def telling_samples(batch: Any, size: int, number: int) -> list[int]:
     """Samples that make a network work: those with the fewest zeros, out of a random few.
 
-    A blank sample, or one that is mostly padding, shows little of what a network does.
+    A blank sample, or one that is mostly padding, shows little of what a network does. Only the
+    second one is the emptiest that is not blank: a network may put samples or positions into an
+    order of their lengths, which shows where one is between others that are longer.
     """
     generator = torch.Generator().manual_seed(size)
     drawn = torch.randperm(size, generator=generator)[: 16 * number]
@@ -148,7 +166,10 @@ def telling_samples(batch: Any, size: int, number: int) -> list[int]:
         if isinstance(leaf, Tensor) and leaf.dim() > 1 and leaf.shape[0] == size:
             rows = leaf[drawn.to(leaf.device)].detach().flatten(1)
             filled += (rows != 0).sum(1).cpu() / max(1, rows.shape[1])
-    chosen = drawn[filled.argsort(descending=True, stable=True)][:number].tolist()
+    chosen = drawn[filled.argsort(descending=True, stable=True)].tolist()
+    if (used := int((filled > 0).sum())) > 2:
+        chosen.insert(1, chosen.pop(used - 1))
+    chosen = chosen[:number]
     return [chosen[i % len(chosen)] for i in range(number)]
 
 
@@ -218,7 +239,7 @@ def _owned(axis: Axis, reached: list[Tensor]) -> Axis | None:
 
 
 def _entries(axis: Axis, reached: Tensor) -> Tensor:
-    return reached.movedim(axis.dim, 0).flatten(1).any(1).cpu()
+    return reached.movedim(axis.dim, 0).unsqueeze(-1).flatten(1).any(1).cpu()
 
 
 def _reached(outputs: list[Tensor], tensors: list[Tensor]) -> dict[int, list[Tensor]]:
@@ -257,14 +278,17 @@ class _Probe(Tracker):
         self.largest = 0
         self.looks_at_values = False
         self._looking = _Looking()
-        self._dependent = WeakTensorKeyDictionary()  # on the samples; used as a set
 
     def run(self, network: Network, samples: Any) -> list[Tensor]:
         """One forward pass."""
         prepared = network.prepare(samples)
-        self._note_dependent(leaves_of(prepared.inputs))
+        self._looking.note(leaves_of(prepared.inputs))
+        modules = prepared.module.modules()
+        self.looks_at_values |= any(m._backward_hooks or m._backward_pre_hooks for m in modules)
         with self._looking, self:
-            return prepared.run()
+            outputs = prepared.run()
+        self.looks_at_values |= self._looking.seen
+        return outputs
 
     def handle(self, operation: Operation) -> Any:
         inputs = [leaf if isinstance(leaf, Tensor) else None for leaf in operation.leaves]
@@ -273,7 +297,7 @@ class _Probe(Tracker):
         result = self._run(operation, shapes)
         if name_of(operation.function) in REPEATING:
             result = result.clone()  # the copies belong to the samples, no more to the parameter
-            self._note_dependent(result)
+            self._looking.note(result)
         outputs = [leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor)]
         axes, output_axes = self._axes(shapes, [output.shape for output in outputs])
         is_view = all(self.find(output) or not output.requires_grad for output in outputs)
@@ -308,53 +332,78 @@ class _Probe(Tracker):
 
     def _run(self, operation: Operation, shapes: list[torch.Size | None]) -> Any:
         tensors = [leaf for leaf in operation.leaves if isinstance(leaf, Tensor)]
-        depends = any(tensor in self._dependent for tensor in tensors)
-        self._looking.seen = False
+        depends = any(map(self._looking.depends, tensors))
         result = operation.run()
         leaves = tree_leaves(result)
         outputs = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
         self.largest = max(self.largest, *(t.numel() * t.element_size() for t in outputs), 0)
-        if depends:
-            self.looks_at_values |= self._looking.seen or _reads_memory(operation, leaves)
-            self._note_dependent(result)
-            if is_inplace(operation):
-                self._note_dependent((operation.args[:1], operation.kwargs.get("out")))
+        self.looks_at_values |= depends and _reads_memory(operation, leaves)
         seen = _Seen(operation.function, shapes, [output.shape for output in outputs])
         self.calls.append(seen)
         return result
 
-    def _note_dependent(self, values: Any) -> None:
-        for leaf in tree_leaves(values):
-            if isinstance(leaf, Tensor) and not self.find(leaf):
-                self._dependent[leaf] = True
-
     def _derives(self, operation: Operation, result: Any) -> bool:
         return (
             isinstance(result, Tensor)
-            and result not in self._dependent
+            and not is_functorch_wrapped_tensor(result)
+            and not self._looking.depends(result)
             and name_of(operation.function) not in REPEATING
             and not is_inplace(operation)
         )
 
 
 class _Looking(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Notices operators whose result, or its shape, is another one for other values.
+    """Notices operators whose result, or its shape, is another one for other values of the samples.
 
-    PyTorch tags them; indexing is tagged for the sake of masks, and counts only with one.
+    PyTorch tags them; indexing is tagged for the sake of masks, and counts only with one. Operators
+    are seen wherever they run, also where torch shows no function that does, and memory that one of
+    them has written depends on the samples from then on, whatever view is taken of it.
     """
+
+    supports_higher_order_operators = True
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.seen = False
+        self._dependent: dict[int, Any] = {}  # kept, so that no memory is given out again
+
+    def note(self, values: Any) -> None:
+        """From now on, tensors in ``values`` depend on the samples."""
+        self._dependent |= dict(_memory(t) for t in tree_leaves(values) if isinstance(t, Tensor))
+
+    def depends(self, tensor: Tensor) -> bool:
+        """Whether a tensor's numbers come from the samples."""
+        return _memory(tensor)[0] in self._dependent
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        if torch.Tag.data_dependent_output in func.tags or func in _UNTAGGED:
-            self.seen = True
-        elif torch.Tag.dynamic_output_shape in func.tags:
-            self.seen |= func is not torch.ops.aten.index.Tensor or any(map(_is_mask, args[1]))
-        return func(*args, **(kwargs or {}))
+        kwargs = kwargs or {}
+        tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        result = func(*args, **kwargs)
+        if any(map(self.depends, tensors)):
+            self.note(tensors if result is None else result)
+            self.seen |= _looks(func, args)
+        return result
+
+
+def _memory(tensor: Tensor) -> tuple[int, Any]:
+    """What identifies a tensor's memory, and what keeps it."""
+    try:
+        storage = tensor.untyped_storage()
+    except (RuntimeError, NotImplementedError):  # sparse, or inside the model's own torch.func
+        return id(tensor), tensor
+    return storage._cdata, storage
+
+
+def _looks(operator: Any, args: tuple[Any, ...]) -> bool:
+    if operator is torch.ops.aten.index.Tensor:
+        return any(map(_is_mask, args[1]))
+    tags = getattr(operator, "tags", (torch.Tag.data_dependent_output,))  # such as torch.cond
+    return operator in _UNTAGGED or not _TAGS.isdisjoint(tags)
+
+
+_TAGS = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}
 
 
 _UNTAGGED = {
@@ -368,7 +417,7 @@ _METADATA = {
     "__get__", "__hash__", "__len__", "__repr__", "__set__", "backward", "dense_dim", "dim",
     "element_size", "get_device", "has_names", "is_coalesced", "is_complex", "is_conj",
     "is_contiguous", "is_floating_point", "is_inference", "is_neg", "is_pinned", "is_same_size",
-    "is_set_to", "is_shared", "is_signed", "ndimension", "nelement", "numel", "register_hook",
+    "is_set_to", "is_shared", "is_signed", "ndimension", "nelement", "numel",
     "retain_grad", "size", "sparse_dim", "storage_offset", "stride", "type", "data_ptr",
 }  # fmt: skip
 """Calls that ask what a tensor is, not what is in it."""

@@ -121,10 +121,11 @@ def vmap(
 
     def of_sample(theta: dict[str, Tensor], *sample: Tensor) -> dict[str, Tensor]:
         outputs, pullback, *_ = torch.func.vjp(lambda t: outputs_of(t, *sample), theta)
-        passes = [_at_all(outputs, *start) for start in objective.starts(outputs)]
-        stacked = [torch.stack(starts) for starts in zip(*passes, strict=True)]
-        (gradients,) = torch.func.vmap(pullback)(stacked)
-        sums = {name: objective.magnitude(g).sum(0) for name, g in gradients.items()}
+        sums: dict[str, Tensor] = {}
+        for start in objective.starts(outputs):  # vmap within vmap is wrong for PReLU (torch 2.14)
+            (gradients,) = pullback(_at_all(outputs, *start))
+            for name, gradient in gradients.items():
+                sums[name] = sums.get(name, 0) + objective.magnitude(wide(gradient))
         return sums if objective.root is None else {n: objective.root(s) for n, s in sums.items()}
 
     per_sample = torch.func.vmap(of_sample, in_dims=(None,) + (0,) * len(samples))

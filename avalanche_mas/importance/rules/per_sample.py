@@ -100,7 +100,7 @@ class Dense(PerSample):
 
     def add(self, total: Tensor, magnitude: Magnitude) -> None:
         for start, stop in chunks(self.size, total):
-            add_samples(total, magnitude(self.gradient[start:stop]))
+            add_samples(total, magnitude(self.gradient[start:stop].to(total.dtype)))
 
     def accumulate(self, gradients: PerSample) -> None:
         written = gradients if isinstance(gradients, Dense) else None
