@@ -141,7 +141,7 @@ def test_device_by_name(model, x):
 
 
 def test_progress_bar_counts_the_batches(model, x, capsys):
-    estimate_importance(model, x, batch_size=4, progress=True)
+    estimate_importance(model, x, batch_size=4, verbose=True)
     assert "/3 " in capsys.readouterr().err
     estimate_importance(model, x, batch_size=4)
     assert not capsys.readouterr().err
@@ -151,7 +151,7 @@ def test_progress_bar_knows_avalanches_datasets(model, x, capsys):
     from avalanche.benchmarks.utils import AvalancheDataset
 
     data = AvalancheDataset([Rows(x)])
-    estimate_importance(model, data, batch_size=2, max_samples=6, progress=True)
+    estimate_importance(model, data, batch_size=2, max_samples=6, verbose=True)
     assert "/3 " in capsys.readouterr().err
 
 
