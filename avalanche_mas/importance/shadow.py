@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import argparse
 import copy
+import dis
 import functools
+import itertools
 import operator
 import random
 import sys
@@ -18,7 +20,14 @@ from abc import ABC
 from collections import Counter, OrderedDict, UserDict, UserList, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from types import BuiltinMethodType, CellType, FunctionType, MethodType, SimpleNamespace
+from types import (
+    BuiltinMethodType,
+    CellType,
+    FunctionType,
+    MemberDescriptorType,
+    MethodType,
+    SimpleNamespace,
+)
 from typing import Any, Generic, NamedTuple, Protocol
 
 import numpy
@@ -156,6 +165,15 @@ class _Clone(NamedTuple):
         )
 
 
+def _slots_of(cls: type) -> list[Any]:
+    return [
+        slot
+        for base in cls.__mro__
+        for slot in vars(base).values()
+        if type(slot) is MemberDescriptorType
+    ]
+
+
 def _new(value: Any) -> Any:
     """An empty object of the same class, whose ``__init__`` has not run."""
     cls: Any = type(value)
@@ -221,8 +239,17 @@ class _Copier:
 
     def copy_object(self, value: Any) -> Any:
         self._copies[id(value)] = twin = _new(value)
-        self._copy_attributes(value, twin)
+        if hasattr(value, "__dict__"):
+            self._copy_attributes(value, twin)
+        for slot in _slots_of(type(value)):
+            with suppress(AttributeError):  # it may be empty
+                slot.__set__(twin, self.copy(slot.__get__(value)))
         return twin
+
+    def copy_cached(self, function: Any) -> Any:
+        """A function with ``lru_cache``, whose cache is empty."""
+        twin = functools.lru_cache(**function.cache_parameters())(self.copy(function.__wrapped__))
+        return self._copies.setdefault(id(function), twin)
 
     def copy_module(self, module: nn.Module) -> Any:
         inner = unwrap(module)
@@ -232,6 +259,8 @@ class _Copier:
         self._copies[id(module)] = twin = object.__new__(type(module))
         state = vars(twin)
         state.update(vars(module))
+        for name in self.kinds.containers_of(type(module)):
+            state.setdefault(name, getattr(module, name))  # of the class
         self._copy_values(state)
         state["training"] = False
         if "_compiled_call_impl" in state:  # of Module.compile()
@@ -332,7 +361,7 @@ class _Copier:
         return method if owner is method.__self__ else getattr(owner, method.__name__)
 
     def copy_partial(self, value: functools.partial[Any]) -> functools.partial[Any]:
-        if not _holds_module(value, set()):
+        if not _holds_state(value, set()):
             return value
         function, args = self.copy(value.func), self.copy(value.args)
         twin = type(value)(function, *args, **self.copy(value.keywords))
@@ -341,8 +370,8 @@ class _Copier:
         return twin
 
     def copy_function(self, function: FunctionType) -> FunctionType:
-        """The same code over the twin's modules, where its closure or its defaults hold any."""
-        if not _holds_module(function, set()):
+        """The same code over the twin's own state, where its closure or its defaults hold any."""
+        if not _holds_state(function, set()):
             return function
         cells = function.__closure__ or ()
         for cell in cells:
@@ -377,29 +406,32 @@ class _Copier:
         return self._copies.setdefault(id(value), copy.deepcopy(value))
 
 
-def _holds_module(value: Any, seen: set[int]) -> bool:
-    """Whether a module can be reached through functions, methods and containers."""
-    if isinstance(value, nn.Module):
+def _holds_state(value: Any, seen: set[int]) -> bool:
+    """Whether a module, a container or a variable of a closure can be reached and written to."""
+    if isinstance(value, (nn.Module, dict, list, set, deque, bytearray)):
         return True
     if id(value) in seen:
         return False
     seen.add(id(value))
     parts: Iterable[Any] = ()
     if isinstance(value, FunctionType):
-        parts = (value.__closure__, value.__defaults__, value.__kwdefaults__, vars(value))
+        if value.__closure__ and _STORE_DEREF in value.__code__.co_code[::2]:
+            return True
+        defaults = *(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values()
+        parts = (*(value.__closure__ or ()), *defaults, *vars(value).values())
     elif isinstance(value, CellType):
         with suppress(ValueError):
             parts = (value.cell_contents,)
     elif isinstance(value, MethodType):
         parts = (value.__self__, value.__func__)
     elif isinstance(value, functools.partial):
-        parts = (value.func, value.args, value.keywords)
-    elif isinstance(value, dict):
-        parts = (*value.keys(), *value.values())
-    elif isinstance(value, (list, tuple, set, frozenset, deque)):
+        parts = (value.func, *value.args, *value.keywords.values())
+    elif isinstance(value, (tuple, frozenset)):
         parts = value
-    return any(_holds_module(part, seen) for part in parts)
+    return any(_holds_state(part, seen) for part in parts)
 
+
+_STORE_DEREF = dis.opmap["STORE_DEREF"]  # assigns to a variable that is nonlocal
 
 _Kind = Callable[[_Copier, Any], Any]
 _copy_dict = _Copier.copy_dict
@@ -420,7 +452,10 @@ _EXACT: dict[type, _Kind] = {
     FunctionType: _Copier.copy_function,
     functools.partial: _Copier.copy_partial,
     weakref.ref: _Copier.copy_reference,
+    functools._lru_cache_wrapper: _Copier.copy_cached,
     torch.Generator: _Copier.copy_generator,
+    bytearray: _Copier.copy_array,
+    itertools.count: _Copier.deepcopy,
     random.Random: _Copier.deepcopy,
     numpy.random.Generator: _Copier.deepcopy,
     numpy.random.RandomState: _Copier.deepcopy,
@@ -430,14 +465,27 @@ _PLAIN = {
     *(SimpleNamespace, argparse.Namespace, *UserDict.__mro__, *UserList.__mro__),
 }
 _SHARED_PACKAGES = {*sys.stdlib_module_names, "torch", "numpy"}
-_CUSTOM = {
-    *("__new__", "__slots__", "__del__", "__copy__", "__deepcopy__"),
-    *("__reduce__", "__reduce_ex__", "__getstate__", "__setstate__"),
-}
+_CUSTOM = {"__new__", "__del__", "__copy__", "__deepcopy__"}
 
 
 class _Kinds(dict[type, "_Kind | None"]):
     """How objects of a class are copied; None where they are shared."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._containers: dict[type, list[str]] = {}
+
+    def containers_of(self, cls: type) -> list[str]:
+        """Attributes of a user's class of modules that its objects may fill, such as a cache."""
+        if cls not in self._containers:
+            self._containers[cls] = [
+                name
+                for base in cls.__mro__
+                if base.__module__.partition(".")[0] not in _SHARED_PACKAGES
+                for name, value in vars(base).items()
+                if isinstance(value, (dict, list, set, deque)) and not name.startswith("__")
+            ]
+        return self._containers[cls]
 
     def __missing__(self, cls: type) -> _Kind | None:
         self[cls] = kind = _kind_of(cls)
@@ -473,7 +521,7 @@ def _is_plain(cls: type) -> bool:
     optimizers, enumerations, classes), and what has its own way to be made, copied or deleted.
     """
     bases = [base for base in cls.__mro__ if base not in _PLAIN]
-    return cls.__dictoffset__ != 0 and not any(
+    return bool(cls.__dictoffset__ or _slots_of(cls)) and not any(
         base.__module__.partition(".")[0] in _SHARED_PACKAGES or _CUSTOM & vars(base).keys()
         for base in bases
     )
