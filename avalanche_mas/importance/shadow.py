@@ -104,14 +104,19 @@ class Shadow:
         self._model = model
         self._kinds = _Kinds()
         self._clones: dict[int, _Clone] = {}
+        self._rewritten: dict[int, tuple[nn.Parameter, nn.Parameter]] = {}
         # a module with max_norm rewrites its weight when it is used
         rewritten = [m for m in model.modules() if getattr(m, "max_norm", None) is not None]
-        self._rewritten = {
-            id(p): (p, nn.Parameter(p.detach().clone(), p.requires_grad))
-            for module in rewritten
-            for p in module.parameters(recurse=False)
-        }
+        self.keep_own(p for module in rewritten for p in module.parameters(recurse=False))
+        self.keep_own(p for p in model.parameters() if p.is_inference())  # autograd refuses it
         self._newest: Callable[[], nn.Module | None] = lambda: None
+
+    def keep_own(self, parameters: Iterable[nn.Parameter]) -> None:
+        """From now on copies stand for these in the twins."""
+        with torch.inference_mode(False):
+            self._rewritten |= {
+                id(p): (p, nn.Parameter(p.detach().clone(), p.requires_grad)) for p in parameters
+            }
 
     def parameter(self, parameter: nn.Parameter) -> nn.Parameter:
         """What stands in the twins for one of the model's parameters: almost always itself."""
@@ -126,9 +131,9 @@ class Shadow:
         hold the twin's. What is shared in the model is shared in the twin. Wrappers
         (``DataParallel``, ``DistributedDataParallel``, ``torch.compile``) are left out.
 
-        Parameters are the model's own objects, with one exception: a module with ``max_norm``
-        rewrites its weight when it is used, so that in all twins :meth:`parameter` stands for it
-        (everywhere, if it is tied), with the model's numbers again in every new twin.
+        Parameters are the model's own objects, with one exception: for those that the model
+        rewrites when it is used, as a module with ``max_norm`` does, :meth:`parameter` stands in
+        all twins (everywhere, if it is tied), with the model's numbers again in every new twin.
 
         Clones of large tensors are used again by the next twin if this one is gone and their
         ``_version`` says that nothing was written to them. (Writes through ``.data`` do not count
@@ -138,6 +143,7 @@ class Shadow:
         with torch.inference_mode(False):
             for original, own in self._rewritten.values():
                 own.data.copy_(original)
+                own.requires_grad_(original.requires_grad)
             own_parameters = {key: own for key, (_, own) in self._rewritten.items()}
             copier = _Copier(self._model, self._kinds, own_parameters, reusable)
             twin: nn.Module = copier.copy(self._model)
