@@ -52,6 +52,7 @@ def preserve_state(data: Any = None, *, model: nn.Module | None = None) -> Itera
     """
     generators = [(generator, generator.get_state()) for generator in _generators(data)]
     rng = torch.get_rng_state(), numpy.random.get_state(), random.getstate()
+    depth = torch._C._len_torch_function_stack()
     cuda = torch.cuda.is_available()
     cuda_rng = torch.cuda.get_rng_state_all() if cuda else []
     recurrent = model is not None and any(isinstance(m, nn.RNNBase) for m in model.modules())
@@ -63,6 +64,8 @@ def preserve_state(data: Any = None, *, model: nn.Module | None = None) -> Itera
                 stack.enter_context(torch.backends.cudnn.flags(enabled=False))
             yield
     finally:
+        while torch._C._len_torch_function_stack() > depth:  # an interrupt may leave one behind
+            torch._C._pop_torch_function_stack()
         for generator, state in generators:
             generator.set_state(state)
         torch.set_rng_state(rng[0])
