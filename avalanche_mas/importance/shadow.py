@@ -62,10 +62,12 @@ def preserve_state(data: Any = None, *, model: nn.Module | None = None) -> Itera
             stack.enter_context(torch.enable_grad())
             if cuda and recurrent:
                 stack.enter_context(torch.backends.cudnn.flags(enabled=False))
-            yield
+            try:
+                yield
+            finally:
+                while torch._C._len_torch_function_stack() > depth:  # left by an interrupt
+                    torch._C._pop_torch_function_stack()
     finally:
-        while torch._C._len_torch_function_stack() > depth:  # an interrupt may leave one behind
-            torch._C._pop_torch_function_stack()
         for generator, state in generators:
             generator.set_state(state)
         torch.set_rng_state(rng[0])
