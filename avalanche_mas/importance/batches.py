@@ -47,8 +47,10 @@ def iterate_batches(
         be one class), for anything else the first ones.
     :raises TypeError: if ``data`` is none of these.
     """
-    if isinstance(data, Tensor):
-        batches: Iterable[Any] = torch.split(data, batch_size)
+    if isinstance(data, Tensor) and data.layout is not torch.strided:
+        batches: Iterable[Any] = [data]
+    elif isinstance(data, Tensor):
+        batches = torch.split(data, batch_size)
     elif _is_dataset(data):
         batches = _loader(data, batch_size, num_workers, max_samples)
     elif isinstance(data, Iterable):
@@ -151,6 +153,12 @@ def batch_size_of(batch: Any) -> int:
                 "split=lambda batch: ..., which gives batches of one sample each, or give padded "
                 "tensors and let forward= pack them."
             )
+        if isinstance(leaf, Tensor) and leaf.layout is not torch.strided:
+            raise TypeError(
+                f"a batch holds a tensor of {leaf.layout}, which cannot be cut into samples: "
+                "pass split=lambda batch: ..., which gives batches of one sample each, or give "
+                "dense tensors and let forward= convert them."
+            )
         if isinstance(leaf, Tensor) and leaf.dim() > 0:
             return leaf.shape[0]
     raise TypeError(
@@ -188,7 +196,7 @@ def to_device(batch: Any, device: torch.device) -> Any:
                 f"a batch holds a tensor of shape {tuple(leaf.shape)} on the meta device, which "
                 "has a shape but no values: give data that are on a CPU or a GPU"
             )
-        moved = leaf.to(device, non_blocking=True)
+        moved = leaf.detach().to(device, non_blocking=True)
         return moved.clone() if moved.is_inference() else moved  # made in torch.inference_mode
 
     return map_leaves(move, batch)

@@ -293,10 +293,10 @@ class RunningMean:
         with torch.inference_mode(False):
             self.total = zeros(self.parameters)
             """Σ_k |g_k| since sums were settled."""
+            self.error = StandardError(self.total)
         self._settled: dict[str, Tensor] = {}  # Σ_k |g_k| before, in float64
         self._unsettled = 0
         self._scratch: dict[str, Tensor] | None = None
-        self.error = StandardError(self.total)
 
     def add(self, batch: Any) -> None:
         """Measures a batch and adds its samples. Call it inside :func:`measuring`.

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import argparse
 import copy
+import dis
 import functools
+import itertools
 import operator
 import random
 import sys
@@ -18,7 +20,14 @@ from abc import ABC
 from collections import Counter, OrderedDict, UserDict, UserList, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from types import BuiltinMethodType, CellType, FunctionType, MethodType, SimpleNamespace
+from types import (
+    BuiltinMethodType,
+    CellType,
+    FunctionType,
+    MemberDescriptorType,
+    MethodType,
+    SimpleNamespace,
+)
 from typing import Any, Generic, NamedTuple, Protocol
 
 import numpy
@@ -43,6 +52,7 @@ def preserve_state(data: Any = None, *, model: nn.Module | None = None) -> Itera
     """
     generators = [(generator, generator.get_state()) for generator in _generators(data)]
     rng = torch.get_rng_state(), numpy.random.get_state(), random.getstate()
+    depth = torch._C._len_torch_function_stack()
     cuda = torch.cuda.is_available()
     cuda_rng = torch.cuda.get_rng_state_all() if cuda else []
     recurrent = model is not None and any(isinstance(m, nn.RNNBase) for m in model.modules())
@@ -52,7 +62,11 @@ def preserve_state(data: Any = None, *, model: nn.Module | None = None) -> Itera
             stack.enter_context(torch.enable_grad())
             if cuda and recurrent:
                 stack.enter_context(torch.backends.cudnn.flags(enabled=False))
-            yield
+            try:
+                yield
+            finally:
+                while torch._C._len_torch_function_stack() > depth:  # left by an interrupt
+                    torch._C._pop_torch_function_stack()
     finally:
         for generator, state in generators:
             generator.set_state(state)
@@ -95,14 +109,19 @@ class Shadow:
         self._model = model
         self._kinds = _Kinds()
         self._clones: dict[int, _Clone] = {}
+        self._rewritten: dict[int, tuple[nn.Parameter, nn.Parameter]] = {}
         # a module with max_norm rewrites its weight when it is used
         rewritten = [m for m in model.modules() if getattr(m, "max_norm", None) is not None]
-        self._rewritten = {
-            id(p): (p, nn.Parameter(p.detach().clone(), p.requires_grad))
-            for module in rewritten
-            for p in module.parameters(recurse=False)
-        }
+        self.keep_own(p for module in rewritten for p in module.parameters(recurse=False))
+        self.keep_own(p for p in model.parameters() if p.is_inference())  # autograd refuses it
         self._newest: Callable[[], nn.Module | None] = lambda: None
+
+    def keep_own(self, parameters: Iterable[nn.Parameter]) -> None:
+        """From now on copies stand for these in the twins."""
+        with torch.inference_mode(False):
+            self._rewritten |= {
+                id(p): (p, nn.Parameter(p.detach().clone(), p.requires_grad)) for p in parameters
+            }
 
     def parameter(self, parameter: nn.Parameter) -> nn.Parameter:
         """What stands in the twins for one of the model's parameters: almost always itself."""
@@ -117,9 +136,9 @@ class Shadow:
         hold the twin's. What is shared in the model is shared in the twin. Wrappers
         (``DataParallel``, ``DistributedDataParallel``, ``torch.compile``) are left out.
 
-        Parameters are the model's own objects, with one exception: a module with ``max_norm``
-        rewrites its weight when it is used, so that in all twins :meth:`parameter` stands for it
-        (everywhere, if it is tied), with the model's numbers again in every new twin.
+        Parameters are the model's own objects, with one exception: for those that the model
+        rewrites when it is used, as a module with ``max_norm`` does, :meth:`parameter` stands in
+        all twins (everywhere, if it is tied), with the model's numbers again in every new twin.
 
         Clones of large tensors are used again by the next twin if this one is gone and their
         ``_version`` says that nothing was written to them. (Writes through ``.data`` do not count
@@ -129,6 +148,7 @@ class Shadow:
         with torch.inference_mode(False):
             for original, own in self._rewritten.values():
                 own.data.copy_(original)
+                own.requires_grad_(original.requires_grad)
             own_parameters = {key: own for key, (_, own) in self._rewritten.items()}
             copier = _Copier(self._model, self._kinds, own_parameters, reusable)
             twin: nn.Module = copier.copy(self._model)
@@ -154,6 +174,15 @@ class _Clone(NamedTuple):
             and self.clone_version == self.clone._version
             and not self.clone.requires_grad
         )
+
+
+def _slots_of(cls: type) -> list[Any]:
+    return [
+        slot
+        for base in cls.__mro__
+        for slot in vars(base).values()
+        if type(slot) is MemberDescriptorType
+    ]
 
 
 def _new(value: Any) -> Any:
@@ -221,8 +250,17 @@ class _Copier:
 
     def copy_object(self, value: Any) -> Any:
         self._copies[id(value)] = twin = _new(value)
-        self._copy_attributes(value, twin)
+        if hasattr(value, "__dict__"):
+            self._copy_attributes(value, twin)
+        for slot in _slots_of(type(value)):
+            with suppress(AttributeError):  # it may be empty
+                slot.__set__(twin, self.copy(slot.__get__(value)))
         return twin
+
+    def copy_cached(self, function: Any) -> Any:
+        """A function with ``lru_cache``, whose cache is empty."""
+        twin = functools.lru_cache(**function.cache_parameters())(self.copy(function.__wrapped__))
+        return self._copies.setdefault(id(function), twin)
 
     def copy_module(self, module: nn.Module) -> Any:
         inner = unwrap(module)
@@ -232,6 +270,8 @@ class _Copier:
         self._copies[id(module)] = twin = object.__new__(type(module))
         state = vars(twin)
         state.update(vars(module))
+        for name in self.kinds.containers_of(type(module)):
+            state.setdefault(name, getattr(module, name))  # of the class
         self._copy_values(state)
         state["training"] = False
         if "_compiled_call_impl" in state:  # of Module.compile()
@@ -332,7 +372,7 @@ class _Copier:
         return method if owner is method.__self__ else getattr(owner, method.__name__)
 
     def copy_partial(self, value: functools.partial[Any]) -> functools.partial[Any]:
-        if not _holds_module(value, set()):
+        if not _holds_state(value, set()):
             return value
         function, args = self.copy(value.func), self.copy(value.args)
         twin = type(value)(function, *args, **self.copy(value.keywords))
@@ -341,8 +381,8 @@ class _Copier:
         return twin
 
     def copy_function(self, function: FunctionType) -> FunctionType:
-        """The same code over the twin's modules, where its closure or its defaults hold any."""
-        if not _holds_module(function, set()):
+        """The same code over the twin's own state, where its closure or its defaults hold any."""
+        if not _holds_state(function, set()):
             return function
         cells = function.__closure__ or ()
         for cell in cells:
@@ -377,29 +417,32 @@ class _Copier:
         return self._copies.setdefault(id(value), copy.deepcopy(value))
 
 
-def _holds_module(value: Any, seen: set[int]) -> bool:
-    """Whether a module can be reached through functions, methods and containers."""
-    if isinstance(value, nn.Module):
+def _holds_state(value: Any, seen: set[int]) -> bool:
+    """Whether a module, a container or a variable of a closure can be reached and written to."""
+    if isinstance(value, (nn.Module, dict, list, set, deque, bytearray)):
         return True
     if id(value) in seen:
         return False
     seen.add(id(value))
     parts: Iterable[Any] = ()
     if isinstance(value, FunctionType):
-        parts = (value.__closure__, value.__defaults__, value.__kwdefaults__, vars(value))
+        if value.__closure__ and _STORE_DEREF in value.__code__.co_code[::2]:
+            return True
+        defaults = *(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values()
+        parts = (*(value.__closure__ or ()), *defaults, *vars(value).values())
     elif isinstance(value, CellType):
         with suppress(ValueError):
             parts = (value.cell_contents,)
     elif isinstance(value, MethodType):
         parts = (value.__self__, value.__func__)
     elif isinstance(value, functools.partial):
-        parts = (value.func, value.args, value.keywords)
-    elif isinstance(value, dict):
-        parts = (*value.keys(), *value.values())
-    elif isinstance(value, (list, tuple, set, frozenset, deque)):
+        parts = (value.func, *value.args, *value.keywords.values())
+    elif isinstance(value, (tuple, frozenset)):
         parts = value
-    return any(_holds_module(part, seen) for part in parts)
+    return any(_holds_state(part, seen) for part in parts)
 
+
+_STORE_DEREF = dis.opmap["STORE_DEREF"]  # assigns to a variable that is nonlocal
 
 _Kind = Callable[[_Copier, Any], Any]
 _copy_dict = _Copier.copy_dict
@@ -420,7 +463,10 @@ _EXACT: dict[type, _Kind] = {
     FunctionType: _Copier.copy_function,
     functools.partial: _Copier.copy_partial,
     weakref.ref: _Copier.copy_reference,
+    functools._lru_cache_wrapper: _Copier.copy_cached,
     torch.Generator: _Copier.copy_generator,
+    bytearray: _Copier.copy_array,
+    itertools.count: _Copier.deepcopy,
     random.Random: _Copier.deepcopy,
     numpy.random.Generator: _Copier.deepcopy,
     numpy.random.RandomState: _Copier.deepcopy,
@@ -430,14 +476,27 @@ _PLAIN = {
     *(SimpleNamespace, argparse.Namespace, *UserDict.__mro__, *UserList.__mro__),
 }
 _SHARED_PACKAGES = {*sys.stdlib_module_names, "torch", "numpy"}
-_CUSTOM = {
-    *("__new__", "__slots__", "__del__", "__copy__", "__deepcopy__"),
-    *("__reduce__", "__reduce_ex__", "__getstate__", "__setstate__"),
-}
+_CUSTOM = {"__new__", "__del__", "__copy__", "__deepcopy__"}
 
 
 class _Kinds(dict[type, "_Kind | None"]):
     """How objects of a class are copied; None where they are shared."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._containers: dict[type, list[str]] = {}
+
+    def containers_of(self, cls: type) -> list[str]:
+        """Attributes of a user's class of modules that its objects may fill, such as a cache."""
+        if cls not in self._containers:
+            self._containers[cls] = [
+                name
+                for base in cls.__mro__
+                if base.__module__.partition(".")[0] not in _SHARED_PACKAGES
+                for name, value in vars(base).items()
+                if isinstance(value, (dict, list, set, deque)) and not name.startswith("__")
+            ]
+        return self._containers[cls]
 
     def __missing__(self, cls: type) -> _Kind | None:
         self[cls] = kind = _kind_of(cls)
@@ -473,7 +532,7 @@ def _is_plain(cls: type) -> bool:
     optimizers, enumerations, classes), and what has its own way to be made, copied or deleted.
     """
     bases = [base for base in cls.__mro__ if base not in _PLAIN]
-    return cls.__dictoffset__ != 0 and not any(
+    return bool(cls.__dictoffset__ or _slots_of(cls)) and not any(
         base.__module__.partition(".")[0] in _SHARED_PACKAGES or _CUSTOM & vars(base).keys()
         for base in bases
     )

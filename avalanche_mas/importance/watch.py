@@ -12,7 +12,8 @@ from types import TracebackType
 from typing import Any, NamedTuple, Protocol
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch._C._functorch import maybe_current_level
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
 from avalanche_mas.importance.batches import batch_size_of, take
@@ -71,7 +72,7 @@ class Watch:
     or a file that it is saved to, knows nothing of being watched.
 
     A call that fails adds nothing, and neither does one whose importance is not finite, of which a
-    warning tells.
+    warning tells. Calls inside ``torch.func`` transforms and ``torch.jit.trace`` are not measured.
 
     :param model: called by the user as ever, in eval mode. It may be wrapped, and is then to be
         called by the wrapper or from inside. What ``DistributedDataParallel`` computes in other
@@ -102,7 +103,9 @@ class Watch:
         self._own = self._called is self._model and next(inside, None) is None
         self._lock = threading.RLock()
         self._thread = threading.local()
-        self._at: dict[str, tuple[int, int]] = {}  # parameters at entry: version and checksum
+        self._at: dict[str, _Before] = {}  # parameters at entry
+        self._some: list[Tensor] = []  # an entry of each, as views
+        self._some_before = torch.empty(0)
 
     @property
     def samples(self) -> int:
@@ -125,12 +128,12 @@ class Watch:
                 "the model, or a part of it, is being watched already: leave that context first. "
                 "For a second importance of the same samples use observe or an estimate."
             )
+        if self.seen:  # entered again
+            self._check_unmoved(bits=True)
+        self._look_at_parameters()
+        interception = _Interception(self, self._called._compiled_call_impl)
         _watching.add(self)
-        self._at = {
-            name: (parameter._version, checksum(parameter))
-            for name, parameter in named_parameters(self._model).items()
-        }
-        self._called._compiled_call_impl = _Interception(self, self._called._compiled_call_impl)
+        vars(self._called)["_compiled_call_impl"] = interception
         return self
 
     def __exit__(
@@ -140,12 +143,18 @@ class Watch:
         trace: TracebackType | None,
     ) -> None:
         held = self._called._compiled_call_impl
-        assert isinstance(held, _Interception)
-        self._called._compiled_call_impl = held.inner
+        if isinstance(held, _Interception):
+            vars(self._called)["_compiled_call_impl"] = held.inner
         _watching.discard(self)
         if kind is not None:
             return
         self._check_unmoved(bits=True)
+        if not isinstance(held, _Interception):
+            warnings.warn(
+                "model.compile() was called while the model was being watched, and later calls "
+                "were not seen: compile the model before",
+                stacklevel=2,
+            )
         if not self.seen:
             warnings.warn(
                 "the watched model was never called: call the object that was given to watch, or "
@@ -155,7 +164,7 @@ class Watch:
 
     def call(self, inner: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """The model's call, and the measurement of its samples."""
-        if getattr(self._thread, "inside", False):  # the model calls itself
+        if getattr(self._thread, "inside", False) or _is_transformed():  # the model calls itself
             return inner(*args, **kwargs)
         self._thread.inside = True
         try:
@@ -180,8 +189,9 @@ class Watch:
             )
         size = batch_size_of(batch)
         with self._lock:
-            self._check_unmoved()
             chosen = self._chosen(size)
+            if chosen:
+                self._check_unmoved()
             call = self._followed(batch, size, chosen) if chosen else _Call(size, 0, batch)
             self.seen, self._taken = self.seen + size, self._taken + len(chosen)
             return call
@@ -209,16 +219,32 @@ class Watch:
             except NotFiniteError as error:
                 warnings.warn(f"{error} The samples of this call are left out.", stacklevel=4)
 
+    def _look_at_parameters(self) -> None:
+        parameters = named_parameters(self._model)
+        self._at = {name: _Before.of(parameter) for name, parameter in parameters.items()}
+        first = next(iter(parameters.values()), None)
+        self._some = [
+            _some_of(parameter)
+            for parameter in parameters.values()
+            if first is not None and parameter.device == first.device
+        ]
+        self._some_before = torch.cat(self._some) if self._some else torch.empty(0)
+
     def _check_unmoved(self, *, bits: bool = False) -> None:
-        """:raises ValueError: if a parameter is not what it was when the context was opened."""
-        for name, parameter in named_parameters(self._model).items():
-            version, before = self._at.get(name, (None, None))
-            same = version == parameter._version and not bits
-            if not same and before != checksum(parameter):
+        """Compares what shows at once, and an entry of each; with ``bits``, everything.
+
+        :raises ValueError: if a parameter is not what it was when the context was opened.
+        """
+        parameters = named_parameters(self._model)
+        bits = bits or not torch.equal(torch.cat(self._some), self._some_before)
+        for name in {**self._at, **parameters}:
+            parameter, before = parameters.get(name), self._at.get(name)
+            if parameter is None or before is None or not before.is_now(parameter, bits):
                 raise ValueError(
-                    f"the parameter {name!r} has changed while the model was being watched: "
-                    "importance at different parameters has no common mean. Leave the context "
-                    "before the model is trained or loaded."
+                    f"the parameter {name!r} has changed while the model was being watched, it is "
+                    "not what it was at first: importance at different parameters has no common "
+                    "mean. Leave the context before the model is trained, loaded, frozen or "
+                    "rebuilt."
                 )
 
     def _chosen(self, size: int) -> list[int]:
@@ -227,6 +253,43 @@ class Watch:
         while (k := int((self._taken + len(rows)) / self.fraction)) < self.seen + size:
             rows.append(max(0, k - self.seen))
         return rows
+
+
+class _Before(NamedTuple):
+    """A parameter, and what it was."""
+
+    parameter: nn.Parameter
+    version: int
+    place: int
+    requires_grad: bool
+    checksum: int
+
+    @classmethod
+    def of(cls, parameter: nn.Parameter) -> _Before:
+        return cls(parameter, *_visible(parameter), checksum(parameter))
+
+    def is_now(self, parameter: nn.Parameter, bits: bool) -> bool:
+        """Whether it is the same parameter with the same numbers."""
+        if self.parameter is not parameter or self.requires_grad != parameter.requires_grad:
+            return False
+        same = (self.version, self.place, self.requires_grad) == _visible(parameter)
+        return (same and not bits) or self.checksum == checksum(parameter)
+
+
+def _visible(parameter: nn.Parameter) -> tuple[int, int, bool]:
+    """What shows most changes; a tensor made in inference mode has no version."""
+    version = 0 if parameter.is_inference() else parameter._version
+    return version, parameter.data_ptr(), parameter.requires_grad
+
+
+def _some_of(parameter: nn.Parameter) -> Tensor:
+    """A view of one entry, which shows writes through ``.data`` that no version counts."""
+    return parameter.detach()[(slice(1),) * parameter.dim()].reshape(-1)
+
+
+def _is_transformed() -> bool:
+    """Whether tensors stand for others, as inside ``torch.func`` and ``torch.jit.trace``."""
+    return torch._C._get_tracing_state() is not None or maybe_current_level() is not None
 
 
 class _Call(NamedTuple):

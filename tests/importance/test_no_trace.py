@@ -13,6 +13,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from avalanche_mas import estimate_importance, estimate_local_importance
+from avalanche_mas.importance.shadow import preserve_state
 
 
 def engine(name):
@@ -329,3 +330,14 @@ def test_data_is_not_written():
     ours = estimate_importance(model, [x], engine="exact")
     expected = estimate_importance(model, [copy.clone()], engine="loop")
     torch.testing.assert_close(ours["layer.weight"], expected["layer.weight"])
+
+
+def test_a_mode_that_an_interrupt_left_behind():
+    def interrupted():
+        with preserve_state():
+            torch.overrides.TorchFunctionMode().__enter__()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert not torch._C._len_torch_function_stack()

@@ -2,11 +2,13 @@
 
 import copy
 import functools
+import itertools
 import random
 import sys
 import types
 import weakref
 from collections import Counter, OrderedDict, defaultdict, deque, namedtuple
+from typing import ClassVar
 
 import numpy
 import pytest
@@ -372,14 +374,73 @@ def test_functions_run_the_modules_of_the_twin(way):
     assert twin.inner.calls == 1
 
 
-def test_functions_without_modules_are_shared():
-    calls = []
+def test_functions_without_state_are_shared():
+    scale = 2.0
     model = nn.Linear(2, 2)
-    model.register_forward_hook(lambda *args: calls.append(args[0]))
+    model.register_forward_hook(lambda layer, args, output: output * scale)
     twin = Shadow(model).fresh()
     assert list(twin._forward_hooks.values()) == list(model._forward_hooks.values())
+
+
+def test_what_hooks_write_to_belongs_to_the_twin():
+    calls, number = [], 0
+
+    def count(*args):
+        nonlocal number
+        number += 1
+        calls.append(args)
+
+    def forward(self, x):
+        self.layer(x)
+        return self.seen["layer"]
+
+    model, seen = module(forward, layer=nn.Linear(2, 2)), {}
+    model.seen = seen
+    model.layer.register_forward_hook(lambda layer, args, output: seen.update(layer=output))
+    model.layer.register_forward_hook(count)
+    twin = Shadow(model).fresh()
+    assert twin(torch.ones(1, 2)) is twin.seen["layer"]
+    assert (calls, number, seen) == ([], 0, {})
+
+
+def test_objects_with_slots_and_functions_with_a_cache():
+    class Slots:
+        __slots__ = ("__weakref__", "calls", "empty", "layer")
+
+        def __init__(self, layer):
+            self.layer, self.calls = layer, 0
+
+        def __getstate__(self):
+            return {}
+
+    def forward(self, x):
+        self.slots.calls += 1
+        self.bytes.append(next(self.count))
+        return self.slots.layer(x) * self.table(2)
+
+    model = module(forward, layer=nn.BatchNorm1d(2))
+    model.slots, model.bytes, model.count = Slots(model.layer), bytearray(), itertools.count()
+    model.table = functools.lru_cache(lambda n: model.layer.weight[:n] * 2)
+    twin = Shadow(model).fresh()
+    assert twin.slots.layer is twin.layer
     twin(torch.ones(1, 2))
-    assert calls == [twin]
+    assert (model.slots.calls, twin.slots.calls) == (0, 1)
+    assert (model.bytes, next(twin.count)) == (b"", 1)
+    assert twin.table.cache_info().misses == 1
+
+
+def test_a_cache_of_the_class():
+    class Biased(nn.Linear):
+        cache: ClassVar = {}
+
+        def forward(self, x):
+            return super().forward(x) + self.cache.setdefault("bias", self.bias * 2)
+
+    model, x = nn.Sequential(Biased(2, 2), Biased(2, 2)), torch.ones(1, 2)
+    twin = Shadow(model).fresh()
+    twin(x)
+    assert twin[0].cache is twin[1].cache
+    assert (list(twin[0].cache), Biased.cache) == (["bias"], {})
 
 
 def test_hooks_that_are_methods_of_the_model():

@@ -203,3 +203,86 @@ def test_a_model_that_calls_itself_counts_once(way):
         model(x)
     assert watched.samples == 6
     assert close(watched.importance, estimate(model, x))
+
+
+def swapped(model):
+    kept = model.weight.detach().clone()
+    model.weight.data.mul_(2)
+    yield
+    model.weight.data.copy_(kept)
+
+
+def replaced(model):
+    model.weight = nn.Parameter(model.weight.detach().clone())
+    yield
+
+
+def frozen(model):
+    model.weight.requires_grad_(False)
+    yield
+
+
+@pytest.mark.parametrize("change", [swapped, replaced, frozen])
+@pytest.mark.parametrize("way", WATCHES)
+def test_changes_that_bits_at_the_end_do_not_show(way, change):
+    model = nn.Linear(4, 2).eval()
+
+    def watched():
+        with WATCHES[way][0](model, fraction=1.0):
+            model(torch.randn(3, 4))
+            for _ in change(model):
+                model(torch.randn(3, 4))
+
+    with pytest.raises(ValueError, match="'weight' has changed"):
+        watched()
+
+
+@pytest.mark.parametrize("way", WATCHES)
+def test_a_watch_that_is_entered_again_is_of_the_same_weights(way):
+    model, x = nn.Linear(4, 2).eval(), torch.randn(3, 4)
+    watch = WATCHES[way][0](model, fraction=1.0)
+    for _ in range(2):
+        with watch:
+            model(x)
+    assert watch.samples == 6
+    with torch.no_grad():
+        model.weight.add_(1)
+    with pytest.raises(ValueError, match="'weight' has changed"):
+        watch.__enter__()
+    assert vars(model).get("_compiled_call_impl") is None
+
+
+@pytest.mark.parametrize("way", WATCHES)
+def test_calls_with_tensors_that_stand_for_others_are_not_measured(way):
+    model, x = nn.Linear(4, 2).eval(), torch.randn(3, 4)
+    with WATCHES[way][0](model, fraction=1.0) as watched:
+        model(x)
+        torch.func.vmap(model)(x)
+        torch.func.jacrev(model)(x)
+    assert watched.samples == watched.seen == 3
+
+
+@pytest.mark.parametrize("way", WATCHES)
+def test_opened_in_inference_mode(way):
+    model, x = nn.Linear(4, 2).eval(), torch.randn(3, 4)
+    with torch.inference_mode(), WATCHES[way][0](model, fraction=1.0) as watched:
+        model(x)
+        model(x)
+    assert watched.importance.samples == 6
+
+
+def test_compiling_while_watched_keeps_the_compiled_call():
+    model, x = nn.Linear(4, 2).eval(), torch.randn(3, 4)
+
+    def watched():
+        with watch_importance(model, fraction=1.0) as watch:
+            model(x)
+            model.compile(backend="eager")
+            model(x)
+        return watch
+
+    with pytest.warns(UserWarning, match="compile the model before"):
+        watch = watched()
+    assert watch.samples == 3
+    assert model._compiled_call_impl is not None
+    model.train()(x)

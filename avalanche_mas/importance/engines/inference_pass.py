@@ -164,6 +164,7 @@ class LocalMean(RunningMean):
         with measuring(self.model):
             few = take(batch, torch.arange(min(size, CHECKED_SAMPLES)), size)  # copies
             few = to_device(few, self.device)
+            self.network.look_out(few)
             plan = self.engine.foresee(few)
         self.engine.warn()
         if plan is None or plan.looks_at_values or self.engine.one_by_one:

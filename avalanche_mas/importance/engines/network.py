@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
 from typing import Any
@@ -11,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
 
 from avalanche_mas.importance.batches import (
     Forward,
@@ -23,7 +27,9 @@ from avalanche_mas.importance.batches import (
     take,
     unmarked,
 )
+from avalanche_mas.importance.engines.tracking import Operation, is_inplace
 from avalanche_mas.importance.parameters import measurable, named_parameters
+from avalanche_mas.importance.rules.registry import name_of
 from avalanche_mas.importance.shadow import Shadow
 
 _CLOSE = 1e-3  # relative; what a sample's output alone may differ from that among others
@@ -46,6 +52,8 @@ class Network:
         self.forward = forward or call_model
         self.writes_inputs: bool | None = None
         """Whether the model changes the tensors that it is given; None before the first call."""
+        self._parameters: dict[str, Tensor] = {}
+        self._looked = False
         self._shared: set[int] = set()  # leaves of a batch, by their number
         self._per_sample: set[int] = set()
 
@@ -66,7 +74,9 @@ class Network:
                     f"parameter {name!r} is on the meta device, where it has no values: load the "
                     "model's weights first"
                 )
-        return {name: self._shadow.parameter(parameter) for name, parameter in parameters.items()}
+        own = {name: self._shadow.parameter(parameter) for name, parameter in parameters.items()}
+        self._parameters.update(own)
+        return self._parameters
 
     def __call__(self, batch: Any) -> list[Tensor]:
         """Outputs of a batch: tensors whose first dimension counts samples.
@@ -84,11 +94,42 @@ class Network:
         return self._prepared(self.twin(), batch)
 
     def _prepared(self, twin: nn.Module, batch: Any) -> Prepared:
-        inputs = unmarked(batch)
-        if self.writes_inputs is not False:
-            inputs = map_leaves(lambda t: t.clone() if isinstance(t, Tensor) else t, inputs)
+        inputs = map_leaves(self._own, unmarked(batch))
         tensors = [leaf for leaf in leaves_of(inputs) if isinstance(leaf, Tensor)]
         return Prepared(self, twin, inputs, batch_size_of(batch), tensors)
+
+    def _own(self, leaf: Any) -> Any:
+        """A part of the inputs that may be written to, such as a graph's attributes."""
+        if isinstance(leaf, Tensor):
+            return leaf if self.writes_inputs is False else leaf.clone()
+        with suppress(Exception):  # whatever cannot be copied
+            return copy.deepcopy(leaf)
+        return leaf
+
+    def look_out(self, batch: Any) -> None:
+        """Before anything is measured, lets a sample through that shows what the model writes to.
+
+        Parameters that it writes to have copies in its place from then on, also in what
+        :meth:`trainable` gave.
+        """
+        size = batch_size_of(batch)
+        if self._looked or not size:
+            return
+        self._looked = True
+        one, found = take(batch, slice(0, 1), size), set[nn.Parameter]()
+        kept = [leaf.clone() for leaf in leaves_of(unmarked(one)) if isinstance(leaf, Tensor)]
+        while True:
+            prepared, guard = self.prepare(one), _Guard(set(self.model.parameters()) - found)
+            with suppress(Exception), guard:  # which the engine will say
+                self.forward(prepared.module, prepared.inputs)
+            if not guard.written:
+                break
+            found |= guard.written
+            self._shadow.keep_own(guard.written)
+            self.trainable()
+        now = [leaf for leaf in leaves_of(prepared.inputs) if isinstance(leaf, Tensor)]
+        if len(now) != len(kept) or not all(map(_same, now, kept)):
+            self.writes_inputs = True
 
     def with_parameters(
         self, twin: nn.Module, theta: Mapping[str, Tensor], batch: Any
@@ -118,6 +159,7 @@ class Network:
 
         :raises ValueError: if the network gives no answer.
         """
+        self.look_out(batch)
         if isinstance(batch, OneSample):
             return batch
         size, leaves = batch_size_of(batch), leaves_of(batch)
@@ -207,6 +249,35 @@ class Prepared:
                     f"and a sample alone has no statistics ({error}). Importance is that of single "
                     "samples: use running statistics, GroupNorm or LayerNorm."
                 ) from error
+
+
+def _same(a: Tensor, b: Tensor) -> bool:
+    return a.layout is b.layout is torch.strided and not a.is_nested and torch.equal(a, b)
+
+
+class _Guard(TorchFunctionMode):
+    """Ends a forward pass before it writes to a parameter, its gradient or its flags."""
+
+    def __init__(self, parameters: set[nn.Parameter]) -> None:
+        super().__init__()
+        self._places = {p.untyped_storage().data_ptr(): p for p in parameters}
+        self.written: set[nn.Parameter] = set()
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        operation, written = Operation(func, args, kwargs or {}, []), set[nn.Parameter]()
+        if name_of(func) == "backward":
+            written = set(self._places.values())
+        elif is_inplace(operation) or name_of(func) == "__set__":
+            for target in tree_leaves((args[:1], operation.kwargs.get("out"))):
+                if isinstance(target, Tensor) and target.layout is torch.strided:
+                    owner = self._places.get(target.untyped_storage().data_ptr())
+                    written |= {owner} if owner is not None else set()
+        if written:
+            self.written |= written
+            raise RuntimeError("the model writes to its parameters")
+        return operation.run()
 
 
 class _Called(nn.Module):

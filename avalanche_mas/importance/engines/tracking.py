@@ -58,6 +58,7 @@ class Tracker(TorchFunctionMode):
         """Tensors that were computed from parameters alone, under names of their own."""
         self._sources: dict[str, set[str]] = {}
         self._places: dict[int, list[tuple[int, int, str]]] = {}
+        self._names = {id(parameter): name for name, parameter in parameters.items()}
         for name, parameter in parameters.items():
             self._place(name, parameter)
 
@@ -95,7 +96,7 @@ class Tracker(TorchFunctionMode):
         for start, stop, name in self._places.get(storage, ()):
             if start <= value.storage_offset() < stop:
                 return name
-        return None
+        return self._names.get(id(value))  # its memory may have been replaced: p.data = ...
 
     def __torch_function__(
         self,

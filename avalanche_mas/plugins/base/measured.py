@@ -16,7 +16,13 @@ from avalanche_mas.importance.parameters import unwrap
 from avalanche_mas.importance.team import Team
 from avalanche_mas.importance.watch import FRACTION, Mean, Watch, call_again
 from avalanche_mas.plugins.base.arguments import check_not_negative
-from avalanche_mas.plugins.base.observations import Observations, Pieces, calls_for, one_task_each
+from avalanche_mas.plugins.base.observations import (
+    Observations,
+    Pieces,
+    calls_for,
+    one_task_each,
+    parameters_of,
+)
 from avalanche_mas.plugins.base.regularization import RegularizationPlugin
 from avalanche_mas.plugins.base.state import State
 from avalanche_mas.plugins.base.streams import (
@@ -148,7 +154,7 @@ class MeasuredPlugin(RegularizationPlugin):
         self._check_deployed(model)
         calls = calls_for(model, x, task_label)
         new = self.measure(model, calls, call_again, self.batch_size or 64)
-        self._observations.add(model, new)
+        self._observations.add(new, parameters_of(model))
         self.pieces += 1
         return new
 
@@ -160,8 +166,9 @@ class MeasuredPlugin(RegularizationPlugin):
                 for x in arriving:
                     answer(model(x))
 
-        They are added when it closes, also after an exception. l-MAS takes what it needs from these
-        forward passes; other methods let the chosen samples go through the model once more.
+        They are added when it closes, also after an exception, unless the model has moved. l-MAS
+        takes what it needs from these forward passes; other methods let the chosen samples go
+        through the model once more.
 
         :param model: as for :meth:`observe`; called as ever, in eval mode, from one thread at a
             time, see :class:`.watch.Watch`.
@@ -180,14 +187,13 @@ class MeasuredPlugin(RegularizationPlugin):
             )
         multi_task = isinstance(unwrap(model), MultiTaskModule)
         parts = {"parts": one_task_each} if multi_task else {}
-        watched = Watch(model, self._running(model), fraction, **parts)
+        watched, at = Watch(model, self._running(model), fraction, **parts), parameters_of(model)
         try:
             with watched:
                 yield watched
         finally:
-            if watched.samples:
-                self._check_deployed(model)
-                self._observations.add(model, watched.importance)
+            if watched.samples and parameters_of(model) == at:
+                self._observations.add(watched.importance, at)
                 self.pieces += 1
 
     def forget_observed(self) -> None:

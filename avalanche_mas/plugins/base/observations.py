@@ -16,6 +16,8 @@ from avalanche_mas.importance.watch import CallArguments, call_again
 from avalanche_mas.plugins.base.state import State, importance_state, loaded_importance
 
 Measure = Callable[[nn.Module, Any, Forward, int], Importance]
+At = dict[str, tuple[tuple[int, ...], int | None]]
+"""Parameters by name: their shapes and checksums."""
 
 
 class Observations:
@@ -28,7 +30,7 @@ class Observations:
     def __init__(self) -> None:
         self.importance: Importance | None = None
         """Ω of all samples; None if there are none."""
-        self._at: dict[str, tuple[tuple[int, ...], int | None]] = {}
+        self._at: At = {}
 
     def check(self, model: nn.Module) -> None:
         """:raises ValueError: if the model has moved since the first sample was observed."""
@@ -43,15 +45,11 @@ class Observations:
                     "parameters again, or drop the observations with forget_observed()."
                 )
 
-    def add(self, model: nn.Module, new: Importance) -> None:
-        """Joins Ω of further samples, measured at the model's present parameters."""
+    def add(self, new: Importance, at: At) -> None:
+        """Joins Ω of further samples, measured at the parameters that ``at`` tells of."""
         with torch.inference_mode(False), torch.no_grad():
             if self.importance is None:
-                self._at = {
-                    name: (tuple(parameter.shape), _checksum(parameter, tuple(parameter.shape)))
-                    for name, parameter in named_parameters(model).items()
-                    if name in new
-                }
+                self._at = {name: at[name] for name in new}
                 self.importance = new
             else:
                 self.importance = self.importance.merge(new)
@@ -69,6 +67,14 @@ class Observations:
         for name, (*shape, checksum) in state["at"].items():
             made._at[name] = tuple(shape), checksum
         return made
+
+
+def parameters_of(model: nn.Module) -> At:
+    """The parameters that a model has now."""
+    return {
+        name: (tuple(parameter.shape), _checksum(parameter, tuple(parameter.shape)))
+        for name, parameter in named_parameters(model).items()
+    }
 
 
 def _checksum(parameter: Tensor, shape: tuple[int, ...]) -> int | None:
