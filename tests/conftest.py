@@ -30,3 +30,4 @@ def _same_start():
     RNGManager.set_random_seeds(0)
     yield
     torch.set_default_dtype(dtype)
+    assert torch.is_grad_enabled(), "the test has left autograd off"

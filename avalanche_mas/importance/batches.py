@@ -212,21 +212,22 @@ def map_leaves(function: Callable[[Any], Any], batch: Any) -> Any:
 
     Mappings of any kind keep their type, such as the batches of a tokenizer.
     """
-    if isinstance(batch, (OneSample, Shared, PackedSequence)):
-        return function(batch)
-    if isinstance(batch, dict) and type(batch) is dict:
+    kind = type(batch)  # not isinstance, which reads attributes of what may be a label
+    if kind in (tuple, list, torch.Size):
+        return kind(map_leaves(function, value) for value in batch)
+    if kind is dict:
         return {key: map_leaves(function, value) for key, value in batch.items()}
-    if isinstance(batch, MutableMapping):
+    if kind in (OneSample, Shared, PackedSequence):
+        return function(batch)
+    if issubclass(kind, MutableMapping):
         twin = copy.copy(batch)
         for key, value in batch.items():
             twin[key] = map_leaves(function, value)
         return twin
-    if isinstance(batch, Mapping):
+    if issubclass(kind, Mapping):
         return {key: map_leaves(function, value) for key, value in batch.items()}
-    if isinstance(batch, tuple) and hasattr(batch, "_fields"):
-        return type(batch)(*(map_leaves(function, value) for value in batch))
-    if isinstance(batch, (tuple, list)) and type(batch) in (tuple, list, torch.Size):
-        return type(batch)(map_leaves(function, value) for value in batch)
+    if issubclass(kind, tuple) and hasattr(kind, "_fields"):
+        return kind(*(map_leaves(function, value) for value in batch))
     return function(batch)
 
 

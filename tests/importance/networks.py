@@ -593,9 +593,9 @@ def sequence_as_long_as_the_batch():
     return nn.Sequential(*layers), torch.randn(N, 7, 5)
 
 
-@network(fallback=("layer",))
+@network()
 def positions_before_samples():
-    """A hand-written (T·B) flatten, in which no dimension counts the samples."""
+    """A hand-written (T·B) flatten, in which the samples alternate along the dimension."""
 
     def forward(self, x):
         h = x.transpose(0, 1).reshape(-1, 5)

@@ -208,9 +208,9 @@ def test_other_safetensors_file(tmp_path, metadata):
 
 def test_file_of_a_later_version(tmp_path):
     path = tmp_path / "omega.safetensors"
-    metadata = {"format": "avalanche_mas.Importance", "version": "2", "samples": json.dumps(1)}
+    metadata = {"format": "avalanche_mas.Importance", "version": "3", "samples": json.dumps(1)}
     safetensors.torch.save_file({"w": torch.ones(2)}, path, metadata)
-    with pytest.raises(ValueError, match=r"version 2.*up to 1.*Upgrade"):
+    with pytest.raises(ValueError, match=r"version 3.*up to 2.*Upgrade"):
         Importance.load(path)
 
 

@@ -629,6 +629,7 @@ def test_a_thousand_interrupts_leave_the_model_as_it_is():
             return True
         finally:
             sys.settrace(tracing)
+            torch.set_grad_enabled(True)  # an interrupt within torch's own no_grad leaves it off
         return False
 
     tracing = sys.gettrace()

@@ -76,6 +76,9 @@ class PlannedEngine(ABC):
         ``"off"`` never checks.
     """
 
+    has_backward = True
+    """Whether the network is run backwards."""
+
     def __init__(
         self, network: Network, parameters: dict[str, Tensor], verify: Verify = "growing"
     ) -> None:
@@ -171,7 +174,7 @@ class PlannedEngine(ABC):
             self.measure_unplanned(piece, total)
 
     def _planned(self, batch: Any, size: int, total: dict[str, Tensor]) -> Plan | None:
-        plan = make_plan(self.network, self.parameters, batch, size)
+        plan = make_plan(self.network, self.parameters, batch, size, by_gradient=self.has_backward)
         if plan is not None and plan.signature not in self._checked:
             self.products.flush()
             fresh = not any(bool(importance.any()) for importance in total.values())

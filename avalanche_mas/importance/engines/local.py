@@ -61,6 +61,8 @@ class Local(PlannedEngine):
     :param one_by_one: measure each sample alone from the start.
     """
 
+    has_backward = False
+
     def __init__(
         self,
         network: Network,

@@ -115,7 +115,12 @@ class Plan:
 
 
 def make_plan(
-    network: Network, parameters: Mapping[str, Tensor], batch: Any, size: int
+    network: Network,
+    parameters: Mapping[str, Tensor],
+    batch: Any,
+    size: int,
+    *,
+    by_gradient: bool = True,
 ) -> Plan | None:
     """Where each parameter is used, and which entries of each tensor there belong to which sample.
 
@@ -125,6 +130,8 @@ def make_plan(
     output j alone reaches belong to sample j. Whether samples depend on each other is asked of the
     output: with another third sample, that of the first two must stay the same, bit for bit.
 
+    :param by_gradient: False for forward passes only: entries are then taken to lie sample behind
+        sample.
     :return: None if the two passes did not execute the same operations.
     """
     first, second, third, other = telling_samples(batch, size, 4)
@@ -139,8 +146,8 @@ def make_plan(
     if [call.function for call in two.calls] != [call.function for call in three.calls]:
         return None
     looks = two.looks_at_values or three.looks_at_values
-    tensors = [] if looks else [tensor for use in three.uses for tensor in use.tensors]
-    reached = _reached(outputs, tensors)
+    asked = three.uses if by_gradient and not looks else []
+    reached = _reached(outputs, [tensor for use in asked for tensor in use.tensors])
     uses = tuple(use.located(reached) for use in three.uses)
 
     def changes_with(last: int) -> bool:

@@ -222,12 +222,12 @@ def _batch_norm(
             input, running_mean, running_var, weight, bias, training, momentum, eps
         )
     shape = (-1,) + (1,) * (input.dim() - 2)
-    scale = (running_var + eps).rsqrt()
-    output = (input - running_mean.view(shape)) * scale.view(shape)
+    scale = (wide(running_var) + eps).rsqrt()  # torch rounds once, at the end
+    output = (wide(input) - wide(running_mean).view(shape)) * scale.view(shape)
     if weight is not None:
-        output = output * weight.view(shape)
+        output = output * wide(weight).view(shape)
     if bias is not None:
-        output = output + bias.view(shape)
+        output = output + wide(bias).view(shape)
     return output.to(input.dtype)
 
 
