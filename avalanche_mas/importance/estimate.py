@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -257,7 +257,7 @@ def _estimate(model: nn.Module, data: Any, make_engine: MakeEngine, options: Opt
         if team.size > 1:
             check_same_data(team, share)
             running.gather(team)
-    importance = running.importance
+    importance = running.finish()
     return importance if place == home else importance.to(home)
 
 
@@ -367,28 +367,37 @@ class RunningMean:
         :raises ValueError: if there are none.
         :raises NotFiniteError: if it is not finite.
         """
+        return self._importance({})
+
+    def finish(self) -> Importance:
+        """The same without a copy: no more samples can be added."""
+        return self._importance(self.total)
+
+    def _importance(self, out: Mapping[str, Tensor]) -> Importance:
         if not self.samples:
             raise ValueError(
                 "the data gave no samples, so there is no mean to take; an iterator may be "
                 "exhausted"
             )
+        omega = {}
         with torch.inference_mode(False), torch.no_grad():
-            omega = {}
             for name, total in self.total.items():
-                settled = self._settled.get(name)
-                whole = total if settled is None else total + settled
-                omega[name] = mean(whole, self.samples).to(total.dtype)
+                if name in self._settled:
+                    whole = self._settled[name] + total
+                    omega[name] = mean(whole, self.samples, out=whole).to(total.dtype)
+                else:
+                    omega[name] = mean(total, self.samples, out=out.get(name))
                 if not bool(omega[name].isfinite().all()):
                     raise NotFiniteError(
                         f"the importance of {name!r} is not finite: an input, the model's output "
                         "or its gradient held NaN or infinity, or their square overflowed"
                     )
-            return Importance(
-                omega,
-                self.samples,
-                standard_errors=self.error.of_layers(),
-                fallbacks={**self.engine.fallbacks, **self._fallbacks},
-            )
+        return Importance(
+            omega,
+            self.samples,
+            standard_errors=self.error.of_layers(),
+            fallbacks={**self.engine.fallbacks, **self._fallbacks},
+        )
 
 
 def check_engine(output: str, engine: str) -> None:

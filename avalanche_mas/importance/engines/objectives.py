@@ -90,6 +90,6 @@ def add_samples(total: Tensor, magnitudes: Tensor) -> None:
     total.add_(magnitudes.sum(0, dtype=total.dtype))
 
 
-def mean(total: Tensor, samples: int) -> Tensor:
-    """Ω = (1/N) Σ_k, as a new tensor."""
-    return total / samples
+def mean(total: Tensor, samples: int, *, out: Tensor | None = None) -> Tensor:
+    """Ω = (1/N) Σ_k, as a new tensor or written to ``out``, which may be ``total`` itself."""
+    return torch.div(total, samples, out=out)

@@ -95,6 +95,7 @@ class PathIntegral:
 
         :param xi: ξ > 0, which bounds Ω where a parameter has hardly moved.
         :param samples: how many samples the path has seen, for the record.
+        :return: Ω, with that number of samples.
         """
         omega = {}
         for name, parameter in self._parameters.items():
