@@ -147,9 +147,9 @@ def test_resuming_in_a_new_process_is_bit_exact(case, tmp_path):
     """Four experiences at once, and two, a checkpoint and two more, end with the same bits.
 
     Two more: the first trains with the restored penalty, the second with what was accumulated onto
-    the restored Ω. The package's import alone repairs saving; loading needs no repair.
+    the restored Ω. The plugins' import alone repairs saving; loading needs no repair.
     """
-    import avalanche_mas  # noqa: F401
+    import avalanche_mas.plugins  # noqa: F401
 
     uninterrupted, checkpoint, resumed = (
         str(tmp_path / name) for name in ("uninterrupted", "checkpoint", "resumed")
