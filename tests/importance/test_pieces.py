@@ -30,12 +30,19 @@ def model():
 X = torch.randn(9, 2, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
 
 
+SIZES = []  # global: what a hook's closure holds is copied with the network it is measured on
+
+
+def note_size(module, inputs):
+    SIZES.append(len(inputs[0]))
+
+
 def largest_batch(network, estimate):
-    seen = []
-    handle = network[0].register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
+    SIZES.clear()
+    handle = network[0].register_forward_pre_hook(note_size)
     estimate()
     handle.remove()
-    return max(seen)
+    return max(SIZES)
 
 
 @pytest.mark.parametrize("estimate", [estimate_importance, estimate_local_importance])
@@ -79,8 +86,8 @@ def test_samples_of_one_sign_are_merged_only_where_they_are(monkeypatch, activat
     network.double()
     x = torch.randn(6, 1, 9, dtype=torch.float64)
     calls = []
-    original = conv.Convolution.merged
-    monkeypatch.setattr(conv.Convolution, "merged", lambda self: calls.append(1) or original(self))
+    original = conv.Convolution.summed
+    monkeypatch.setattr(conv.Convolution, "summed", lambda self: calls.append(1) or original(self))
     omega = estimate_local_importance(network, x)
     assert bool(calls) == merged
     y, layer = network[1](network[0](x)).detach(), network[2]
