@@ -573,15 +573,30 @@ def custom_autograd_function():
 
 @network(vmap=False, fallback=("a", "b"))
 def branch_on_data():
-    """Asks for the value of a tensor. The first samples agree, the later ones do not."""
+    """Asks for a number, which is another one for each sample."""
+
+    def forward(self, x):
+        return self.a(x) if x.sum().item() > 0 else self.b(x)
+
+    return module(forward, a=nn.Linear(5, 3), b=nn.Linear(5, 3)), _of_two_signs()
+
+
+@network(vmap=False)
+def branch_on_a_truth_value():
+    """Samples that get the same answer are measured together."""
 
     def forward(self, x):
         return self.a(x) if x.sum() > 0 else self.b(x)
 
+    return module(forward, a=nn.Linear(5, 3), b=nn.Linear(5, 3)), _of_two_signs()
+
+
+def _of_two_signs():
+    """The first samples agree, the later ones do not."""
     x = torch.randn(N, 5)
     x[:4] += 3
     x[4:] -= 0.1
-    return module(forward, a=nn.Linear(5, 3), b=nn.Linear(5, 3)), x
+    return x
 
 
 # --- sequences ------------------------------------------------------------------------------------
