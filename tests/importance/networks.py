@@ -599,6 +599,68 @@ def _of_two_signs():
     return x
 
 
+# --- parameters written to places, or behind a derivation -----------------------------------------
+
+
+@network(vmap=False, vmap_=("token",))
+def token_in_place_of_some():
+    def forward(self, x):
+        h = self.a(x)
+        h[x[..., 0] > 0.3] = self.token
+        return self.b(torch.tanh(h)).mean(1)
+
+    parts = {"a": nn.Linear(4, 5), "token": free(5), "b": nn.Linear(5, 2)}
+    return module(forward, **parts), torch.randn(N, 7, 4)
+
+
+@network(vmap_=("first", "two", "scale", "shift"))
+def written_behind_positions():
+    """With the samples behind the positions."""
+
+    def forward(self, x):
+        h = self.a(x.transpose(0, 1))
+        h[0] = self.first
+        h[3:5] = self.two
+        h *= self.scale
+        h.add_(self.shift)
+        return self.b(torch.tanh(h)).mean(0)
+
+    parts = {"a": nn.Linear(4, 5), "b": nn.Linear(5, 2), "first": free(5), "two": free(1, 2, 1, 5)}
+    return module(forward, **parts, scale=free(7, 1, 5), shift=free(1)), torch.randn(N, 7, 4)
+
+
+@network()
+def weight_standardisation():
+    def forward(self, x):
+        variance, mean = torch.var_mean(self.a.weight, dim=(1, 2, 3), keepdim=True)
+        h = F.conv2d(x, (self.a.weight - mean) / (variance + 1e-5).sqrt(), self.a.bias)
+        return self.b(torch.tanh(h).mean((2, 3)))
+
+    return module(forward, a=nn.Conv2d(3, 4, 3), b=nn.Linear(4, 2)), images()
+
+
+@network()
+def several_tensors_from_one_weight():
+    def forward(self, x):
+        q, r = torch.linalg.qr(self.a.weight)
+        largest, _ = torch.topk(self.a.weight, 2, dim=0)
+        weight = F.normalize(q @ r * 2 + largest.sum(0), dim=1)
+        return self.b(torch.tanh(F.linear(x, weight / torch.norm(weight), self.a.bias)))
+
+    return module(forward, a=nn.Linear(4, 5), b=nn.Linear(5, 2)), torch.randn(N, 4)
+
+
+@network(vmap_=("table",))
+def learned_bias_of_attention():
+    def forward(self, x):
+        q, k, v = self.qkv(x).unflatten(-1, (3, 2, 4)).permute(2, 0, 3, 1, 4)
+        h = F.scaled_dot_product_attention(q, k, v, self.table, scale=0.3)
+        return self.out(h.transpose(1, 2).flatten(2)).mean(1)
+
+    parts = {"qkv": nn.Linear(5, 24), "table": free(2, 6, 6), "out": nn.Linear(8, 3)}
+    return module(forward, **parts), torch.randn(N, 6, 5)
+
+
 # --- sequences ------------------------------------------------------------------------------------
 
 

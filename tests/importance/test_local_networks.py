@@ -39,9 +39,10 @@ def test_architectures(name):
     assert compare(model, data, data.split([2, len(data) - 2]))
 
 
-REFUSED = {"branch_on_data", "parameter_with_gaps", "activation_checkpointing"}
-OTHER_LAYERS = {"two_parameters_one_memory", "broadcast_bias"}
-"""Where it is a matter of opinion which parameter is used, and whether the operation is a layer."""
+REFUSED = {"parameter_with_gaps", "activation_checkpointing"}
+OTHER_LAYERS = {"two_parameters_one_memory", "broadcast_bias", "token_in_place_of_some"}
+"""Where it is a matter of opinion which parameter is used, and whether the operation is a layer;
+the twin does not see an operation that returns nothing."""
 
 
 @pytest.mark.parametrize("name", sorted(set(ZOO) - REFUSED - OTHER_LAYERS))

@@ -10,7 +10,7 @@ from avalanche_mas.importance.batches import model_input
 
 EXACT = 1e-10
 LIVE = {"mlp", "cnn_stride_padding", "batchnorm2d", "residual", "inplace_relu", "layer_used_thrice"}
-REFUSED = {"branch_on_data", "parameter_with_gaps", "activation_checkpointing", "broadcast_bias"}
+REFUSED = {"parameter_with_gaps", "activation_checkpointing", "broadcast_bias"}
 
 
 @pytest.mark.parametrize("name", sorted(set(ZOO) - REFUSED))

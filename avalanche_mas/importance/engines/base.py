@@ -28,6 +28,7 @@ CHECKED_SAMPLES = 3
 FIRST_RECHECK = 32
 """The batch at which a plan is checked again; then at every doubling. Two samples by the engine
 and by the loop cost about as much as 30 samples of AlexNet: this stays below 3 % of the time."""
+_ENOUGH_TO_TELL = 8  # samples
 _COMPARED_ENTRIES = 1 << 16
 
 
@@ -95,6 +96,7 @@ class PlannedEngine(ABC):
         self._kind: tuple[Way | None, object] = (None, None)  # of the samples that it is for
         self._ways: Ways | None = None  # if what the network does depends on values of the samples
         self._separate = False
+        self._samples = self._groups = 0  # since then
         self._checked: set[tuple[object, ...]] = set()
         self._batches = 0
         self._retry = 1  # the batch at which unexercised parameters are looked at again
@@ -129,8 +131,10 @@ class PlannedEngine(ABC):
                 return
             self._ways = Ways(self.network)
         groups = [whole] if self._separate else list(self._ways.groups(batch, size))
-        if len(groups) > max(1, size // 2):
-            self._go_separately()
+        self._samples += size
+        self._groups += len(groups)
+        if self._samples > _ENOUGH_TO_TELL and self._groups > self._samples / 2 and size > 1:
+            self._go_separately()  # nearly each goes a way of its own
             groups = [whole]
         for group in groups:
             self._add_alike(group, total)

@@ -46,6 +46,11 @@ from avalanche_mas.importance.rules.registry import (
 _HIDDEN = "an operation uses it that torch does not show, such as a torch.autograd.Function"
 
 
+_WRITING = {"__setitem__", "copy_", "add_", "sub_", "mul_", "div_"}
+_WRITING |= {"__iadd__", "__isub__", "__imul__", "__itruediv__"}
+"""Operations that write one value to each entry of a tensor."""
+
+
 class Exact(PlannedEngine):
     """The engine ``exact``: adds Σ_k |g_k| of each batch it is called with, or another output.
 
@@ -280,7 +285,7 @@ class Backward(Instrument):
     def vectorised(self, operation: Operation, call: Call) -> Any:
         """vmap over the samples of this one call, each with its own copy of the parameters."""
         if is_inplace(operation):
-            raise NoRule("a parameter in an in-place operation")
+            return self._written(call)
         if all(axis is None for axis in call.output_axes):
             raise NoRule("a tensor computed from parameters alone")
         if not call.axes:
@@ -336,6 +341,33 @@ class Backward(Instrument):
         one = result.select(axis.dim, 0).shape
         replicas = self._replicas(parameters[0]).clone()  # not the parameter's memory any more
         return replicas.reshape(self.size, *one).movedim(0, axis.dim)
+
+    def _written(self, call: Call) -> Any:
+        """A parameter written to places of a tensor of samples, such as a token that masks words.
+
+        Each entry gets that of its own sample's replica.
+        """
+        (target, *index), name = call.args[:-1], name_of(call.function)
+        parameter = call.args[-1]
+        if (
+            name not in _WRITING
+            or call.kwargs
+            or len(call.args) != (3 if name == "__setitem__" else 2)
+            or id(target) not in call.axes
+            or not self.find(parameter)
+        ):
+            raise NoRule("a parameter in an in-place operation")
+        axis, rows = call.axes[id(target)], torch.arange(self.size, device=target.device)
+        m = axis.per_sample
+        rows = rows.repeat(m) if axis.inner else rows.repeat_interleave(m)
+        rows = rows.view(-1, *(1,) * (target.dim() - axis.dim - 1)).expand(target.shape)
+        rows = rows[index[0]] if index else rows
+        replicas = self._replicas(parameter).flatten(1)
+        entries = torch.arange(parameter.numel(), device=target.device).view(parameter.shape)
+        while entries.dim() > rows.dim() and len(entries) == 1:
+            entries = entries[0]
+        values = replicas[rows, entries.expand(rows.shape)]
+        return call.function(target, *index, values)
 
     def _replicas(self, parameter: Tensor) -> Tensor:
         """One copy of a parameter for every sample: shape (B, *parameter), no memory."""

@@ -34,7 +34,7 @@ from avalanche_mas.importance.engines.instrument import Instrument, Pass, PlanMi
 from avalanche_mas.importance.engines.looking import Group
 from avalanche_mas.importance.engines.network import Network
 from avalanche_mas.importance.engines.objectives import OBJECTIVES
-from avalanche_mas.importance.engines.plan import Plan
+from avalanche_mas.importance.engines.plan import Plan, make_plan
 from avalanche_mas.importance.engines.tracking import Operation
 from avalanche_mas.importance.parameters import zeros
 from avalanche_mas.importance.rules.matmul import Products
@@ -76,6 +76,7 @@ class Local(PlannedEngine):
         self.one_by_one = one_by_one
         """Whether samples have to be measured alone."""
         self._seen: set[tuple[object, ...]] = set()
+        self._others: list[Plan] = []  # for samples that go another way than most
         self._warned: set[str] = set()
 
     def __call__(self, batch: Any, total: dict[str, Tensor]) -> None:
@@ -96,37 +97,58 @@ class Local(PlannedEngine):
         self._seen.clear()
 
     def measure(self, plan: Plan, batch: Any, size: int, total: dict[str, Tensor]) -> bool:
-        """One forward pass."""
-        if self.one_by_one and size > 1:
-            return all(
-                self.measure(plan, take(batch, slice(k, k + 1), size), 1, total)
-                for k in range(size)
-            )
-        kind = plan.signature, shapes_of(batch)
-        prepared = self.network.prepare(batch)
+        """One forward pass; as many as there are samples where they have to be measured alone."""
+        if self.one_by_one:
+            samples = [take(batch, slice(k, k + 1), size) for k in range(size)]
+            return all(self._measure_alone(plan, sample, total) for sample in samples)
         # What went as planned once will do so again; until then, an incomplete sum must not count.
-        added = total if kind in self._seen else zeros(self.parameters)
-        products = self.products if added is total else Products()
+        kind = plan.signature, shapes_of(batch)
+        if kind not in self._seen:
+            if self._try(plan, batch, size, total):
+                self._seen.add(kind)
+                return True
+            return False
+        if not self._run(plan, batch, size, total, self.products):
+            raise ValueError(
+                "the model ran other operations than before for a batch of the same shapes, so "
+                "its layers cannot be told apart; use global MAS for it"
+            )
+        return True
+
+    def _measure_alone(self, plan: Plan, sample: Any, total: dict[str, Tensor]) -> bool:
+        """With the plan of whichever samples it goes like; else with one of its own."""
+        if any(self._try(other, sample, 1, total) for other in (plan, *self._others)):
+            return True
+        own = make_plan(self.network, self.parameters, sample, 1, by_gradient=False)
+        if own is None or not self._try(own, sample, 1, total):
+            return False
+        self._others.append(own)
+        return True
+
+    def _try(self, plan: Plan, batch: Any, size: int, total: dict[str, Tensor]) -> bool:
+        added, products = zeros(self.parameters), Products()
+        if not self._run(plan, batch, size, added, products):
+            return False
+        products.flush()
+        for name, importance in added.items():
+            total[name].add_(importance)
+        return True
+
+    def _run(
+        self, plan: Plan, batch: Any, size: int, total: dict[str, Tensor], products: Products
+    ) -> bool:
+        """Adds what a forward pass shows; False, with a part added, if it goes otherwise."""
+        prepared = self.network.prepare(batch)
         hebbian = Hebbian(
-            Pass(self.parameters, plan, OBJECTIVES["norm"], size, added, self.record, products)
+            Pass(self.parameters, plan, OBJECTIVES["norm"], size, total, self.record, products)
         )
         try:
             with hebbian:
                 prepared.run()
             hebbian.check_complete()
         except PlanMismatch:
-            if added is total:
-                raise ValueError(
-                    "the model ran other operations than before for a batch of the same shapes, so "
-                    "its layers cannot be told apart; use global MAS for it"
-                ) from None
             return False
         hebbian.finish()
-        if added is not total:
-            products.flush()
-            for name, importance in added.items():
-                total[name].add_(importance)
-            self._seen.add(kind)
         return True
 
     def compare(self, plan: Plan, few: Any, spare: dict[str, Tensor]) -> set[str] | None:

@@ -328,8 +328,10 @@ class _Probe(Tracker):
             self._looking.note(result, _EVERY_SAMPLE)
         outputs = [leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor)]
         axes, output_axes = self._axes(shapes, [output.shape for output in outputs])
+        written = name_of(operation.function) == "__setitem__" and not self.find(inputs[0])
         is_view = all(self.find(output) or not output.requires_grad for output in outputs)
-        derives = not is_view and not any(output_axes) and self._derives(operation, result)
+        is_view &= not written  # which returns nothing
+        derives = not is_view and not any(output_axes) and self._derives(operation, outputs)
         if derives:
             result = self.add_derived(result, operation.names)
         use = Use(
@@ -366,11 +368,11 @@ class _Probe(Tracker):
         self.calls.append(seen)
         return result
 
-    def _derives(self, operation: Operation, result: Any) -> bool:
+    def _derives(self, operation: Operation, outputs: list[Tensor]) -> bool:
         return (
-            isinstance(result, Tensor)
-            and not is_functorch_wrapped_tensor(result)
-            and not self._looking.sources(result)
+            bool(outputs)
+            and not any(map(is_functorch_wrapped_tensor, outputs))
+            and not self._looking.sources(outputs)
             and name_of(operation.function) not in REPEATING
             and not is_inplace(operation)
         )

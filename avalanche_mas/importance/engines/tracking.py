@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map
 
 from avalanche_mas.importance.rules.registry import NoRule, find_decomposition, name_of
 
@@ -62,9 +62,14 @@ class Tracker(TorchFunctionMode):
         for name, parameter in parameters.items():
             self._place(name, parameter)
 
-    def add_derived(self, tensor: Tensor, names: Iterable[str]) -> Tensor:
-        """From now on follows ``tensor``, which was computed from ``names``, like a parameter."""
-        tensor = tensor.contiguous()
+    def add_derived(self, result: Any, names: Iterable[str]) -> Any:
+        """From now on follows tensors that were computed from ``names``, like parameters."""
+        return tree_map(lambda leaf: self._derived(leaf, names), result)
+
+    def _derived(self, leaf: Any, names: Iterable[str]) -> Any:
+        if not isinstance(leaf, Tensor) or not leaf.requires_grad:
+            return leaf  # such as the places of the largest
+        tensor = leaf.contiguous()
         name = f"derived {len(self.derived)}"
         self.derived[name] = tensor
         self._sources[name] = self.sources(names)

@@ -2,7 +2,8 @@
 
 ``F.multi_head_attention_forward`` is one call to a function with packed weights. Here it is written
 as what it computes, so that each linear map in it meets the rule of
-:mod:`~avalanche_mas.importance.rules.linear`.
+:mod:`~avalanche_mas.importance.rules.linear`. A learned bias of the scores, such as that of
+relative positions, is added to them in the open.
 """
 
 from __future__ import annotations
@@ -86,6 +87,24 @@ def attention(
     if not need_weights:
         return output, None
     return output, weight.mean(1) if average_attn_weights else weight
+
+
+@decomposition(functional.scaled_dot_product_attention)
+def with_learned_bias(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Tensor:
+    """softmax(scale · q kᵀ + bias) v; arguments as for torch's function of this name."""
+    if attn_mask is None or attn_mask.dtype == torch.bool or dropout_p or is_causal or enable_gqa:
+        raise NoRule("attention without a learned bias")
+    scores = query @ key.transpose(-2, -1) * (query.shape[-1] ** -0.5 if scale is None else scale)
+    return (scores + attn_mask).softmax(-1) @ value
 
 
 def _mask(

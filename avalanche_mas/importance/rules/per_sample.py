@@ -225,13 +225,18 @@ class Pullback(PerSample):
         return max(total, self.gradients.workspace_like(self.derived), key=Tensor.numel)
 
     def dense(self, start: int, stop: int) -> Tensor:
-        derived, parameter = self.derived, self.parameter
-        return torch.stack(
-            [
-                torch.autograd.grad(derived, parameter, gradient, retain_graph=True)[0]
-                for gradient in self.gradients.dense(start, stop).to(derived.dtype)
-            ]
-        )
+        """All samples go back through the derivation together, where autograd can do that."""
+        gradients = self.gradients.dense(start, stop).to(self.derived.dtype)
+        try:
+            return self._back(gradients, batched=True)
+        except RuntimeError:  # an operation that vmap refuses
+            return torch.stack([self._back(gradient) for gradient in gradients])
+
+    def _back(self, gradient: Tensor, *, batched: bool = False) -> Tensor:
+        result: Tensor = torch.autograd.grad(
+            self.derived, self.parameter, gradient, retain_graph=True, is_grads_batched=batched
+        )[0]
+        return result
 
 
 def chunks(size: int, parameter: Tensor) -> Iterator[tuple[int, int]]:
