@@ -1,4 +1,4 @@
-"""Ctrl-C at random moments of an estimate, an observation or a watch: ``interrupts.py NUMBER SEED``.
+"""Ctrl-C at random moments of an estimate, an observation or a watch: ``interrupts.py TIMES SEED``.
 
 Every interrupt is a real signal, which another process sends. After each one everything that could
 have been disturbed is compared with what it was, and the importance is measured once more.
@@ -14,7 +14,7 @@ import time
 import traceback
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -33,7 +33,7 @@ from avalanche_mas import (
 from avalanche_mas.plugins import LocalMASPlugin, MASPlugin
 
 SIZE = 4
-BATCHES = 3
+BATCHES = 2
 
 # --- networks -------------------------------------------------------------------------------------
 
@@ -125,9 +125,13 @@ def watched(watch: Any, estimate: Any) -> Callable[[nn.Module, Tensor], Steps]:
     """Every call counts whole or not at all, and an interrupted one does not end the watching."""
 
     def steps(model: nn.Module, data: Tensor) -> Steps:
-        given, counted = watch(model, fraction=1.0), list[Tensor]()
+        given, calls = watch(model, fraction=1.0), list[tuple[Tensor, int]]()
 
         def check() -> None:
+            samples = [before for _, before in calls[1:]] + [given.samples]
+            counted = [
+                x for (x, before), after in zip(calls, samples, strict=bool(calls)) if after > before
+            ]
             assert given.samples == given.seen == SIZE * len(counted)
             if counted:
                 omega = estimate(model, torch.cat(counted))
@@ -138,13 +142,11 @@ def watched(watch: Any, estimate: Any) -> Callable[[nn.Module, Tensor], Steps]:
         interrupted = False
         with given:
             for x in data.split(SIZE):
-                before = given.samples
+                calls.append((x, given.samples))
                 try:
                     model(x)
                 except KeyboardInterrupt:
                     interrupted = True
-                if given.samples > before:
-                    counted.append(x)
         if interrupted:
             raise KeyboardInterrupt
 
@@ -273,7 +275,7 @@ class Subject:
     """One network that one thing is done to, and what is to be as before."""
 
     def __init__(self, network: str, way: str) -> None:
-        self.name, self.way = f"{way} of {network}", way
+        self.way = way
         torch.manual_seed(0)
         self.model, self.data = NETWORKS[network]()
         live_in(self.model)
@@ -304,8 +306,8 @@ class Subject:
         torch.manual_seed(0)
         steps = WAYS[self.way](self.model, self.data)
         check = next(steps)
-        sender.send_in(delay)
         try:
+            sender.send_in(delay)
             next(steps, None)
             result = "finished"
             sender.wait()
@@ -330,23 +332,37 @@ class Subject:
         return f"another importance: {moved}" if moved else ""
 
 
-def main(number: int, seed: int) -> None:
+def campaign(
+    pairs: Sequence[tuple[str, str]], times: int, draw: random.Random
+) -> Iterator[tuple[str, str, str]]:
+    """Interrupts each pair so many times; gives network, way and :meth:`Subject.interrupt`."""
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    sender = Sender()
+    try:
+        for network, way in pairs:
+            subject = Subject(network, way)
+            for _ in range(times):
+                result = subject.interrupt(sender, draw.uniform(0, 1.05 * subject.seconds))
+                if result not in DONE:
+                    subject = Subject(network, way)
+                yield network, way, result
+    finally:
+        sender.close()
+        signal.signal(signal.SIGINT, handler)
+
+
+DONE = "interrupted", "finished"
+
+
+def main(times: int, seed: int) -> None:
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    draw, sender, counts = random.Random(seed), Sender(), Counter[str]()
-    subjects = {pair: Subject(*pair) for pair in PAIRS}
-    for i in range(number):
-        pair = PAIRS[i % len(PAIRS)]
-        subject = subjects[pair]
-        result = subject.interrupt(sender, draw.uniform(0, 1.05 * subject.seconds))
-        if result not in ("interrupted", "finished"):
-            print(f"{subject.name}: {result}", flush=True)
-            result = "wrong"
-            subjects[pair] = Subject(*pair)
-        counts[result] += 1
-        counts[f"{subject.way}: {result}"] += 1
-    sender.close()
+    counts = Counter[str]()
+    for network, way, result in campaign(PAIRS, times, random.Random(seed)):
+        if result not in DONE:
+            print(f"{way} of {network}: {result}", flush=True)
+        what = result if result in DONE else "wrong"
+        counts.update([what, f"{way}: {what}"])
     print(*(f"{count:6} {key}" for key, count in sorted(counts.items())), sep="\n")
     sys.exit(counts["wrong"] > 0)
 
