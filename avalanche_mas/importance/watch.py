@@ -171,12 +171,12 @@ class Watch:
 
     def _leave(self) -> bool:
         """From now on nothing is seen any more; returns whether calls were seen until now."""
-        held = self._called._compiled_call_impl
-        is_seen = isinstance(held, _Interception) and held.watch is self
-        if is_seen:
-            vars(self._called)["_compiled_call_impl"] = held.inner
         _watching.discard(self)
-        return is_seen
+        held = self._called._compiled_call_impl
+        if not isinstance(held, _Interception) or held.watch is not self:
+            return False
+        vars(self._called)["_compiled_call_impl"] = held.inner
+        return True
 
     def call(self, inner: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """The model's call, and the measurement of its samples."""

@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 from networks import live_in, module
-from test_no_trace import same, state_of, state_of_the_world
+from test_no_trace import contents, same, state_of, state_of_the_world
 from torch import Tensor, nn
 from torch._C._functorch import maybe_current_level
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
@@ -108,7 +108,6 @@ NETWORKS = {f.__name__: f for f in (convolutions, attention, by_vmap, branches)}
 
 # --- what is interrupted --------------------------------------------------------------------------
 
-
 Steps = Iterator[Callable[[], None]]
 """Begins by giving what is to hold afterwards, and goes on to what is interrupted."""
 
@@ -129,9 +128,8 @@ def watched(watch: Any, estimate: Any) -> Callable[[nn.Module, Tensor], Steps]:
 
         def check() -> None:
             samples = [before for _, before in calls[1:]] + [given.samples]
-            counted = [
-                x for (x, before), after in zip(calls, samples, strict=bool(calls)) if after > before
-            ]
+            pairs = zip(calls, samples, strict=False)  # perhaps none
+            counted = [x for (x, before), after in pairs if after > before]
             assert given.samples == given.seen == SIZE * len(counted)
             if counted:
                 omega = estimate(model, torch.cat(counted))
@@ -228,12 +226,6 @@ def everything(model: nn.Module) -> dict[str, Any]:
         "warnings": [*map(str, warnings.filters)],
         "handler": signal.getsignal(signal.SIGINT),
     }
-
-
-def contents(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: contents(item) for key, item in value.items()}
-    return tuple(map(contents, value)) if isinstance(value, list) else id(value)
 
 
 # --- the campaign ---------------------------------------------------------------------------------
