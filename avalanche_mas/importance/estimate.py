@@ -245,14 +245,15 @@ def _estimate(model: nn.Module, data: Any, make_engine: MakeEngine, options: Opt
             )
             check_same(team, model, share)
             with buffers_of_first(team, model):
-                shown = tqdm(
+                # not under a name: it is to be gone when an interrupt may be raised, because Python
+                # drops one that is raised in a __del__
+                for batch in tqdm(
                     interrupts.between(batches),
                     desc="importance",
                     total=count_batches(data, options.batch_size * share.size, options.max_samples),
                     disable=not options.verbose or team.rank > 0,
                     leave=False,
-                )
-                for batch in shown:
+                ):
                     for part in map(OneSample, options.split(batch)) if options.split else (batch,):
                         running.add(part if forward or options.split else model_input(part))
         if team.size > 1:
