@@ -38,6 +38,7 @@ from avalanche_mas.importance.engines.local import Local
 from avalanche_mas.importance.engines.network import Network
 from avalanche_mas.importance.engines.objectives import OBJECTIVES, Output, mean
 from avalanche_mas.importance.importance import Importance
+from avalanche_mas.importance.interrupts import DeferredInterrupts
 from avalanche_mas.importance.parameters import unwrap, zeros
 from avalanche_mas.importance.shadow import preserve_state
 from avalanche_mas.importance.sharing import Share, buffers_of_first, check_same, check_same_data
@@ -238,20 +239,21 @@ def _estimate(model: nn.Module, data: Any, make_engine: MakeEngine, options: Opt
         if place != home and (place.type != home.type or place.index is not None):
             model = copy.deepcopy(model).to(place)
         running = RunningMean(model, make_engine, forward)
-        with measuring(model, data):
+        with measuring(model, data) as interrupts:
             batches = share.batches(
                 data, options.batch_size, options.num_workers, options.max_samples
             )
             check_same(team, model, share)
             with buffers_of_first(team, model):
-                shown = tqdm(
-                    batches,
+                # not under a name: it is to be gone when an interrupt may be raised, because Python
+                # drops one that is raised in a __del__
+                for batch in tqdm(
+                    interrupts.between(batches),
                     desc="importance",
                     total=count_batches(data, options.batch_size * share.size, options.max_samples),
                     disable=not options.verbose or team.rank > 0,
                     leave=False,
-                )
-                for batch in shown:
+                ):
                     for part in map(OneSample, options.split(batch)) if options.split else (batch,):
                         running.add(part if forward or options.split else model_input(part))
         if team.size > 1:
@@ -262,11 +264,11 @@ def _estimate(model: nn.Module, data: Any, make_engine: MakeEngine, options: Opt
 
 
 @contextmanager
-def measuring(model: nn.Module, data: Any = None) -> Iterator[None]:
+def measuring(model: nn.Module, data: Any = None) -> Iterator[DeferredInterrupts]:
     """Nothing that is done inside shows afterwards; no advice of torch's for users of vmap."""
-    with warnings.catch_warnings(), preserve_state(data, model=model):
+    with preserve_state(data, model=model) as interrupts, warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="There is a performance drop")
-        yield
+        yield interrupts
 
 
 class RunningMean:
@@ -290,7 +292,7 @@ class RunningMean:
         """How many have been added."""
         self._batches = 0
         self._fallbacks: dict[str, str] = {}  # of other processes
-        with torch.inference_mode(False):
+        with DeferredInterrupts(), torch.inference_mode(False):
             self.total = zeros(self.parameters)
             """Σ_k |g_k| since sums were settled."""
             self.error = StandardError(self.total)
@@ -380,7 +382,7 @@ class RunningMean:
                 "exhausted"
             )
         omega = {}
-        with torch.inference_mode(False), torch.no_grad():
+        with DeferredInterrupts(), torch.inference_mode(False), torch.no_grad():
             for name, total in self.total.items():
                 if name in self._settled:
                     whole = self._settled[name] + total

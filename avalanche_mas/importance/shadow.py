@@ -35,12 +35,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from avalanche_mas.importance.interrupts import DeferredInterrupts
 from avalanche_mas.importance.parameters import unwrap
 
 
 @contextmanager
-def preserve_state(data: Any = None, *, model: nn.Module | None = None) -> Iterator[None]:
+def preserve_state(
+    data: Any = None, *, model: nn.Module | None = None
+) -> Iterator[DeferredInterrupts]:
     """Autograd is on inside; afterwards the global state is as before, also after an exception.
+
+    Ctrl-C waits until the end, or wherever what is given says.
 
     Restored are the random number generators (torch on CPU and on every GPU, numpy, ``random``, and
     those of a ``DataLoader``), inference mode, grad mode and cuDNN's switch. Nothing of a model is
@@ -50,6 +55,12 @@ def preserve_state(data: Any = None, *, model: nn.Module | None = None) -> Itera
     :param model: the model whose twins will be run. cuDNN is off inside if it has recurrent layers
         and there is a GPU, because cuDNN refuses their backward pass in eval mode.
     """
+    with DeferredInterrupts() as interrupts, _preserved(data, model):
+        yield interrupts
+
+
+@contextmanager
+def _preserved(data: Any, model: nn.Module | None) -> Iterator[None]:
     generators = [(generator, generator.get_state()) for generator in _generators(data)]
     rng = torch.get_rng_state(), numpy.random.get_state(), random.getstate()
     depth = torch._C._len_torch_function_stack()
@@ -65,7 +76,7 @@ def preserve_state(data: Any = None, *, model: nn.Module | None = None) -> Itera
             try:
                 yield
             finally:
-                while torch._C._len_torch_function_stack() > depth:  # left by an interrupt
+                while torch._C._len_torch_function_stack() > depth:  # left by an exception
                     torch._C._pop_torch_function_stack()
     finally:
         for generator, state in generators:

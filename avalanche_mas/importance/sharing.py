@@ -91,11 +91,11 @@ class Share:
         size = len(data)
         self._note((), size)
         ends = _part(data, [0, size - 1] if size else [])
-        with preserve_state(data):
+        with preserve_state(data) as interrupts:
             torch.manual_seed(0)
             numpy.random.seed(0)
             random.seed(0)
-            for batch in iterate_batches(ends, 2):
+            for batch in interrupts.between(iterate_batches(ends, 2)):
                 self._note(batch, batch_size_of(batch))
 
     def _note(self, batch: Any, size: int) -> None:

@@ -6,7 +6,6 @@ import threading
 import warnings
 import weakref
 from collections.abc import Callable, Iterable
-from contextlib import nullcontext
 from functools import partial
 from types import TracebackType
 from typing import Any, NamedTuple, Protocol
@@ -23,6 +22,7 @@ from avalanche_mas.importance.engines.inference_pass import Live, LocalMean
 from avalanche_mas.importance.engines.objectives import Output
 from avalanche_mas.importance.estimate import RunningMean
 from avalanche_mas.importance.importance import Importance
+from avalanche_mas.importance.interrupts import DeferredInterrupts
 from avalanche_mas.importance.parameters import checksum, named_parameters, unwrap
 
 FRACTION = 0.1
@@ -132,8 +132,13 @@ class Watch:
             self._check_unmoved(bits=True)
         self._look_at_parameters()
         interception = _Interception(self, self._called._compiled_call_impl)
-        _watching.add(self)
-        vars(self._called)["_compiled_call_impl"] = interception
+        try:
+            with DeferredInterrupts():
+                _watching.add(self)
+                vars(self._called)["_compiled_call_impl"] = interception
+        except BaseException:
+            self._leave()
+            raise
         return self
 
     def __exit__(
@@ -142,14 +147,16 @@ class Watch:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        held = self._called._compiled_call_impl
-        if isinstance(held, _Interception):
-            vars(self._called)["_compiled_call_impl"] = held.inner
-        _watching.discard(self)
+        try:
+            with DeferredInterrupts():
+                is_seen = self._leave()
+        except BaseException:
+            self._leave()
+            raise
         if kind is not None:
             return
         self._check_unmoved(bits=True)
-        if not isinstance(held, _Interception):
+        if not is_seen:
             warnings.warn(
                 "model.compile() was called while the model was being watched, and later calls "
                 "were not seen: compile the model before",
@@ -162,24 +169,34 @@ class Watch:
                 stacklevel=2,
             )
 
+    def _leave(self) -> bool:
+        """From now on nothing is seen any more; returns whether calls were seen until now."""
+        _watching.discard(self)
+        held = self._called._compiled_call_impl
+        if not isinstance(held, _Interception) or held.watch is not self:
+            return False
+        vars(self._called)["_compiled_call_impl"] = held.inner
+        return True
+
     def call(self, inner: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """The model's call, and the measurement of its samples."""
         if getattr(self._thread, "inside", False) or _is_transformed():  # the model calls itself
             return inner(*args, **kwargs)
-        self._thread.inside = True
-        try:
-            call = self._begin(CallArguments(args, kwargs))
+        with DeferredInterrupts() as interrupts:
+            self._thread.inside = True
             try:
-                with call.live or nullcontext():
-                    output = inner(*args, **kwargs)
-            except BaseException:
-                with self._lock:
-                    self.seen, self._taken = self.seen - call.size, self._taken - call.chosen
-                raise
-            self._end(call)
-            return output
-        finally:
-            self._thread.inside = False
+                call = self._begin(CallArguments(args, kwargs))
+                try:
+                    with call.live or interrupts.allowed():
+                        output = inner(*args, **kwargs)
+                except BaseException:
+                    with self._lock:
+                        self.seen, self._taken = self.seen - call.size, self._taken - call.chosen
+                    raise
+                self._end(call)
+                return output
+            finally:
+                self._thread.inside = False
 
     def _begin(self, batch: CallArguments) -> _Call:
         if training := [name for name, part in self._model.named_modules() if part.training]:

@@ -5,17 +5,20 @@ picked is the network's structure; weights and data follow from a seed.
 """
 
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from hypothesis import strategies as st
+from judge import naive_importance
 from networks import free, live_in, module
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
+from torch.nn.utils.rnn import pack_padded_sequence
 
 Pick = Callable[..., Any]
+Data = Tensor | dict[str, Tensor]
 SAMPLES = 4
 WIDTH = 4
 LENGTH = 3
@@ -27,34 +30,58 @@ class Drawn:
 
     :param structure: the choices that made it.
     :param model: in float64 and eval mode.
-    :param data: its input, SAMPLES samples.
+    :param data: its input, SAMPLES samples; a ``matrix`` in it is shared by all of them.
+    :param all_ruled: whether every parameter should have a rule.
     """
 
-    def __init__(self, structure: str, model: nn.Module, data: Tensor) -> None:
-        self.structure, self.model, self.data = structure, model, data
+    def __init__(self, structure: str, model: nn.Module, data: Data, all_ruled: bool) -> None:
+        self.structure, self.model, self.data, self.all_ruled = structure, model, data, all_ruled
 
     def __repr__(self) -> str:  # what hypothesis prints of a network that fails
         return f"{self.structure}\n{self.model}"
 
-    def batches(self) -> tuple[Tensor, ...]:
+    def batches(self) -> list[Data]:
         """The data in another order, in one to three batches."""
         sizes = ([4], [3, 1], [1, 3], [2, 2], [1, 1, 2], [1, 2, 1])
-        return self.data[torch.randperm(SAMPLES)].split(sizes[len(self.structure) % len(sizes)])
+        rows = torch.randperm(SAMPLES).split(sizes[len(self.structure) % len(sizes)])
+        return [self.take(part) for part in rows]
+
+    def take(self, rows: Tensor) -> Data:
+        """A copy of some samples; where they have a mask, they are padded to the longest."""
+        if isinstance(self.data, Tensor):
+            return self.data[rows]
+        data = {name: t if name == "matrix" else t[rows] for name, t in self.data.items()}
+        longest = int(data["mask"].sum(1).max()) if "mask" in data else None
+        return {name: t if name == "matrix" else t[:, :longest] for name, t in data.items()}
+
+    def truth(self) -> dict[str, Tensor]:
+        """By the naive loop."""
+
+        def call(model: nn.Module, row: Tensor) -> Any:
+            batch = self.take(row)
+            return model(**batch) if isinstance(batch, Mapping) else model(batch)
+
+        return naive_importance(self.model, torch.arange(SAMPLES), call)
 
 
 @st.composite
 def networks(draw: Any) -> Drawn:
     """A network of at most six blocks, as if trained for a while."""
+    return drawn_by(lambda options: draw(st.sampled_from(options)))
+
+
+def drawn_by(choose: Callable[[tuple[Any, ...]], Any]) -> Drawn:
+    """The same, where another one draws."""
     picked: list[Any] = []
 
     def pick(*options: Any) -> Any:
-        picked.append(draw(st.sampled_from(options)))
+        picked.append(choose(options))
         return picked[-1]
 
     torch.manual_seed(0)
     start = pick(*STARTS)
     blocks, data = STARTS[start](pick)
-    model = nn.Sequential(*blocks, *many(VECTORS, pick, 0, 2), HEADS[pick(*HEADS)](pick))
+    model = Network(*blocks, *many(VECTORS, pick, 0, 2), HEADS[pick(*HEADS)](pick))
     # for one sample in channels_last, torch 2.15 computes wrong gradients of these norms on a CPU
     plain = start != "images" or has(nn.InstanceNorm2d, model)
     if not plain and pick("contiguous", "channels last") == "channels last":
@@ -67,7 +94,26 @@ def networks(draw: Any) -> Drawn:
     for parameter in model.parameters():
         nn.init.normal_(parameter, 0, 0.6)
     live_in(model)
-    return Drawn(structure, model, data.double().normal_() if data.is_floating_point() else data)
+    if isinstance(data, dict):
+        data = {name: random_like(tensor) for name, tensor in data.items()}
+    else:
+        data = random_like(data)
+    return Drawn(structure, model, data, all_ruled=IDIOMS.isdisjoint(picked))
+
+
+class Network(nn.Sequential):
+    """Blocks, of which the first gets everything that the network is given."""
+
+    def forward(self, x: Tensor, **others: Tensor) -> Any:
+        first, *rest = self
+        x = first(x, **others)
+        for block in rest:
+            x = block(x)
+        return x
+
+
+def random_like(data: Tensor) -> Tensor:
+    return data.double().normal_() if data.is_floating_point() else data
 
 
 def has(kinds: Any, *parts: nn.Module) -> bool:
@@ -123,6 +169,93 @@ def vectors(pick: Pick) -> tuple[list[nn.Module], Tensor]:
     return many(VECTORS, pick, 1, 3), torch.randn(SAMPLES, WIDTH)
 
 
+def overwritten(pick: Pick) -> tuple[list[nn.Module], Tensor]:
+    """The network writes to its own input."""
+
+    def set_items(self: Any, x: Tensor) -> Tensor:
+        x[:, :1] = 0.5
+        return x
+
+    def write_rows(self: Any, x: Tensor) -> Tensor:
+        for row in x:
+            row.mul_(row.sum().cos())
+        return x
+
+    writes = {
+        "mul_": lambda self, x: x.mul_(0.5),
+        "clamp_": lambda self, x: x.clamp_(-1, 1),
+        "items": set_items,
+        "rows": write_rows,
+        "out=": lambda self, x: torch.tanh(x, out=x),
+        "inplace=True": lambda self, x: F.relu(x, inplace=True) + x,
+    }
+    return [module(writes[pick(*writes)]), *many(VECTORS, pick, 1, 2)], torch.randn(SAMPLES, WIDTH)
+
+
+def ragged(pick: Pick) -> tuple[list[nn.Module], dict[str, Tensor]]:
+    """Sequences of unequal length, padded, and a mask that says where they are."""
+
+    def selected(self: Any, x: Tensor, mask: Tensor) -> Tensor:
+        whole = x.new_zeros(x.shape)
+        whole[mask] = torch.tanh(self.layer(x[mask]))
+        return whole.sum(1)
+
+    def attend(self: Any, x: Tensor, mask: Tensor) -> Tensor:
+        y, _ = self.attention(x, x, x, key_padding_mask=~mask, need_weights=False)
+        return (self.layer(y) * mask[..., None]).sum(1)
+
+    def packed(self: Any, x: Tensor, mask: Tensor) -> Tensor:
+        given = pack_padded_sequence(x, mask.sum(1), batch_first=True, enforce_sorted=False)
+        return self.recurrent(given)[1][-1]
+
+    def last(self: Any, x: Tensor, mask: Tensor) -> Tensor:
+        y, _ = self.recurrent(x)
+        return self.layer(y[torch.arange(len(x)), mask.sum(1) - 1])
+
+    def mean(self: Any, x: Tensor, mask: Tensor) -> Tensor:
+        y = torch.tanh(self.layer(x)) * mask[..., None]
+        return y.sum(1) / mask.sum(1, keepdim=True)
+
+    def maximum(self: Any, x: Tensor, mask: Tensor) -> Tensor:
+        return self.layer(x).masked_fill(~mask[..., None], -torch.inf).amax(1)
+
+    how = {
+        "selected": selected, "attention": attend, "packed": packed, "last": last, "mean": mean,
+        "maximum": maximum
+    }  # fmt: skip
+    kind = pick(*how)
+    parts: dict[str, nn.Module] = {}
+    if kind != "packed":
+        parts["layer"] = nn.Linear(WIDTH, WIDTH)
+    if kind == "attention":
+        parts["attention"] = nn.MultiheadAttention(WIDTH, 2, batch_first=True)
+    if kind in ("packed", "last"):
+        parts["recurrent"] = pick(nn.GRU, nn.RNN)(WIDTH, WIDTH, batch_first=True)
+    lengths = torch.tensor(pick((4, 1, 2, 3), (2, 2, 2, 2), (1, 3, 1, 1)))
+    mask = torch.arange(4) < lengths[:, None]
+    return [module(how[kind], **parts)], {"x": torch.randn(SAMPLES, 4, WIDTH), "mask": mask}
+
+
+def graphs(pick: Pick) -> tuple[list[nn.Module], dict[str, Tensor]]:
+    """Features of nodes, and a matrix that all samples share, perhaps of as many rows as they."""
+    how = {
+        "matmul": lambda self, x, matrix: torch.tanh(self.layer(matrix @ x)).mean(1),
+        "einsum": lambda self, x, matrix: self.layer(torch.einsum("ij,bjf->bif", matrix, x)).sum(1),
+        "embedded": lambda self, x, matrix: torch.tanh(x + self.embed(matrix)).mean(1),
+        "keys": lambda self, x, matrix: (
+            torch.softmax(self.layer(x) @ self.embed(matrix).T, -1) @ matrix @ self.embed(matrix)
+        ).sum(1),
+    }
+    kind, nodes = pick(*how), pick(2, LENGTH, SAMPLES)
+    parts: dict[str, nn.Module] = {}
+    if kind != "embedded":
+        parts["layer"] = nn.Linear(WIDTH, WIDTH)
+    if kind in ("embedded", "keys"):
+        parts["embed"] = nn.Linear(nodes, WIDTH)
+    data = {"x": torch.randn(SAMPLES, nodes, WIDTH), "matrix": torch.randn(nodes, nodes)}
+    return [module(how[kind], **parts)], data
+
+
 def sequences(pick: Pick) -> tuple[list[nn.Module], Tensor]:
     data = torch.randn(SAMPLES, pick(LENGTH, SAMPLES), WIDTH)
     return [*many(SEQUENCES, pick, 1, 2), to_vectors(pick)], data
@@ -160,7 +293,8 @@ def to_vectors(pick: Pick) -> nn.Module:
 
 
 STARTS = {
-    "vectors": vectors, "images": images, "sequences": sequences, "tokens": tokens, "bags": bags
+    "vectors": vectors, "images": images, "sequences": sequences, "tokens": tokens, "bags": bags,
+    "overwritten": overwritten, "ragged": ragged, "graphs": graphs
 }  # fmt: skip
 
 # --- images ---------------------------------------------------------------------------------------
@@ -295,6 +429,16 @@ def channel_scale(pick: Pick) -> nn.Module:
     return scale((WIDTH,))
 
 
+def time_major(pick: Pick) -> nn.Module:
+    """Flattened with the positions first, so that no dimension counts the samples."""
+
+    def forward(self: Any, x: Tensor) -> Tensor:
+        flat = x.transpose(0, 1).reshape(-1, WIDTH)
+        return torch.tanh(self.layer(flat)).view(x.shape[1], len(x), WIDTH).transpose(0, 1)
+
+    return module(forward, layer=nn.Linear(WIDTH, WIDTH, bias=pick(True, False)))
+
+
 SEQUENCES = {
     "positionwise": positionwise,
     "attention": attention,
@@ -303,6 +447,7 @@ SEQUENCES = {
     "convolution": convolution1d,
     "class token": class_token,
     "scale": channel_scale,
+    "time-major": time_major,
 }
 
 # --- vectors: (B, WIDTH) --------------------------------------------------------------------------
@@ -372,6 +517,81 @@ def in_place(pick: Pick) -> nn.Module:
     return module(add, layer=nn.Linear(WIDTH, WIDTH), bias=free(WIDTH))
 
 
+def cache(pick: Pick) -> nn.Module:
+    """What the forward pass keeps in containers, and finds there."""
+
+    def overwrite(self: Any, x: Tensor) -> Tensor:
+        self.kept["y"] = self.layer(x)
+        return torch.tanh(x + self.kept["y"])
+
+    def append(self: Any, x: Tensor) -> Tensor:
+        self.list.clear()
+        for _ in range(2):
+            self.list.append(torch.tanh(self.layer(self.list[-1] if self.list else x)))
+        return sum(self.list)
+
+    def by_size(self: Any, x: Tensor) -> Tensor:
+        ones = self.kept.setdefault(len(x), x.new_ones(len(x), 1))
+        return torch.tanh(self.layer(x) + ones * self.bias)
+
+    def of_weights(self: Any, x: Tensor) -> Tensor:
+        if "weight" not in self.kept:
+            self.kept["weight"] = torch.tanh(self.layer.weight)
+        return F.linear(x, self.kept["weight"], self.layer.bias)
+
+    how = {"overwrite": overwrite, "append": append, "size": by_size, "weights": of_weights}
+    kind = pick(*how)
+    parts = {"bias": free(WIDTH)} if kind == "size" else {}
+    made = module(how[kind], layer=nn.Linear(WIDTH, WIDTH), **parts)
+    made.kept, made.list = {}, []
+    return made
+
+
+def branch(pick: Pick) -> nn.Module:
+    """What is computed depends on the values, of a sample or of the whole batch."""
+
+    def whole(self: Any, x: Tensor) -> Tensor:
+        return self.one(x) if x.sum() > 0 else torch.tanh(self.two(x))
+
+    def rare(self: Any, x: Tensor) -> Tensor:
+        return torch.tanh(self.two(self.one(x))) if x.max() > 1 else self.one(x)
+
+    def each(self: Any, x: Tensor) -> Tensor:
+        return torch.stack([self.one(r) if r.sum() > 0 else torch.tanh(self.two(r)) for r in x])
+
+    def routed(self: Any, x: Tensor) -> Tensor:
+        y, first = torch.zeros_like(x), x.sum(1) > 0
+        y[first] = self.one(x[first])
+        return y.index_put((~first,), torch.tanh(self.two(x[~first])))
+
+    def chosen(self: Any, x: Tensor) -> Tensor:
+        return torch.where(x.sum(1, keepdim=True) > 0, self.one(x), torch.tanh(self.two(x)))
+
+    how = {"whole": whole, "rare": rare, "each": each, "routed": routed, "chosen": chosen}
+    parts = {"one": nn.Linear(WIDTH, WIDTH), "two": nn.Linear(WIDTH, WIDTH)}
+    return module(how[pick(*how)], **parts)
+
+
+def constant(pick: Pick) -> nn.Module:
+    """A layer of something that is the same for all samples, as often as there are samples."""
+    rows = {
+        "expand": lambda self, x: self.buffer.expand(len(x), -1),
+        "repeat": lambda self, x: self.buffer.repeat(len(x), 1),
+        "parameter": lambda self, x: self.parameter.expand(len(x), -1),
+        "new": lambda self, x: x.new_ones(len(x), WIDTH),
+        "index": lambda self, x: self.buffer[torch.zeros(len(x), dtype=torch.long)],
+    }
+    row = rows[pick(*rows)]
+
+    def forward(self: Any, x: Tensor) -> Tensor:
+        return torch.tanh(self.layer(x) + self.other(row(self, x)))
+
+    parts = {"layer": nn.Linear(WIDTH, WIDTH), "other": nn.Linear(WIDTH, WIDTH)}
+    made = module(forward, parameter=free(1, WIDTH), **parts)
+    made.register_buffer("buffer", torch.randn(1, WIDTH))
+    return made
+
+
 VECTORS = {
     "dense": dense,
     "functional": functional,
@@ -380,7 +600,12 @@ VECTORS = {
     "bilinear": bilinear,
     "prelu": prelu,
     "in place": in_place,
+    "cache": cache,
+    "branch": branch,
+    "constant": constant,
 }
+IDIOMS = {"overwritten", "ragged", "graphs", "time-major", "cache", "branch", "constant"}
+"""What steers the network, or hides which entries are whose: rules need not measure all of it."""
 
 # --- heads: what the network returns --------------------------------------------------------------
 

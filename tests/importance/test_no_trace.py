@@ -88,6 +88,13 @@ def hooks(thing):
     }
 
 
+def contents(value):
+    """What containers hold, by identity."""
+    if isinstance(value, dict):
+        return {key: contents(item) for key, item in value.items()}
+    return tuple(map(contents, value)) if isinstance(value, list) else id(value)
+
+
 def tensor_state(tensor):
     if tensor is None:
         return None
@@ -104,6 +111,11 @@ def state_of(model):
     for name, part in model.named_modules():
         state[f"{name} mode"] = part.training
         state[f"{name} hooks"] = hooks(part)
+        state[f"{name} containers"] = {
+            key: contents(value)
+            for key, value in vars(part).items()
+            if isinstance(value, (dict, list)) and not key.startswith("_")
+        }
         state[f"{name} methods"] = tuple(sorted(k for k, v in vars(part).items() if callable(v)))
         for key, parameter in part._parameters.items():
             state[f"{name}.{key}"] = tensor_state(parameter)

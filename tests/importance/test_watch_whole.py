@@ -158,7 +158,7 @@ def test_an_error_of_the_users_own_is_not_hidden():
 
 
 @pytest.mark.parametrize("way", WATCHES)
-@pytest.mark.parametrize("run", range(5))
+@pytest.mark.parametrize("run", range(20))
 def test_four_threads(way, run):
     watch, _ = WATCHES[way]
     torch.manual_seed(run)

@@ -22,6 +22,7 @@ from avalanche_mas.importance.engines.plan import Plan
 from avalanche_mas.importance.engines.tracking import Operation
 from avalanche_mas.importance.estimate import RunningMean, measuring
 from avalanche_mas.importance.importance import Importance
+from avalanche_mas.importance.interrupts import DeferredInterrupts
 from avalanche_mas.importance.rules.matmul import MAX_WAITING_SAMPLES
 from avalanche_mas.importance.rules.per_sample import PerSample
 
@@ -153,7 +154,7 @@ class LocalMean(RunningMean):
     @property
     def importance(self) -> Importance:
         """As :attr:`.RunningMean.importance`."""
-        with torch.inference_mode(False), torch.no_grad():
+        with DeferredInterrupts(), torch.inference_mode(False), torch.no_grad():
             self.flush()
         return super().importance
 

@@ -12,11 +12,13 @@ from torch import Tensor, nn
 from avalanche_mas.importance import Importance
 from avalanche_mas.importance.batches import Forward
 from avalanche_mas.importance.estimate import check_positive
+from avalanche_mas.importance.interrupts import DeferredInterrupts
 from avalanche_mas.importance.parameters import unwrap
 from avalanche_mas.importance.team import Team
 from avalanche_mas.importance.watch import FRACTION, Mean, Watch, call_again
 from avalanche_mas.plugins.base.arguments import check_not_negative
 from avalanche_mas.plugins.base.observations import (
+    At,
     Observations,
     Pieces,
     calls_for,
@@ -154,8 +156,7 @@ class MeasuredPlugin(RegularizationPlugin):
         self._check_deployed(model)
         calls = calls_for(model, x, task_label)
         new = self.measure(model, calls, call_again, self.batch_size or 64)
-        self._observations.add(new, parameters_of(model))
-        self.pieces += 1
+        self._add_piece(new, parameters_of(model))
         return new
 
     @contextmanager
@@ -193,12 +194,16 @@ class MeasuredPlugin(RegularizationPlugin):
                 yield watched
         finally:
             if watched.samples and parameters_of(model) == at:
-                self._observations.add(watched.importance, at)
-                self.pieces += 1
+                self._add_piece(watched.importance, at)
 
     def forget_observed(self) -> None:
         """Drops the samples that were observed since the last experience."""
         self._observations = Observations()
+
+    def _add_piece(self, new: Importance, at: At) -> None:
+        with DeferredInterrupts():
+            self._observations.add(new, at)
+            self.pieces += 1
 
     def _running(self, model: nn.Module) -> Mean:
         """A running mean for :meth:`watch`."""

@@ -90,8 +90,8 @@ class StreamSource:
             return []
         found = []
         for dataset in self.datasets(experience):
-            with preserve_state(dataset):
-                for batch in islice(iterate_batches(dataset, 1), 1):
+            with preserve_state(dataset) as interrupts:
+                for batch in interrupts.between(islice(iterate_batches(dataset, 1), 1)):
                     found.append(_labels(dataset, batch))
         return found
 

@@ -85,7 +85,7 @@ def estimate_fisher(
         return of_batch(_tensor(run(model, inputs)), batch)
 
     # the data's own generators are out of the estimate's sight behind the draws
-    with preserve_state(data, model=model):
+    with preserve_state(data, model=model) as interrupts, interrupts.allowed():
         if fisher == "sampled":
             data = _draw(iterate_batches(data, batch_size, num_workers, max_samples), seed)
         return estimate_importance(
