@@ -84,13 +84,13 @@ def check_model(
         check_finite(total, network, inputs)
     if not any(bool(omega.any()) for omega in total.values()):
         warnings.warn("every importance is zero on the example", stacklevel=2)
-    together = int(len(engine.unruled) < len(parameters))
+    fallbacks, together = engine.fallbacks, int(len(engine.fallbacks) < len(parameters))
     rows = []
     for name, parameter in parameters.items():
-        ways, reason = engine.record.ways.get(name, {}), engine.unruled.get(name, "")
+        ways, reason = engine.record.ways.get(name, {}), fallbacks.get(name, "")
         passes, vectorised = 1, False
         if reason:
-            measured, vectorised = "fallback", engine.fallback == "vmap"
+            measured, vectorised = "fallback", name in engine.unruled and engine.fallback == "vmap"
             passes = together + (1 if vectorised else size)
         elif not ways:
             measured = "unused"

@@ -368,7 +368,7 @@ def scale_and_bias():
     return module(forward, layer=nn.Linear(5, 4), **parts), torch.randn(N, 5)
 
 
-@network(fallback=("bias", "scale"))
+@network(vmap_=("bias", "scale"))
 def parameters_in_place():
     def forward(self, x):
         x = self.layer(x)

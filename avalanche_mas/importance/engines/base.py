@@ -23,6 +23,7 @@ Verify = Literal["growing", "every batch", "off"]
 """How often an engine is compared with the batch-size-1 loop, see :class:`PlannedEngine`."""
 
 DISAGREES = "disagrees with the batch-size-1 loop"
+DEPENDS_ON_VALUES = "what the network does depends on the values of the samples"
 CHECKED_SAMPLES = 3
 """A new plan is checked on so many."""
 FIRST_RECHECK = 32
@@ -96,6 +97,7 @@ class PlannedEngine(ABC):
         self._kind: tuple[Way | None, object] = (None, None)  # of the samples that it is for
         self._ways: Ways | None = None  # if what the network does depends on values of the samples
         self._separate = False
+        self._alone: set[str] = set()  # parameters that a sample used that went alone
         self._samples = self._groups = 0  # since then
         self._checked: set[tuple[object, ...]] = set()
         self._batches = 0
@@ -112,8 +114,9 @@ class PlannedEngine(ABC):
 
     @property
     def fallbacks(self) -> Mapping[str, str]:
-        """The same."""
-        return self.unruled
+        """The same, with those that only samples use of which each goes a way of its own."""
+        alone = self._alone - set(self.record.ways) - set(self.unruled)
+        return {**self.unruled, **dict.fromkeys(sorted(alone), DEPENDS_ON_VALUES)}
 
     def __call__(self, batch: Any, total: dict[str, Tensor]) -> None:
         """Adds Σ_k of ``batch`` to ``total``: together what goes the same way, see :mod:`.looking`.
@@ -133,7 +136,8 @@ class PlannedEngine(ABC):
         groups = [whole] if self._separate else list(self._ways.groups(batch, size))
         self._samples += size
         self._groups += len(groups)
-        if self._samples > _ENOUGH_TO_TELL and self._groups > self._samples / 2 and size > 1:
+        apart = self._samples > _ENOUGH_TO_TELL and self._groups > self._samples / 2 and size > 1
+        if apart or len(groups) == size > 2:
             self._go_separately()  # nearly each goes a way of its own
             groups = [whole]
         for group in groups:
@@ -148,7 +152,7 @@ class PlannedEngine(ABC):
         self._turn_to(group)
         if self._plan is None or self._plan.signature not in self._checked:
             if size == 1 and way is not None:
-                self.measure_single(batch, total)
+                self._alone |= self.measure_single(batch, total)
                 return True
             self._plan = self._planned(group, total)
         plan = self._plan
@@ -190,8 +194,11 @@ class PlannedEngine(ABC):
         """Adds a batch whose operations cannot be foreseen."""
 
     @abstractmethod
-    def measure_single(self, batch: Any, total: dict[str, Tensor]) -> None:
-        """Adds a batch of one sample before there is a plan."""
+    def measure_single(self, batch: Any, total: dict[str, Tensor]) -> set[str]:
+        """Adds a batch of one sample before there is a plan.
+
+        :return: the parameters that it was measured for without rules.
+        """
 
     @abstractmethod
     def compare(self, plan: Plan, few: Any, spare: dict[str, Tensor]) -> set[str] | None:

@@ -22,6 +22,7 @@ from avalanche_mas.importance.batches import batch_size_of, map_leaves, take
 from avalanche_mas.importance.engines import reference
 from avalanche_mas.importance.engines.base import (
     CHECKED_SAMPLES,
+    DEPENDS_ON_VALUES,
     PlannedEngine,
     Verify,
     compared,
@@ -122,11 +123,17 @@ class Exact(PlannedEngine):
 
     def separate(self) -> None:
         """Everything by the loop."""
-        self._give_up("what the network does depends on the values of the samples", alone=True)
+        self._give_up(DEPENDS_ON_VALUES, alone=True)
 
-    def measure_single(self, batch: Any, total: dict[str, Tensor]) -> None:
+    def measure_single(self, batch: Any, total: dict[str, Tensor]) -> set[str]:
         """The same; it says nothing of how further batches can be measured."""
-        reference.loop(self.network, self.parameters, batch, total, self.objective)
+        used = set()
+        for name, importance in reference.one_by_one(
+            self.network, self.parameters, batch, self.objective
+        ):
+            total[name].add_(importance)
+            used.add(name)
+        return used
 
     def compare(self, plan: Plan, few: Any, spare: dict[str, Tensor]) -> set[str] | None:
         """Compares with the loop, in at least float32."""

@@ -117,7 +117,8 @@ class Local(PlannedEngine):
 
     def _measure_alone(self, plan: Plan, sample: Any, total: dict[str, Tensor]) -> bool:
         """With the plan of whichever samples it goes like; else with one of its own."""
-        if any(self._try(other, sample, 1, total) for other in (plan, *self._others)):
+        clear = [p for p in (plan, *self._others) if not any(use.unclear for use in p.uses)]
+        if any(self._try(other, sample, 1, total) for other in clear):
             return True
         own = make_plan(self.network, self.parameters, sample, 1, by_gradient=False)
         if own is None or not self._try(own, sample, 1, total):
@@ -193,10 +194,11 @@ class Local(PlannedEngine):
             "cannot be told apart; use global MAS for it"
         )
 
-    def measure_single(self, batch: Any, total: dict[str, Tensor]) -> None:
+    def measure_single(self, batch: Any, total: dict[str, Tensor]) -> set[str]:
         """Plans as for several samples: only the plan tells layers apart."""
         self._add(Group(self._kind[0], batch, 1), total)
         self.products.flush()
+        return set()
 
 
 _Emit = Callable[[Tensor, bool], None]

@@ -305,7 +305,8 @@ def _marked(batch: Any, shared: set[int]) -> Any:
 def output_tensors(output: Any, size: int) -> list[Tensor]:
     """A model's output as a list of tensors, counted as one concatenated vector per sample.
 
-    :param output: a tensor, or tensors in any nesting of tuples, lists and dicts (None is skipped).
+    :param output: a tensor, or tensors in any nesting of tuples, lists and mappings. None is
+        skipped, and so is whatever else has a name in a mapping, such as a cache.
     :param size: number of samples, the first dimension that each tensor must have.
     :raises TypeError: if there is no tensor in it, or one that is not floating point.
     :raises ValueError: if a tensor's first dimension is not ``size``.
@@ -334,7 +335,8 @@ def _tensors(output: Any, place: str = "") -> Iterator[Tensor]:
         yield output
     elif isinstance(output, Mapping):
         for key, value in output.items():
-            yield from _tensors(value, f"{place}[{key!r}]")
+            if isinstance(value, (Tensor, Mapping, tuple, list)):  # no cache, loss scale or name
+                yield from _tensors(value, f"{place}[{key!r}]")
     elif isinstance(output, (tuple, list)):
         for i, value in enumerate(output):
             yield from _tensors(value, f"{place}[{i}]")
