@@ -24,6 +24,7 @@ class Birds(ImageDataset):
             url="https://data.caltech.edu/records/65de6-vp158/files/CUB_200_2011.tgz?download=1",
             gives="CUB_200_2011",
             sha256="0c685df5597a8b24909f6a7c9db6d11e008733779a671760afef78feb49bf081",
+            size=1_150_585_339,
             mirror="https://s3.amazonaws.com/fast-ai-imageclas/CUB_200_2011.tgz",
         ),
     )

@@ -49,6 +49,8 @@ def status(root: Root, only: Only = None) -> None:
         _explain(one, root)
     if any(one.missing for one in found):
         console.print("\n`download` gets what it can, and unpacks archives that you put there.")
+    if not root.is_dir():
+        _finish([f"{root} {'is no folder' if root.exists() else 'does not exist'}"], "")
 
 
 @app.command()
