@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -178,11 +179,28 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> typer.BadParameter:
     return typer.BadParameter(f"no {kind} is called '{name}'.{hint} There are: {', '.join(names)}.")
 
 
+def check_writable(folder: Path) -> None:
+    """Makes sure that results can be put into a folder, which need not exist; nothing is made.
+
+    :raises OSError: if not.
+    """
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise NotADirectoryError(f"{there} is a file: name a folder for the results with --out")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise PermissionError(f"{there} may not be written to: name another folder with --out")
+
+
 @contextmanager
-def exit_on_error() -> Iterator[None]:
-    """Show what the user can put right, without a traceback."""
+def exit_on_error(
+    kinds: tuple[type[Exception], ...] = (ImportError, OSError, ValueError),
+) -> Iterator[None]:
+    """Show what the user can put right, without a traceback.
+
+    :param kinds: of errors; by default those of bad input.
+    """
     try:
         yield
-    except (ImportError, OSError, ValueError) as error:
+    except kinds as error:
         console.print(str(error), style="red", markup=False, soft_wrap=True)
         raise typer.Exit(1) from None

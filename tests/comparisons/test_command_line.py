@@ -1,4 +1,7 @@
+import errno
 import json
+import os
+import re
 import shutil
 import subprocess
 import sys
@@ -8,6 +11,7 @@ from typer.testing import CliRunner
 
 from avalanche_mas.plugins.registry import METHODS
 from benchmarks.cli import app
+from benchmarks.runs.runner import WorkerDiedError
 
 SECONDS = 90  # what a trial run may take from a cold start
 
@@ -113,6 +117,58 @@ def test_a_dry_run_shows_what_is_left(trial, tmp_path):
     assert "what the experiment says of itself" in " ".join(nothing.output.split())
     assert not (tmp_path / "new").exists()
     assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == files
+
+
+WRONG = {
+    "no objects": (["figure5", "--data", "does-not-exist"], "does-not-exist does not exist"),
+    "no dataset": (["table1", "--data", "empty"], "is not complete|does not exist. Missing"),
+    "no facts": (["table3", "--data", "does-not-exist"], "does-not-exist is not a folder"),
+    "other facts": (["figure7", "--data", "empty"], "has neither 4tasks_random"),
+    "no weights": (["figure5", "--model", "none.pt"], "--model is 'none.pt'"),
+    "no weights of facts": (["table4", "--model", "none.pt"], "none.pt"),
+    "a file": (["digits", "--out", "file"], "file is a file: name a folder .* with --out"),
+    "below a file": (["digits", "--out", "file/x/y"], "file is a file: name a folder"),
+    "another executor's": (["digits", "--cpus-per-cell", "2"], "needs --executor ray"),
+}
+
+
+@pytest.mark.parametrize(("words", "said"), WRONG.values(), ids=WRONG)
+@pytest.mark.parametrize("dry", [["--dry-run"], []], ids=["dry run", "run"])
+def test_a_dry_run_finds_what_a_run_would(tmp_path, monkeypatch, words, said, dry):
+    """One line and an exit code; nothing is made."""
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").write_text("mine")
+    monkeypatch.chdir(tmp_path)
+    answer = CliRunner().invoke(app, ["run", *words, *dry], env={"COLUMNS": "300"})
+    assert answer.exit_code == 1, answer.output
+    assert isinstance(answer.exception, SystemExit)
+    assert re.search(said, answer.output)
+    assert sorted(os.listdir()) == ["empty", "file"]
+
+
+def test_a_folder_that_may_not_be_written_to(tmp_path, monkeypatch):
+    monkeypatch.setattr("benchmarks.cli.experiment.os.access", lambda _, mode: not mode & os.W_OK)
+    answer = CliRunner().invoke(app, ["run", "digits", "--out", str(tmp_path)])
+    assert answer.exit_code == 1
+    assert "may not be written to" in answer.output
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device", "x.json"), "No space left on device"),
+        (WorkerDiedError("a process that ran cells has died"), "a process that ran cells has died"),
+    ],
+)
+def test_a_full_disk_and_a_dead_worker_are_one_line(tmp_path, monkeypatch, error, said):
+    def run(settings, run_cells):
+        raise error
+
+    monkeypatch.setattr("benchmarks.experiments.digits.run", run)
+    answer = CliRunner().invoke(app, ["run", "digits", "--fast", "--out", str(tmp_path)])
+    assert answer.exit_code == 1
+    assert isinstance(answer.exception, SystemExit)
+    assert len([line for line in answer.output.splitlines() if said in line]) == 1
 
 
 def test_compare_shows_finished_runs_seed_by_seed(trial, tmp_path):
