@@ -49,6 +49,8 @@ class EWCPlugin(MeasuredPlugin):
     :param decay: γ in [0, 1], for ``mode="online"``.
     :param streams: on which data F is measured, see :class:`.MeasuredPlugin`.
     :param step: ``"auto"``, ``"proximal"`` or ``"gradient"``.
+    :param forward: how a batch goes through the model, see :class:`.MeasuredPlugin`. With
+        ``fisher="empirical"`` the labels could not be told from the inputs.
     :param batch_size: samples per batch of the measurement. It does not change the result.
     :param num_workers: loader processes of the measurement.
     :param max_samples: use at most so many samples per experience and stream.
@@ -67,6 +69,7 @@ class EWCPlugin(MeasuredPlugin):
         decay: float = 1.0,
         streams: Streams | None = "train",
         step: Literal["auto", "proximal", "gradient"] = "auto",
+        forward: Forward | None = None,
         batch_size: int | None = None,
         num_workers: int = 0,
         max_samples: int | None = None,
@@ -77,6 +80,7 @@ class EWCPlugin(MeasuredPlugin):
             lambda_reg,
             streams=streams,
             step=step,
+            forward=forward,
             batch_size=batch_size,
             num_workers=num_workers,
             max_samples=max_samples,
@@ -84,6 +88,12 @@ class EWCPlugin(MeasuredPlugin):
             verbose=verbose,
         )
         check_fisher(fisher, likelihood)
+        if forward is not None and fisher == "empirical":
+            raise ValueError(
+                "fisher='empirical' reads labels, and which part of a batch they are is not known "
+                "where forward says how it goes through the model: use fisher='expected' or "
+                "'sampled', which ask the model"
+            )
         if mode not in ("separate", "online"):
             raise ValueError(f"mode must be 'separate' or 'online', got {mode!r}")
         if not 0.0 <= decay <= 1.0:
