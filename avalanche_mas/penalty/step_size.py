@@ -56,6 +56,6 @@ def check_proximal(optimizer: Optimizer) -> None:
     for group in optimizer.param_groups:
         if group.get("momentum", 0) >= 1:
             raise ValueError(
-                f"SGD with momentum={group['momentum']} never comes to rest, so that no step of the "
-                "penalty is as long as the task's: give it a momentum below 1"
+                f"SGD with momentum={group['momentum']} never comes to rest: its steps "
+                "have no length that the penalty's could have. Give it a momentum below 1"
             )

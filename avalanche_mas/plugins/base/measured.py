@@ -242,6 +242,7 @@ class MeasuredPlugin(RegularizationPlugin):
                 "each experience, or name streams.",
                 stacklevel=2,
             )
+        self._warn_of_statistics(strategy.model)
         super().before_training_exp(strategy, **kwargs)
 
     def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:

@@ -142,7 +142,6 @@ class RegularizationPlugin(StatefulPlugin):
             raise ValueError("the model has no trainable parameters: there is nothing to protect")
         self._task.begin()
         self._check_model(strategy.model)
-        self._warn_of_statistics(strategy.model)
         self._protect_initially(strategy.model)
         self._value = None
         if self.penalty is None:

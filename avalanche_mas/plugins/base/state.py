@@ -100,8 +100,8 @@ class StatefulPlugin(SupervisedPlugin):  # type: ignore[misc]
         if known is None or known is model or {*known.parameters()} & {*model.parameters()}:
             return
         warnings.warn(
-            f"{type(self).__name__} has learnt its tasks with another model, and treats this one as "
-            "if it had learnt them. Make a new plugin for a new model; for a copy of the old one, "
+            f"{type(self).__name__} has learnt its tasks with another model, and takes this "
+            "one for it. Make a new plugin for a new model; for a copy of the old one, "
             "load_state_dict(plugin.state_dict(), model) says so.",
             stacklevel=3,
         )

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from avalanche_mas.importance import Importance
 from avalanche_mas.importance.batches import Forward
 from avalanche_mas.penalty.collapse import collapse
-from avalanche_mas.penalty.quadratic import QuadraticPenalty
+from avalanche_mas.penalty.quadratic import QuadraticPenalty, check_number
+from avalanche_mas.plugins.base.arguments import check_not_negative, warn_of_translation
 from avalanche_mas.plugins.base.measured import MeasuredPlugin, Streams
 from avalanche_mas.plugins.ewc.fisher import (
     NO_LABELS,
@@ -56,6 +57,9 @@ class EWCPlugin(MeasuredPlugin):
     :param max_samples: use at most so many samples per experience and stream.
     :param initial: importance measured before the first experience; see also :meth:`prime`.
     :param verbose: show a progress bar while measuring.
+    :param ewc_lambda: Avalanche's λ; do not use it in new code, nor the two that follow.
+    :param decay_factor: Avalanche's name for ``decay``.
+    :param keep_importance_data: of Avalanche's; of no effect here.
     :raises ValueError: for an option out of range.
     """
 
@@ -75,7 +79,24 @@ class EWCPlugin(MeasuredPlugin):
         max_samples: int | None = None,
         initial: Importance | None = None,
         verbose: bool = False,
+        ewc_lambda: float | None = None,
+        decay_factor: float | None = None,
+        keep_importance_data: bool = False,
     ) -> None:
+        if ewc_lambda is not None:
+            check_not_negative(ewc_lambda=ewc_lambda)
+            if lambda_reg != 1.0:
+                raise ValueError(f"give lambda_reg={lambda_reg} or ewc_lambda={ewc_lambda}")
+            lambda_reg = 2 * ewc_lambda
+            warn_of_translation(
+                f"EWCPlugin(ewc_lambda={ewc_lambda})",
+                f"lambda_reg={lambda_reg}, as its penalty has no 1/2. Its Fisher information is "
+                "also too small, by a factor that depends on its batch size",
+            )
+        if decay_factor is not None:
+            if decay != 1.0:
+                raise ValueError(f"give decay={decay} or decay_factor={decay_factor}")
+            decay = decay_factor
         super().__init__(
             lambda_reg,
             streams=streams,
@@ -96,9 +117,10 @@ class EWCPlugin(MeasuredPlugin):
             )
         if mode not in ("separate", "online"):
             raise ValueError(f"mode must be 'separate' or 'online', got {mode!r}")
+        check_number(decay=decay)
         if not 0.0 <= decay <= 1.0:
             raise ValueError(f"decay must lie in [0, 1], got {decay!r}")
-        if mode == "separate" and decay != 1.0:
+        if mode == "separate" and decay != 1.0 and decay_factor is None:
             raise ValueError(f"decay={decay!r} is for mode='online'; mode is 'separate'")
         self.fisher, self.likelihood = fisher, likelihood
         self.mode, self.decay = mode, decay

@@ -13,7 +13,6 @@ from avalanche_mas.importance.parameters import (
     canonical_name,
     grow,
     named_parameters,
-    unwrap,
     wide_dtype,
 )
 from avalanche_mas.penalty.quadratic import QuadraticPenalty
