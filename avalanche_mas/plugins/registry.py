@@ -86,6 +86,11 @@ class Method:
         return f"{code.__module__}.{code.__qualname__}"
 
     @property
+    def records(self) -> bool:
+        """Whether it writes down outputs of training images, unless its ``targets`` say else."""
+        return "targets" in inspect.signature(self.plugin or self.strategy).parameters
+
+    @property
     def ours(self) -> bool:
         """Whether the code is this package's."""
         return self.source.startswith("avalanche_mas.")

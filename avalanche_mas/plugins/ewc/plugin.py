@@ -127,7 +127,8 @@ class EWCPlugin(MeasuredPlugin):
 
     def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
         """Looks at a sample's labels, so that wrong ones are known before anything is trained."""
-        for y in self.source.first_labels(strategy.experience) if self.source else ():
+        labels = [] if self.source is None else self.source.first_labels(strategy.experience)
+        for y in labels if self.forward is None else ():  # else it is not known which they are
             if y is None and self.fisher == "empirical":
                 raise ValueError(NO_LABELS)
             if isinstance(y, Tensor) and y.is_floating_point() and self.likelihood != "gaussian":
