@@ -16,7 +16,6 @@ from torch.nn.parallel import DistributedDataParallel
 
 from avalanche_mas.importance.parameters import checksum
 from avalanche_mas.importance.team import DisagreementError, Team
-from avalanche_mas.plugins.base.state import StatefulPlugin
 from avalanche_mas.training.joint import JointTraining
 from avalanche_mas.training.shared_loader import SharedLoader, Weight, weighted_sum
 
@@ -91,7 +90,7 @@ class DataParallel:
 
     def _check_options(self, team: Team) -> None:
         """:raises DisagreementError: if processes have other plugins, or made them otherwise."""
-        own = [repr(p) if isinstance(p, StatefulPlugin) else type(p).__name__ for p in self.plugins]
+        own = [_description(plugin) for plugin in self.plugins]
         first, *others = team.all_gather(own)
         for rank, other in enumerate(others, start=1):
             if other != first:
@@ -124,6 +123,13 @@ class DataParallel:
         team = Team.of("split", self.device)
         if team.size > 1 and not isinstance(self.dataloader, SharedLoader):
             self.dataloader = SharedLoader(self.dataloader, team, self._weight)
+
+
+def _description(plugin: Any) -> str:
+    """What a plugin is and, where it says so itself, how it was made."""
+    if type(plugin).__repr__ is object.__repr__:  # type: ignore[comparison-overlap]
+        return type(plugin).__name__
+    return repr(plugin)
 
 
 def _unwrapped(model: nn.Module) -> nn.Module:

@@ -15,6 +15,7 @@ import typer
 from rich.table import Table
 
 from ..runs.silence import silence_libraries
+from ..runs.store import versions
 from .experiment import (
     ChosenExperiment,
     check_writable,
@@ -52,8 +53,16 @@ class ExecutorName(str, Enum):
 
 
 @app.callback(invoke_without_command=True)
-def main(context: typer.Context) -> None:
+def main(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the versions that results depend on.")
+    ] = False,
+) -> None:
     """Compare Memory Aware Synapses with other methods, and keep every result."""
+    if version:
+        console.print(versions(), highlight=False, soft_wrap=True)
+        raise typer.Exit()
     if context.invoked_subcommand is None:
         console.print(context.get_help())
         examples = Table.grid(padding=(0, 2))

@@ -174,7 +174,7 @@ def with_experiment(command: Callable[..., None]) -> Callable[..., None]:
 def unknown(kind: str, name: str, known: Iterable[str]) -> typer.BadParameter:
     """The error that nothing is called so, with the name that is most like it."""
     names = list(known)
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
+    near = difflib.get_close_matches(name, names, n=1)
     hint = f" Did you mean '{near[0]}'?" if near else ""
     return typer.BadParameter(f"no {kind} is called '{name}'.{hint} There are: {', '.join(names)}.")
 

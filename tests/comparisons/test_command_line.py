@@ -9,6 +9,7 @@ import sys
 import pytest
 from typer.testing import CliRunner
 
+import avalanche_mas
 from avalanche_mas.plugins.registry import METHODS
 from benchmarks.cli import app
 from benchmarks.runs.runner import WorkerDiedError
@@ -108,7 +109,8 @@ def test_a_dry_run_shows_what_is_left(trial, tmp_path):
     assert "Part 'choosing λ'" in part.output
     assert "Part 'test'" not in part.output  # who knows which λ
     left = part.output.count("to run") - 1
-    assert f"{left} to run." in part.output
+    assert f"Part 'choosing λ': {left} to run." in part.output
+    assert part.output.index("to run.") < part.output.index("split-selection")  # totals first
     of_the_control = ("split-selection-finetuning", "split-selection-AvalancheSI-1e+08")
     deleted = [file.name for file in folder.glob("split-selection-*-seed100-*.json")]
     assert left == sum(not name.startswith(of_the_control) for name in deleted) > 20
@@ -230,6 +232,13 @@ def test_without_a_command_it_explains_itself():
         assert f"program {command} " in answer.output
 
 
+def test_version():
+    answer = CliRunner().invoke(app, ["--version"])
+    assert answer.exit_code == 0
+    assert f"avalanche-mas {avalanche_mas.__version__}" in answer.output
+    assert "torch 2" in answer.output
+
+
 def test_data_hands_over_to_the_commands_of_datasets():
     for words in (["data"], ["data", "--help"]):
         assert "miniature" in CliRunner().invoke(app, words).output
@@ -244,7 +253,11 @@ def test_an_unknown_name_gets_help_and_a_suggestion():
         assert answer.exit_code == 2
         assert "Did you mean 'digits'?" in answer.output
         assert "--fast" in answer.output
-    assert "Did you mean" not in CliRunner().invoke(app, ["run", "xyzzy"]).output
+    for far in (["run", "xyzzy"], ["run", "olympics"], ["xyzzy"]):
+        answer = CliRunner().invoke(app, far)
+        assert "Did you mean" not in answer.output
+        assert "No such" in answer.output or "no experiment is called" in answer.output
+        assert answer.output.rstrip().endswith("╯")  # the error is the last
     for words, meant in ([["rum", "digits"], "run"], [["run", "digits", "--seed", "2"], "--seeds"]):
         answer = CliRunner().invoke(app, words)
         assert answer.exit_code == 2

@@ -217,6 +217,22 @@ def test_miniature_into_a_used_folder(tmp_path):
     assert os.listdir(tmp_path) == ["notes.txt"]
 
 
+def test_the_commands_load_no_large_library():
+    """Help has to come within a second; PyTorch alone takes longer."""
+    code = (
+        "import sys; from avalanche_mas.benchmarks.download import cli\n"
+        "from typer.testing import CliRunner\n"
+        "for words in ([], ['status'], ['download'], ['verify'], ['miniature']):\n"
+        "    assert CliRunner().invoke(cli.app, [*words, '--help']).exit_code == 0\n"
+        "print(sorted(sys.modules.keys() & {'avalanche', 'matplotlib', 'numpy', 'torch'}))"
+    )
+    home = str(Path(avalanche_mas.__file__).parent.parent)
+    environment = os.environ | {"PYTHONPATH": home}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.stdout == "[]\n", done.stdout + done.stderr
+
+
 def test_as_a_program(tmp_path):
     """The whole way, as users start it."""
     words = ["miniature", "root", "--images-per-class", "2", "--size", "16", "--seed", "3"]
