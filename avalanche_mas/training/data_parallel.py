@@ -127,9 +127,8 @@ class DataParallel:
 
 def _description(plugin: Any) -> str:
     """What a plugin is and, where it says so itself, how it was made."""
-    if type(plugin).__repr__ is object.__repr__:  # type: ignore[comparison-overlap]
-        return type(plugin).__name__
-    return repr(plugin)
+    own = any("__repr__" in vars(kind) for kind in type(plugin).__mro__[:-1])
+    return repr(plugin) if own else type(plugin).__name__
 
 
 def _unwrapped(model: nn.Module) -> nn.Module:
