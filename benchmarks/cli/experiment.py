@@ -143,6 +143,12 @@ def choose(
     if configure:
         with exit_on_error():
             settings = configure(**given)
+    if data is not None and _is_drawn(data):
+        console.print(
+            f"{data} is a drawn miniature, not the official data, though these are the settings "
+            "for them: numbers do not compare with the paper's.",
+            markup=False,
+        )
     kind = "" if data is None else "-data"
     kind += "" if select is None or select is Selection.VALIDATION else f"-{select.value}"
     kind += "-fast" if fast else ""
@@ -150,6 +156,13 @@ def choose(
     store = CellStore[Any](cells, asdict(settings), module.RESULT)
     program = context.find_root().info_name or ""
     return ChosenExperiment(program, name, module, settings, store, out / f"{name}{kind}")
+
+
+def _is_drawn(data: Path) -> bool:
+    from avalanche_mas.miniature.facts.writing import MARKER as FACTS
+    from avalanche_mas.miniature.objects.writing import MARKER as OBJECTS
+
+    return any((data / marker).is_file() for marker in (FACTS, OBJECTS))
 
 
 def with_experiment(command: Callable[..., None]) -> Callable[..., None]:

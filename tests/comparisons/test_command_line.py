@@ -148,6 +148,18 @@ def test_a_dry_run_finds_what_a_run_would(tmp_path, monkeypatch, words, said, dr
     assert sorted(os.listdir()) == ["empty", "file"]
 
 
+@pytest.mark.parametrize(
+    ("experiment", "marker"), [("table1", "miniature.json"), ("table3", "fact_miniature.json")]
+)
+def test_data_that_are_a_miniature_are_called_so(tmp_path, experiment, marker):
+    for there in (False, True):
+        if there:
+            (tmp_path / marker).touch()
+        words = ["run", experiment, "--data", str(tmp_path), "--dry-run"]
+        answer = CliRunner().invoke(app, words, env={"COLUMNS": "300"})
+        assert ("is a drawn miniature" in answer.output) == there
+
+
 def test_a_folder_that_may_not_be_written_to(tmp_path, monkeypatch):
     monkeypatch.setattr("benchmarks.cli.experiment.os.access", lambda _, mode: not mode & os.W_OK)
     answer = CliRunner().invoke(app, ["run", "digits", "--out", str(tmp_path)])

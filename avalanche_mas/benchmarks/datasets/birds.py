@@ -1,5 +1,6 @@
 """Caltech-UCSD Birds-200-2011: birds of North America."""
 
+from collections import Counter
 from typing import ClassVar
 
 from avalanche_mas.benchmarks.datasets.base import ImageDataset, Listing
@@ -50,10 +51,14 @@ class Birds(ImageDataset):
         return Listing(list(names.values()), images, targets)
 
     def _table(self, name: str) -> dict[str, str]:
-        """Read lines ``<number> <value>``."""
+        """Read lines ``<number> <value>``, one for each number."""
         rows = [line.partition(" ") for line in self.official.lines(name)]
         for number, space, value in rows:
             if not space:
                 what = f"has the line {number + value!r} without two words"
                 raise self.official.corrupt(name, what)
-        return {number: value.strip() for number, _, value in rows}
+        table = {number: value.strip() for number, _, value in rows}
+        if len(table) < len(rows):
+            ((twice, _),) = Counter(number for number, *_ in rows).most_common(1)
+            raise self.official.corrupt(name, f"has two lines for {twice}")
+        return table

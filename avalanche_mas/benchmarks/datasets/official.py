@@ -96,7 +96,7 @@ class OfficialFolder:
         :raises ValueError: if it is not text, or empty.
         """
         try:
-            text = self._existing(name).read_text(encoding="utf-8")
+            text = self._existing(name).read_text(encoding="utf-8-sig")  # or without a mark
         except UnicodeDecodeError as error:
             raise self.corrupt(name, f"is not a text file ({error})") from error
         found = [line.strip() for line in text.splitlines() if line.strip()]
