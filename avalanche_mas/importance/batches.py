@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import (
+    Callable,
+    Hashable,
+    Iterable,
+    Iterator,
+    Mapping,
+    MutableMapping,
+    Sequence,
+)
 from typing import Any, NamedTuple
 
 import torch
@@ -236,6 +244,19 @@ def leaves_of(batch: Any) -> list[Any]:
     leaves: list[Any] = []
     map_leaves(leaves.append, batch)
     return leaves
+
+
+def shapes_of(batch: Any) -> tuple[object, ...]:
+    """The shape of a sample, and whatever else goes into the model with it: equal if that is."""
+    return tuple(map(_shape_of, leaves_of(batch)))
+
+
+def _shape_of(leaf: Any) -> object:
+    if isinstance(leaf, Tensor):
+        return leaf.shape[1:]
+    if isinstance(leaf, Shared):
+        return Shared, leaf.tensor.shape
+    return leaf if isinstance(leaf, Hashable) else object()
 
 
 def unmarked(batch: Any) -> Any:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Any, Literal, Protocol, get_args
 
 import torch
 from torch import Tensor
 
-from avalanche_mas.importance.batches import batch_size_of, take
+from avalanche_mas.importance.batches import batch_size_of, shapes_of, take
 from avalanche_mas.importance.engines.instrument import Record
+from avalanche_mas.importance.engines.looking import Group, Way, Ways
 from avalanche_mas.importance.engines.network import Network
 from avalanche_mas.importance.engines.plan import Plan, make_plan, telling_samples
 from avalanche_mas.importance.parameters import zeros
@@ -90,6 +91,10 @@ class PlannedEngine(ABC):
         self.exercised: set[str] = set()
         """Parameters that have been compared where their gradient is not zero."""
         self._plan: Plan | None = None
+        self._plans: dict[Hashable, Plan | None] = {}
+        self._kind: tuple[Way | None, object] = (None, None)  # of the samples that it is for
+        self._ways: Ways | None = None  # if what the network does depends on values of the samples
+        self._separate = False
         self._checked: set[tuple[object, ...]] = set()
         self._batches = 0
         self._retry = 1  # the batch at which unexercised parameters are looked at again
@@ -109,35 +114,72 @@ class PlannedEngine(ABC):
         return self.unruled
 
     def __call__(self, batch: Any, total: dict[str, Tensor]) -> None:
-        """Adds Σ_k of ``batch`` to ``total``, in pieces that bound the memory.
+        """Adds Σ_k of ``batch`` to ``total``: together what goes the same way, see :mod:`.looking`.
 
         :raises VerificationError: if what is in ``total`` already turns out to be wrong.
         """
         size = batch_size_of(batch)
-        if size == 1 and self._plan is None:
+        if size == 1 and self._plan is None and self._ways is None:
             self.measure_single(batch, total)  # to plan and check would cost more
             return
-        if self._plan is None or self._plan.signature not in self._checked:
-            self._plan = self._planned(batch, size, total)
         self._batches += 1
-        if self._due() and self._plan is not None and size > 1:
-            self._check_again(self._plan, batch, size, total)
-        kept = self.record.sample_bytes
-        for piece in self._plan.pieces(batch, size, kept) if self._plan else [batch]:
-            self._add(piece, total)
+        whole = Group(None, batch, size)
+        if self._ways is None:
+            if self._add_alike(whole, total):
+                return
+            self._ways = Ways(self.network)
+        groups = [whole] if self._separate else list(self._ways.groups(batch, size))
+        if len(groups) > max(1, size // 2):
+            self._go_separately()
+            groups = [whole]
+        for group in groups:
+            self._add_alike(group, total)
+
+    def _add_alike(self, group: Group, total: dict[str, Tensor]) -> bool:
+        """Adds samples that go the same way, in pieces that bound the memory.
+
+        :return: False, with nothing added, if it has to be found out first which of them do.
+        """
+        way, batch, size = group
+        self._turn_to(group)
+        if self._plan is None or self._plan.signature not in self._checked:
+            if size == 1 and way is not None:
+                self.measure_single(batch, total)
+                return True
+            self._plan = self._planned(group, total)
+        plan = self._plan
+        if plan is not None and plan.looks_at_values and not self._separate:
+            if way is None:
+                return False
+            self._go_separately()
+        if self._due() and plan is not None and size > 1:
+            self._check_again(plan, batch, size, total)
+        for piece in plan.pieces(batch, size, self.record.sample_bytes) if plan else [batch]:
+            self._add(Group(way, piece, batch_size_of(piece)), total)
         self.products.flush()
         if self.verify == "growing" and self._plan is not None and size > 1:
             self._check_newly_used(self._plan, batch, size, total)
+        self._plans[self._kind] = self._plan
+        return True
 
     def foresee(self, few: Any) -> Plan | None:
-        """A plan for what is to come, checked on a few samples like it; None if there is none."""
-        plan = self._planned(few, batch_size_of(few), zeros(self.parameters))
-        checked = plan is not None and (batch_size_of(few) == 1 or plan.signature in self._checked)
-        return plan if checked else None
+        """A plan for what is to come, checked on a few samples like it.
+
+        :return: None if there is none, or if what the network does depends on the samples' values.
+        """
+        size = batch_size_of(few)
+        plan = self._planned(Group(None, few, size), zeros(self.parameters))
+        if plan is None or plan.looks_at_values:
+            return None
+        return plan if size == 1 or plan.signature in self._checked else None
 
     @abstractmethod
     def measure(self, plan: Plan, batch: Any, size: int, total: dict[str, Tensor]) -> bool:
         """Adds a batch; False, with ``total`` as it was, if it did not go as planned."""
+
+    @abstractmethod
+    def separate(self) -> None:
+        """From now on, what one sample does shows nothing of what others do: each goes alone."""
 
     @abstractmethod
     def measure_unplanned(self, batch: Any, total: dict[str, Tensor]) -> None:
@@ -165,16 +207,39 @@ class PlannedEngine(ABC):
         growing = self._batches % FIRST_RECHECK == 0 and doubled & (doubled - 1) == 0
         return self.verify == "every batch" or (self.verify == "growing" and growing)
 
-    def _add(self, piece: Any, total: dict[str, Tensor]) -> None:
-        size = batch_size_of(piece)
-        if self._plan is not None and self.measure(self._plan, piece, size, total):
+    def _turn_to(self, group: Group) -> None:
+        """Takes up the plan that was last used for samples of this kind."""
+        shapes = shapes_of(group.batch)
+        if self._kind == (group.way, shapes):
             return
-        self._plan = self._planned(piece, size, total)
-        if self._plan is None or not self.measure(self._plan, piece, size, total):
-            self.measure_unplanned(piece, total)
+        if self._kind[0] != group.way:
+            self._plan = None  # else it may fit samples of another size as well
+        self._kind = group.way, shapes
+        self._plan = self._plans.get(self._kind, self._plan)
 
-    def _planned(self, batch: Any, size: int, total: dict[str, Tensor]) -> Plan | None:
-        plan = make_plan(self.network, self.parameters, batch, size, by_gradient=self.has_backward)
+    def _go_separately(self) -> None:
+        self._separate = True
+        self.separate()
+
+    def _add(self, piece: Group, total: dict[str, Tensor]) -> None:
+        way, batch, size = piece
+        if self._ways is not None and way is not None and size > 1 and self._ways.of(batch) != way:
+            self._go_separately()  # together they go another way than alone
+        if self._plan is not None and self.measure(self._plan, batch, size, total):
+            return
+        self._plan = self._planned(piece, total)
+        if self._plan is not None and self._plan.looks_at_values and not self._separate:
+            self._go_separately()
+        if self._plan is None or not self.measure(self._plan, batch, size, total):
+            self.measure_unplanned(batch, total)
+
+    def _planned(self, group: Group, total: dict[str, Tensor]) -> Plan | None:
+        way, batch, size = group
+        plan = make_plan(
+            self.network, self.parameters, batch, size, by_gradient=self.has_backward, way=way
+        )
+        if plan is not None and plan.looks_at_values and not self._separate:
+            return plan  # which cannot be used
         if plan is not None and plan.signature not in self._checked:
             self.products.flush()
             fresh = not any(bool(importance.any()) for importance in total.values())
@@ -218,8 +283,10 @@ class PlannedEngine(ABC):
             raise VerificationError(differ - waiting)
         wrong = differ & waiting
         self.distrust(wrong)
+        if wrong and self._retry > 1:
+            raise VerificationError(wrong)
         for name in wrong:
-            total[name].zero_()  # all that it holds is of this batch
+            total[name].zero_()  # all that it holds is of these samples
         if wrong:
             self.fall_back(wrong, batch, total)
         if used - self.exercised - wrong:

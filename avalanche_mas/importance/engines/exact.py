@@ -81,8 +81,6 @@ class Exact(PlannedEngine):
 
     def measure(self, plan: Plan, batch: Any, size: int, total: dict[str, Tensor]) -> bool:
         """One forward pass, backward passes through activations, and the slow engines' rest."""
-        if plan.looks_at_values:
-            self._give_up("what the network does depends on the values of the samples", alone=True)
         if len(self.unruled) < len(self.parameters):
             given = Pass(
                 self.parameters, plan, self.objective, size, total, self.record, self.products
@@ -116,6 +114,10 @@ class Exact(PlannedEngine):
         """Everything one sample at a time."""
         self._give_up("the network runs other operations for other samples", alone=True)
         self._measure_slowly(self.parameters, batch, total)
+
+    def separate(self) -> None:
+        """Everything by the loop."""
+        self._give_up("what the network does depends on the values of the samples", alone=True)
 
     def measure_single(self, batch: Any, total: dict[str, Tensor]) -> None:
         """The same; it says nothing of how further batches can be measured."""

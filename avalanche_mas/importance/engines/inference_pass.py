@@ -12,11 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from avalanche_mas.importance.batches import Forward, take, to_device
+from avalanche_mas.importance.batches import Forward, shapes_of, take, to_device
 from avalanche_mas.importance.engines.base import CHECKED_SAMPLES
 from avalanche_mas.importance.engines.finite import NotFiniteError
 from avalanche_mas.importance.engines.instrument import Pass, PlanMismatch
-from avalanche_mas.importance.engines.local import Hebbian, Local, shapes_of
+from avalanche_mas.importance.engines.local import Hebbian, Local
 from avalanche_mas.importance.engines.objectives import OBJECTIVES
 from avalanche_mas.importance.engines.plan import Plan
 from avalanche_mas.importance.engines.tracking import Operation
@@ -167,7 +167,7 @@ class LocalMean(RunningMean):
             self.network.look_out(few)
             plan = self.engine.foresee(few)
         self.engine.warn()
-        if plan is None or plan.looks_at_values or self.engine.one_by_one:
+        if plan is None or self.engine.one_by_one:
             return None
         # what was computed from parameters alone has no graph here to be pulled back through
         return None if any(use.derives for use in plan.uses) else plan

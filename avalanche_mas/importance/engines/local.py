@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from avalanche_mas.importance.batches import batch_size_of, leaves_of, take
+from avalanche_mas.importance.batches import batch_size_of, shapes_of, take
 from avalanche_mas.importance.engines.activations import (
     ELEMENTWISE,
     KEEPS_SIGN,
@@ -31,6 +31,7 @@ from avalanche_mas.importance.engines.activations import (
 )
 from avalanche_mas.importance.engines.base import PlannedEngine, Verify, compared, disagreeing
 from avalanche_mas.importance.engines.instrument import Instrument, Pass, PlanMismatch
+from avalanche_mas.importance.engines.looking import Group
 from avalanche_mas.importance.engines.network import Network
 from avalanche_mas.importance.engines.objectives import OBJECTIVES
 from avalanche_mas.importance.engines.plan import Plan
@@ -131,7 +132,7 @@ class Local(PlannedEngine):
     def compare(self, plan: Plan, few: Any, spare: dict[str, Tensor]) -> set[str] | None:
         """Compares several samples at once with each of them alone."""
         size = batch_size_of(few)
-        self.one_by_one |= plan.looks_at_values or plan.mixes_samples
+        self.one_by_one |= plan.mixes_samples
         self.measure(plan, few, size, spare)
         self.products.flush()
         together = compared(spare)
@@ -159,6 +160,10 @@ class Local(PlannedEngine):
         for name in names:
             total[name].add_(added[name])
 
+    def separate(self) -> None:
+        """One sample in a forward pass."""
+        self.one_by_one = True
+
     def measure_unplanned(self, batch: Any, total: dict[str, Tensor]) -> None:
         """Refuses: layers are told apart by the plan."""
         raise ValueError(
@@ -168,13 +173,8 @@ class Local(PlannedEngine):
 
     def measure_single(self, batch: Any, total: dict[str, Tensor]) -> None:
         """Plans as for several samples: only the plan tells layers apart."""
-        self._add(batch, total)
+        self._add(Group(self._kind[0], batch, 1), total)
         self.products.flush()
-
-
-def shapes_of(batch: Any) -> tuple[object, ...]:
-    """The shape of a sample, and whatever else goes into the model with it."""
-    return tuple(leaf.shape[1:] if isinstance(leaf, Tensor) else leaf for leaf in leaves_of(batch))
 
 
 _Emit = Callable[[Tensor, bool], None]

@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 from torch._C._functorch import is_functorch_wrapped_tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from avalanche_mas.importance.batches import leaves_of, take
+from avalanche_mas.importance.engines.looking import Looking, Way
 from avalanche_mas.importance.engines.network import Network
 from avalanche_mas.importance.engines.tracking import Operation, Tracker, is_inplace
 from avalanche_mas.importance.rules.registry import Axis, name_of
@@ -26,6 +26,7 @@ ACTIVATION_BYTES = 1 << 25
 """The largest activation that is computed at once. It bounds memory whatever the batch size; on
 Linux CPUs larger buffers would also be mapped afresh for each operation, which is slow."""
 
+_EVERY_SAMPLE = frozenset([-1])  # no input of the network, but one of each sample's own
 _UNCLEAR = Axis(-1, 0)  # a tensor that changes with the number of samples in no simple way
 
 
@@ -92,9 +93,22 @@ class Plan:
 
     @cached_property
     def signature(self) -> tuple[object, ...]:
-        """What two forward passes have in common when the same operations ran."""
+        """What forward passes of the same operations share, whatever the size of a sample."""
+
+        def kinds(axes: tuple[Axis | None, ...]) -> tuple[object, ...]:
+            return tuple(
+                axis and axis._replace(per_sample=min(axis.per_sample, 2)) for axis in axes
+            )
+
         return tuple(
-            (use.function, use.names, use.tensors, use.axes, use.output_axes, use.mixed)
+            (
+                use.function,
+                use.names,
+                use.tensors,
+                kinds(use.axes),
+                kinds(use.output_axes),
+                use.mixed,
+            )
             for use in self.uses
         )
 
@@ -121,6 +135,7 @@ def make_plan(
     size: int,
     *,
     by_gradient: bool = True,
+    way: Way | None = None,
 ) -> Plan | None:
     """Where each parameter is used, and which entries of each tensor there belong to which sample.
 
@@ -132,7 +147,8 @@ def make_plan(
 
     :param by_gradient: False for forward passes only: entries are then taken to lie sample behind
         sample.
-    :return: None if the two passes did not execute the same operations.
+    :return: None if the two passes did not execute the same operations; without uses if that
+        depends on the samples' values.
     """
     first, second, third, other = telling_samples(batch, size, 4)
     two = _Probe(parameters)
@@ -143,9 +159,11 @@ def make_plan(
         return probe.run(network, take(batch, torch.tensor([first, second, last]), size))
 
     outputs = run_three(three, third)
+    looks = three.has_hooks or (way is None and bool(two.answers or three.answers))
     if [call.function for call in two.calls] != [call.function for call in three.calls]:
+        return Plan((), 0, looks, False) if looks else None
+    if way is not None and size > 1 and not two.answers == three.answers == way:
         return None
-    looks = two.looks_at_values or three.looks_at_values
     asked = three.uses if by_gradient and not looks else []
     reached = _reached(outputs, [tensor for use in asked for tensor in use.tensors])
     uses = tuple(use.located(reached) for use in three.uses)
@@ -283,19 +301,22 @@ class _Probe(Tracker):
         self.calls: list[_Seen] = []
         self.uses: list[_LocatedUse] = []
         self.largest = 0
-        self.looks_at_values = False
-        self._looking = _Looking()
+        self.has_hooks = False
+        self._looking = Looking()
 
     def run(self, network: Network, samples: Any) -> list[Tensor]:
         """One forward pass."""
         prepared = network.prepare(samples)
-        self._looking.note(leaves_of(prepared.inputs))
+        self._looking = Looking(leaves_of(prepared.inputs))
         modules = prepared.module.modules()
-        self.looks_at_values |= any(m._backward_hooks or m._backward_pre_hooks for m in modules)
+        self.has_hooks = any(m._backward_hooks or m._backward_pre_hooks for m in modules)
         with self._looking, self:
-            outputs = prepared.run()
-        self.looks_at_values |= self._looking.seen
-        return outputs
+            return prepared.run()
+
+    @property
+    def answers(self) -> Way:
+        """What the network was told about the values of the samples."""
+        return tuple(self._looking.answers)
 
     def handle(self, operation: Operation) -> Any:
         inputs = [leaf if isinstance(leaf, Tensor) else None for leaf in operation.leaves]
@@ -304,7 +325,7 @@ class _Probe(Tracker):
         result = self._run(operation, shapes)
         if name_of(operation.function) in REPEATING:
             result = result.clone()  # the copies belong to the samples, no more to the parameter
-            self._looking.note(result)
+            self._looking.note(result, _EVERY_SAMPLE)
         outputs = [leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor)]
         axes, output_axes = self._axes(shapes, [output.shape for output in outputs])
         is_view = all(self.find(output) or not output.requires_grad for output in outputs)
@@ -338,16 +359,9 @@ class _Probe(Tracker):
         return _grown(fewer.inputs, inputs), _grown(fewer.outputs, outputs)
 
     def _run(self, operation: Operation, shapes: list[torch.Size | None]) -> Any:
-        tensors = [leaf for leaf in operation.leaves if isinstance(leaf, Tensor)]
-        depends = any(map(self._looking.depends, tensors))
-        looked = self._looking.seen
-        result = operation.run()
-        if _only_checks(operation):
-            self._looking.seen = looked
-        leaves = tree_leaves(result)
-        outputs = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
+        result = self._looking.call(operation.function, operation.args, operation.kwargs)
+        outputs = [leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor)]
         self.largest = max(self.largest, *(t.numel() * t.element_size() for t in outputs), 0)
-        self.looks_at_values |= depends and _reads_memory(operation, leaves)
         seen = _Seen(operation.function, shapes, [output.shape for output in outputs])
         self.calls.append(seen)
         return result
@@ -356,102 +370,10 @@ class _Probe(Tracker):
         return (
             isinstance(result, Tensor)
             and not is_functorch_wrapped_tensor(result)
-            and not self._looking.depends(result)
+            and not self._looking.sources(result)
             and name_of(operation.function) not in REPEATING
             and not is_inplace(operation)
         )
-
-
-class _Looking(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Notices operators whose result, or its shape, is another one for other values of the samples.
-
-    PyTorch tags them; indexing is tagged for the sake of masks, and counts only with one. Operators
-    are seen wherever they run, also where torch shows no function that does, and memory that one of
-    them has written depends on the samples from then on, whatever view is taken of it.
-    """
-
-    supports_higher_order_operators = True
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.seen = False
-        self._dependent: dict[int, Any] = {}  # kept, so that no memory is given out again
-
-    def note(self, values: Any) -> None:
-        """From now on, tensors in ``values`` depend on the samples."""
-        self._dependent |= dict(_memory(t) for t in tree_leaves(values) if isinstance(t, Tensor))
-
-    def depends(self, tensor: Tensor) -> bool:
-        """Whether a tensor's numbers come from the samples."""
-        return _memory(tensor)[0] in self._dependent
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
-        result = func(*args, **kwargs)
-        if any(map(self.depends, tensors)):
-            self.note(tensors if result is None else result)
-            self.seen |= _looks(func, args)
-        return result
-
-
-def _memory(tensor: Tensor) -> tuple[int, Any]:
-    """What identifies a tensor's memory, and what keeps it."""
-    try:
-        storage = tensor.untyped_storage()
-    except (RuntimeError, NotImplementedError):  # sparse, or inside the model's own torch.func
-        return id(tensor), tensor
-    return storage._cdata, storage
-
-
-def _looks(operator: Any, args: tuple[Any, ...]) -> bool:
-    if operator is torch.ops.aten.index.Tensor:
-        return any(map(_is_mask, args[1]))
-    tags = getattr(operator, "tags", (torch.Tag.data_dependent_output,))  # such as torch.cond
-    return operator in _UNTAGGED or not _TAGS.isdisjoint(tags)
-
-
-_TAGS = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}
-
-
-_UNTAGGED = {
-    torch.ops.aten._pack_padded_sequence.default,
-    torch.ops.aten.masked_scatter.default,
-    torch.ops.aten.masked_scatter_.default,
-}
-"""Operators that depend on values in the same way, and have no tag."""
-
-_METADATA = {
-    "__get__", "__hash__", "__len__", "__repr__", "__set__", "backward", "dense_dim", "dim",
-    "element_size", "get_device", "has_names", "is_coalesced", "is_complex", "is_conj",
-    "is_contiguous", "is_floating_point", "is_inference", "is_neg", "is_pinned", "is_same_size",
-    "is_set_to", "is_shared", "is_signed", "ndimension", "nelement", "numel",
-    "retain_grad", "size", "sparse_dim", "storage_offset", "stride", "type", "data_ptr",
-}  # fmt: skip
-"""Calls that ask what a tensor is, not what is in it."""
-
-
-def _is_mask(index: Tensor | None) -> bool:
-    return index is not None and index.dtype in (torch.bool, torch.uint8)
-
-
-def _reads_memory(operation: Operation, leaves: list[Any]) -> bool:
-    """Whether a call turns a tensor into something else, such as ``tolist`` or ``numpy``."""
-    return (
-        name_of(operation.function) not in _METADATA
-        and any(leaf is not None for leaf in leaves)
-        and not any(isinstance(leaf, Tensor) for leaf in leaves)
-    )
-
-
-def _only_checks(operation: Operation) -> bool:
-    """Whether a call looks at values for the sake of an error message alone."""
-    return name_of(operation.function) == "one_hot" and not {-1, None} & {
-        *operation.args[1:],
-        *operation.kwargs.values(),
-    }
 
 
 def _span(view: Tensor) -> tuple[int, int]:
