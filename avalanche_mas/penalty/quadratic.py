@@ -126,6 +126,7 @@ class QuadraticPenalty:
         :param omega: Ω of each, of the same shapes.
         :param lambda_reg: λ.
         :param constant: see above.
+        :return: the penalty.
         """
         penalty = cls.__new__(cls)
         penalty.lambda_reg, penalty.constant = lambda_reg, constant
