@@ -286,7 +286,7 @@ def check_lambda(lambda_reg: float) -> None:
         raise ValueError(f"lambda_reg must be a number from 0 to 1e30, got {lambda_reg!r}")
 
 
-def check_number(**values: float) -> None:
+def check_number(**values: Any) -> None:
     """:raises TypeError: for something else than a real number, such as a tensor."""
     for name, value in values.items():
         if isinstance(value, bool) or not isinstance(value, Real):
