@@ -5,22 +5,22 @@ Where the paper (Aljundi et al., ECCV 2018) is in the code: Eq. 1-2 in
 :mod:`.importance.engines.local`. The methods are in :mod:`.plugins`, by name and with their
 published hyper-parameters in :mod:`.plugins.registry`.
 
-Importance and penalty are plain PyTorch. Avalanche is loaded when a plugin is first asked for.
+Importance and penalty are plain PyTorch, which is loaded when a name is first asked for, and
+Avalanche when a plugin is.
 """
 
 from typing import TYPE_CHECKING
 
-from avalanche_mas.importance import (
-    Importance,
-    check_model,
-    estimate_importance,
-    estimate_local_importance,
-    watch_importance,
-    watch_local_importance,
-)
-from avalanche_mas.penalty.quadratic import QuadraticPenalty
-
 if TYPE_CHECKING:
+    from avalanche_mas.importance import (
+        Importance,
+        check_model,
+        estimate_importance,
+        estimate_local_importance,
+        watch_importance,
+        watch_local_importance,
+    )
+    from avalanche_mas.penalty.quadratic import QuadraticPenalty
     from avalanche_mas.plugins import (
         EBLLPlugin,
         EWCPlugin,
@@ -33,14 +33,17 @@ if TYPE_CHECKING:
         estimate_fisher,
     )
 else:
+    _HOMES = "importance", "penalty.quadratic", "plugins"  # the last needs Avalanche
 
     def __getattr__(name):
-        """What needs Avalanche, which takes seconds to load."""
-        if name not in __all__:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from avalanche_mas import plugins
+        """What needs PyTorch and Avalanche, which take seconds to load: commands have to answer."""
+        from importlib import import_module
 
-        return getattr(plugins, name)
+        for home in _HOMES if name in __all__ else ():
+            module = import_module(f"{__name__}.{home}")
+            if hasattr(module, name):
+                return getattr(module, name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
     def __dir__():
         return sorted({*globals(), *__all__})

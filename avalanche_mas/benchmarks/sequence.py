@@ -174,7 +174,8 @@ def _as_task(
     except (AttributeError, TypeError, ValueError) as error:
         raise TypeError(
             f"{what}, a {type(dataset).__name__}, has no integer labels: give it an attribute "
-            f"`targets`, a list of integers from 0 ({error})"
+            f"`targets`, a list of integers from 0 ({error}). Targets of a regression are no "
+            "classes: make its stream with Avalanche's benchmark_from_datasets."
         ) from error
     if not labels:
         raise ValueError(f"{what} is empty")

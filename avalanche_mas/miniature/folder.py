@@ -1,6 +1,5 @@
 """Fill a folder with drawn files: all of them, or nothing at all."""
 
-import hashlib
 import json
 import os
 import shutil
@@ -12,6 +11,7 @@ from pathlib import Path
 from filelock import FileLock
 
 _DRAFT = ".draft-"  # how the names of unfinished miniatures begin
+_LOCK = ".lock"
 
 
 def fill(
@@ -42,11 +42,11 @@ def fill(
             raise ValueError(f"{name} is {settings[name]}: give {value} or more")
     root = Path(root).expanduser()
     content = json.dumps(settings, indent=1) + "\n"
-    lock = (
-        f"avalanche-mas-miniature-{hashlib.sha256(str(root.absolute()).encode()).hexdigest()[:16]}"
-    )
-    # Other processes of this machine that want to draw into the same folder wait.
-    with FileLock(Path(tempfile.gettempdir()) / f"{lock}.lock"):
+    if _settings_of(root, marker, names) == content:
+        return root  # also where somebody else drew it, and it may only be read
+    with _locked(root):
+        for killed in root.glob(f"{_DRAFT}*"):  # nobody else draws now
+            shutil.rmtree(killed, ignore_errors=True)
         if _settings_of(root, marker, names) != content:
             with _draft_in(root) as draft:
                 draw(draft)
@@ -67,7 +67,7 @@ def _settings_of(root: Path, marker: str, names: Collection[str]) -> str | None:
         return None
     if not root.is_dir():
         raise FileExistsError(f"{root} is a file: give a folder")
-    found = {path.name for path in root.iterdir() if not path.name.startswith(_DRAFT)}
+    found = {path.name for path in root.iterdir() if not path.name.startswith((_DRAFT, _LOCK))}
     if not found:
         return None
     if marker not in found:
@@ -85,17 +85,26 @@ def _settings_of(root: Path, marker: str, names: Collection[str]) -> str | None:
 
 
 @contextmanager
-def _draft_in(root: Path) -> Iterator[Path]:
-    """Give a new folder within ``root``, and so on the same disk; nothing of it is left."""
+def _locked(root: Path) -> Iterator[None]:
+    """Makes the folder, and lets one process at a time draw into it, whatever path it came by."""
     new = not root.exists()
     root.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(root / _LOCK, mode=0o666):  # other users' too
+            yield
+    finally:
+        if new and {path.name for path in root.iterdir()} <= {_LOCK}:
+            shutil.rmtree(root, ignore_errors=True)
+
+
+@contextmanager
+def _draft_in(root: Path) -> Iterator[Path]:
+    """Give a new folder within ``root``, and so on the same disk; nothing of it is left."""
     draft = Path(tempfile.mkdtemp(prefix=_DRAFT, dir=root))
     try:
         yield draft
     finally:
         shutil.rmtree(draft, ignore_errors=True)
-        if new and not any(root.iterdir()):
-            root.rmdir()
 
 
 def _move(draft: Path, root: Path, marker: str, names: Collection[str]) -> None:

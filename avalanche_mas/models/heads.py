@@ -62,6 +62,10 @@ class TaskHeads(MultiHeadClassifier):  # type: ignore[misc]
         tasks, sizes = torch.unique(task_labels, return_counts=True)
         if len(tasks) == 1:
             return self.forward_single_task(x, int(tasks))
+        if not len(tasks):  # no samples, which are as wide as those of the largest head
+            heads: dict[str, Any] = dict(self.classifiers.items())
+            largest = max(heads, key=lambda task: heads[task].out_features)
+            return self.forward_single_task(x, int(largest))
         order = torch.argsort(task_labels, stable=True)
         parts = zip(torch.split(x[order], sizes.tolist()), tasks.tolist(), strict=True)
         logits = [self.forward_single_task(part, task) for part, task in parts]

@@ -20,6 +20,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Mapping
+from numbers import Real
 from typing import Any, NamedTuple
 
 import torch
@@ -67,6 +68,7 @@ class QuadraticPenalty:
         :func:`~avalanche_mas.penalty.collapse.collapse`.
     :param constant: added to Σ Ω (θ−θ*)²: what is left of the sum where several penalties became
         one. It moves no parameter.
+    :raises TypeError: if λ is no number.
     :raises ValueError: if λ is out of range, if Ω or θ* of a parameter does not fit its shape, is
         NaN or infinite, or Ω is negative, or if no name in ``importance`` belongs to the model.
     """
@@ -82,7 +84,9 @@ class QuadraticPenalty:
     ) -> None:
         check_lambda(lambda_reg)
         parameters = named_parameters(model)
-        if importance and not set(importance) & set(parameters):
+        if not importance:
+            raise ValueError("the importance is empty: there is nothing that could be protected")
+        if not set(importance) & set(parameters):
             raise ValueError(
                 "none of the importance's parameters belongs to the model: it has "
                 f"{next(iter(importance))!r}, the model has {next(iter(parameters), 'none')!r}. "
@@ -107,6 +111,27 @@ class QuadraticPenalty:
                 self.omega[name] = fitted
         self._terms: list[_Term] = []
         self.bind(model)
+
+    @classmethod
+    def restored(
+        cls,
+        anchor: dict[str, Tensor],
+        omega: dict[str, Tensor],
+        lambda_reg: float,
+        constant: float,
+    ) -> QuadraticPenalty:
+        """A penalty of which all is known but its model, which :meth:`bind` brings.
+
+        :param anchor: θ* of each parameter.
+        :param omega: Ω of each, of the same shapes.
+        :param lambda_reg: λ.
+        :param constant: see above.
+        :return: the penalty.
+        """
+        penalty = cls.__new__(cls)
+        penalty.lambda_reg, penalty.constant = lambda_reg, constant
+        penalty.anchor, penalty.omega, penalty._terms = anchor, omega, []
+        return penalty
 
     def bind(self, model: nn.Module) -> None:
         """Finds the parameters again after the model was wrapped, grew or replaced some.
@@ -251,9 +276,22 @@ def check_numbers(name: str, anchor: Tensor, omega: Tensor) -> None:
 
 
 def check_lambda(lambda_reg: float) -> None:
-    """:raises ValueError: unless 0 ≤ λ ≤ 1e30: beyond, ηλ is infinite in float32 and 0·∞ NaN."""
+    """Checks λ.
+
+    :raises TypeError: unless it is a number.
+    :raises ValueError: unless 0 ≤ λ ≤ 1e30: beyond, ηλ is infinite in float32 and 0·∞ NaN.
+    """
+    check_number(lambda_reg=lambda_reg)
     if not 0 <= lambda_reg <= 1e30:
         raise ValueError(f"lambda_reg must be a number from 0 to 1e30, got {lambda_reg!r}")
+
+
+def check_number(**values: Any) -> None:
+    """:raises TypeError: for something else than a real number, such as a tensor."""
+    for name, value in values.items():
+        if isinstance(value, bool) or not isinstance(value, Real):
+            hint = ": take its item()" if isinstance(value, Tensor) else ""
+            raise TypeError(f"{name} must be a number, got {value!r}{hint}")
 
 
 def _replaced(here: Tensor, anchor: Tensor, name: str) -> Tensor:

@@ -43,9 +43,19 @@ def supports_proximal(optimizer: Optimizer) -> bool:
 
 
 def check_proximal(optimizer: Optimizer) -> None:
-    """:raises TypeError: unless :func:`step_size` knows this optimizer."""
+    """Checks that the optimizer's step size is known.
+
+    :raises TypeError: unless :func:`step_size` knows this optimizer.
+    :raises ValueError: for SGD with a momentum of 1 or more, which never comes to rest.
+    """
     if not supports_proximal(optimizer):
         raise TypeError(
             f"the proximal step is known for SGD, Adam and AdamW, not for "
             f"{type(optimizer).__name__}: use step='gradient'"
         )
+    for group in optimizer.param_groups:
+        if group.get("momentum", 0) >= 1:
+            raise ValueError(
+                f"SGD with momentum={group['momentum']} never comes to rest: its steps "
+                "have no length that the penalty's could have. Give it a momentum below 1"
+            )

@@ -36,6 +36,7 @@ class MASPlugin(MeasuredPlugin):
     :param output: ``"norm"`` or ``"vector"``, see :func:`~avalanche_mas.estimate_importance`.
     :param accumulate: ``"sum"``, ``"mean"`` or a decay in (0, 1).
     :param step: ``"auto"``, ``"proximal"`` or ``"gradient"``.
+    :param forward: how a batch goes through the model, see :class:`MeasuredPlugin`.
     :param engine: how Ω is computed, see :func:`~avalanche_mas.estimate_importance`.
     :param batch_size: samples per batch of the measurement.
     :param num_workers: loader processes of the measurement.
@@ -55,6 +56,7 @@ class MASPlugin(MeasuredPlugin):
         accumulate: Literal["sum", "mean"] | float = "sum",
         step: Literal["auto", "proximal", "gradient"] = "auto",
         engine: EngineName = "auto",
+        forward: Forward | None = None,
         batch_size: int | None = None,
         num_workers: int = 0,
         max_samples: int | None = None,
@@ -70,6 +72,7 @@ class MASPlugin(MeasuredPlugin):
             streams=streams,
             accumulate=accumulate,
             step=step,
+            forward=forward,
             batch_size=batch_size,
             num_workers=num_workers,
             max_samples=max_samples,

@@ -10,6 +10,7 @@ For scripts, tests and notebooks alike, with Avalanche's own plugins beside ours
 It belongs to the package, not to the comparison scripts, which an installed package does not have.
 """
 
+import difflib
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -85,6 +86,11 @@ class Method:
         return f"{code.__module__}.{code.__qualname__}"
 
     @property
+    def records(self) -> bool:
+        """Whether it writes down outputs of training images, unless its ``targets`` say else."""
+        return "targets" in inspect.signature(self.plugin or self.strategy).parameters
+
+    @property
     def ours(self) -> bool:
         """Whether the code is this package's."""
         return self.source.startswith("avalanche_mas.")
@@ -143,6 +149,26 @@ class Method:
         return plugin.merged(self.merge)
 
 
+class UnknownMethodError(KeyError):
+    """No method is called so."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class _Methods(dict[str, Method]):
+    """Methods by name, with a word of help for other names."""
+
+    def __missing__(self, name: str) -> Method:
+        """:raises UnknownMethodError: with the nearest name."""
+        lower = {known.lower(): known for known in self}
+        near = difflib.get_close_matches(str(name).lower(), lower, n=1)
+        hint = f" Did you mean {lower[near[0]]!r}?" if near else ""
+        raise UnknownMethodError(
+            f"no method is called {name!r}.{hint} There are {', '.join(self)}."
+        )
+
+
 _EWC = Published(
     {"lambda_reg": 800.0},
     "De Lange et al., TPAMI 2021, start from 400 for a penalty without the ½.",
@@ -152,7 +178,10 @@ _IMM = Published(
     "De Lange et al., TPAMI 2021, start L2-transfer from 0.01 for a penalty without the ½.",
 )
 
-METHODS: dict[str, Method] = {
+METHODS: dict[str, Method] = _Methods()
+"""All methods by name: ours, Avalanche's, and the two that they are held against."""
+
+METHODS |= {
     # References.
     "finetuning": Method(
         "trains on one experience after the other and protects nothing: the lower bound"
@@ -284,4 +313,3 @@ METHODS: dict[str, Method] = {
         published=(Published({"lambda_reg": 1.0, "alpha": 0.5}, "Avalanche's defaults."),),
     ),
 }
-"""All methods by name: ours, Avalanche's, and the two that they are held against."""

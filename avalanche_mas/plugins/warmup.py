@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from avalanche_mas.importance.parameters import named_parameters
-from avalanche_mas.plugins.base.arguments import check_not_negative
+from avalanche_mas.importance.parameters import named_parameters, unwrap
+from avalanche_mas.plugins.base.arguments import check_counts
 from avalanche_mas.plugins.base.state import State, StatefulPlugin, check_fits
 
 
@@ -29,7 +29,7 @@ class HeadWarmupPlugin(StatefulPlugin):
 
     def __init__(self, epochs: int) -> None:
         super().__init__()
-        check_not_negative(epochs=epochs)
+        check_counts(0, epochs=epochs)
         self.epochs = epochs
         self.known: dict[str, torch.Size] = {}
         """Parameters that are not new any more, and their shapes."""
@@ -38,6 +38,7 @@ class HeadWarmupPlugin(StatefulPlugin):
     def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
         """Warms up, once the model has been adapted to the experience."""
         self._task.begin()
+        self._check_model(strategy.model)
         if self.known and self.epochs:
             warm_up(strategy, self.epochs, self.new_parameters(strategy.model))
 
@@ -51,6 +52,7 @@ class HeadWarmupPlugin(StatefulPlugin):
             if parameter in self._trained or not parameter.requires_grad:
                 self.known[name] = parameter.shape
         self._trained.clear()
+        self._model = unwrap(strategy.model)
         self._task.ends(strategy.experience)
 
     def _state(self) -> State:

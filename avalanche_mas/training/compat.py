@@ -56,7 +56,8 @@ def repair_autocast() -> None:
 
     @functools.wraps(original)
     def forward(self: Any, x: Tensor, task_labels: Tensor | int | None) -> Any:
-        if not isinstance(task_labels, Tensor) or not torch.is_autocast_enabled(x.device.type):
+        autocast = torch.is_autocast_enabled(x.device.type)
+        if not autocast or not isinstance(task_labels, Tensor) or not len(task_labels):
             return original(self, x, task_labels)
         parts = []
         for task in torch.unique(task_labels).tolist():

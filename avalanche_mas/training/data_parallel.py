@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from avalanche_mas.importance.parameters import checksum
-from avalanche_mas.importance.team import Team
+from avalanche_mas.importance.team import DisagreementError, Team
 from avalanche_mas.training.joint import JointTraining
 from avalanche_mas.training.shared_loader import SharedLoader, Weight, weighted_sum
 
@@ -75,8 +75,10 @@ class DataParallel:
             self.model.register_comm_hook(None, lambda _, bucket: weighted_sum(weight, bucket))
 
     def _before_training_exp(self, **kwargs: Any) -> None:
-        super()._before_training_exp(**kwargs)  # type: ignore[misc]
         team = Team.of("split", self.device)
+        if team.size > 1:  # before a plugin waits for others that do not have it
+            self._check_options(team)
+        super()._before_training_exp(**kwargs)  # type: ignore[misc]
         for plugin in self.plugins if team.size > 1 else ():
             importance = getattr(plugin, "importance", None) or {}
             team.check_equal(
@@ -85,6 +87,21 @@ class DataParallel:
                 "penalties would drive the parameters apart: give all of them the same one, or "
                 "let them observe the same samples",
             )
+
+    def _check_options(self, team: Team) -> None:
+        """:raises DisagreementError: if processes have other plugins, or made them otherwise."""
+        own = [_description(plugin) for plugin in self.plugins]
+        first, *others = team.all_gather(own)
+        for rank, other in enumerate(others, start=1):
+            if other != first:
+                only = [
+                    "; ".join(p for p in a if p not in b) or "less"
+                    for a, b in ((first, other), (other, first))
+                ]
+                raise DisagreementError(
+                    f"the plugins of the processes differ: process 0 has {only[0]}, process {rank} "
+                    f"has {only[1]}. Give all of them the same plugins, with the same options."
+                )
 
     def training_epoch(self, **kwargs: Any) -> None:
         """Also shares the mini-batches of a loader that a plugin (replay) has put in place."""
@@ -106,6 +123,12 @@ class DataParallel:
         team = Team.of("split", self.device)
         if team.size > 1 and not isinstance(self.dataloader, SharedLoader):
             self.dataloader = SharedLoader(self.dataloader, team, self._weight)
+
+
+def _description(plugin: Any) -> str:
+    """What a plugin is and, where it says so itself, how it was made."""
+    own = any("__repr__" in vars(kind) for kind in type(plugin).__mro__[:-1])
+    return repr(plugin) if own else type(plugin).__name__
 
 
 def _unwrapped(model: nn.Module) -> nn.Module:

@@ -15,7 +15,15 @@ import typer
 from rich.table import Table
 
 from ..runs.silence import silence_libraries
-from .experiment import ChosenExperiment, console, exit_on_error, unknown, with_experiment
+from ..runs.store import versions
+from .experiment import (
+    ChosenExperiment,
+    check_writable,
+    console,
+    exit_on_error,
+    unknown,
+    with_experiment,
+)
 
 # Experiments, and all that imports torch or Avalanche, are imported by the commands that need them:
 # help has to answer at once.
@@ -45,8 +53,16 @@ class ExecutorName(str, Enum):
 
 
 @app.callback(invoke_without_command=True)
-def main(context: typer.Context) -> None:
+def main(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the versions that results depend on.")
+    ] = False,
+) -> None:
     """Compare Memory Aware Synapses with other methods, and keep every result."""
+    if version:
+        console.print(versions(), highlight=False, soft_wrap=True)
+        raise typer.Exit()
     if context.invoked_subcommand is None:
         console.print(context.get_help())
         examples = Table.grid(padding=(0, 2))
@@ -93,13 +109,19 @@ def run(
     ] = None,
 ) -> None:
     """Run an experiment, or what is left of it, then print and save its table and plot."""
+    from ..runs.executors import check_options, start
+    from ..runs.runner import Runner, WorkerDiedError
+
+    with exit_on_error():
+        check_options(executor.value, cpus_per_cell, gpus_per_cell)
+        for folder in (chosen.store.folder, chosen.folder):
+            check_writable(folder)
+        if dry_run and hasattr(chosen.settings, "check"):
+            chosen.settings.check()
     if dry_run:
         _plan(chosen, workers)
         return
-    from ..runs.executors import start
-    from ..runs.runner import Runner
-
-    with _stoppable(chosen.store.folder):
+    with _stoppable(chosen.store.folder), exit_on_error((OSError, WorkerDiedError)):
         with exit_on_error():
             started = start(executor.value, workers, address, cpus_per_cell, gpus_per_cell)
         with closing(started):
@@ -108,14 +130,15 @@ def run(
                     chosen.settings.prepare()
             with Runner(chosen.module.run_cell, chosen.store, started) as run_cells:
                 outcome = chosen.module.run(chosen.settings, run_cells)
-    _write(outcome, chosen)
+        _write(outcome, chosen)
 
 
 @app.command()
 @with_experiment
 def report(chosen: ChosenExperiment) -> None:
     """Print and save the table and plot of an experiment that was run, without running any."""
-    _write(chosen.module.run(chosen.settings, chosen.finished), chosen)
+    with exit_on_error((OSError,)):
+        _write(chosen.module.run(chosen.settings, chosen.finished), chosen)
 
 
 @app.command()

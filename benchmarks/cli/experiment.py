@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -142,6 +143,12 @@ def choose(
     if configure:
         with exit_on_error():
             settings = configure(**given)
+    if data is not None and _is_drawn(data):
+        console.print(
+            f"{data} is a drawn miniature, not the official data, though these are the settings "
+            "for them: numbers do not compare with the paper's.",
+            markup=False,
+        )
     kind = "" if data is None else "-data"
     kind += "" if select is None or select is Selection.VALIDATION else f"-{select.value}"
     kind += "-fast" if fast else ""
@@ -149,6 +156,13 @@ def choose(
     store = CellStore[Any](cells, asdict(settings), module.RESULT)
     program = context.find_root().info_name or ""
     return ChosenExperiment(program, name, module, settings, store, out / f"{name}{kind}")
+
+
+def _is_drawn(data: Path) -> bool:
+    from avalanche_mas.miniature.facts.writing import MARKER as FACTS
+    from avalanche_mas.miniature.objects.writing import MARKER as OBJECTS
+
+    return any((data / marker).is_file() for marker in (FACTS, OBJECTS))
 
 
 def with_experiment(command: Callable[..., None]) -> Callable[..., None]:
@@ -173,16 +187,33 @@ def with_experiment(command: Callable[..., None]) -> Callable[..., None]:
 def unknown(kind: str, name: str, known: Iterable[str]) -> typer.BadParameter:
     """The error that nothing is called so, with the name that is most like it."""
     names = list(known)
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
+    near = difflib.get_close_matches(name, names, n=1)
     hint = f" Did you mean '{near[0]}'?" if near else ""
     return typer.BadParameter(f"no {kind} is called '{name}'.{hint} There are: {', '.join(names)}.")
 
 
+def check_writable(folder: Path) -> None:
+    """Makes sure that results can be put into a folder, which need not exist; nothing is made.
+
+    :raises OSError: if not.
+    """
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise NotADirectoryError(f"{there} is a file: name a folder for the results with --out")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise PermissionError(f"{there} may not be written to: name another folder with --out")
+
+
 @contextmanager
-def exit_on_error() -> Iterator[None]:
-    """Show what the user can put right, without a traceback."""
+def exit_on_error(
+    kinds: tuple[type[Exception], ...] = (ImportError, OSError, ValueError),
+) -> Iterator[None]:
+    """Show what the user can put right, without a traceback.
+
+    :param kinds: of errors; by default those of bad input.
+    """
     try:
         yield
-    except (ImportError, OSError, ValueError) as error:
+    except kinds as error:
         console.print(str(error), style="red", markup=False, soft_wrap=True)
         raise typer.Exit(1) from None

@@ -48,9 +48,10 @@ class Planner:
                 self._spent.setdefault(cell.label, []).append((seconds, _expected(cell) or 1.0))
         left = [cell for cell, result in found.items() if result is None]
         estimates = {cell: self._estimate(cell) for cell in left}
+        if left:
+            self._console.print(f"Part '{title}': {self._sum(estimates)}", markup=False)
         self._console.print(self._table(title, found, estimates))
         if left:
-            self._console.print(self._sum(estimates), markup=False)
             raise UnknownResultsError(title)
         return found
 

@@ -9,7 +9,8 @@ ones (dataclasses with ``seeds``), ``RESULT``, the dataclass of its results, and
 
 Where data are needed, the settings have ``configure(data=..., model=..., epochs=...)``, with those
 of the command line's options that they know, and ``prepare()``, which is called before anything is
-run: make or check the data, with an ``OSError`` or ``ValueError`` for what is wrong. Those whose
+run: make or check the data, with an ``OSError`` or ``ValueError`` for what is wrong. Their
+``check()`` does the same for a dry run, which makes nothing. Those whose
 experiments share cells name the common folder ``cells``. Cells may have ``expected_seconds``, a
 guess for those who ask before anything has been run.
 """

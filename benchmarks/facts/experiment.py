@@ -99,7 +99,21 @@ class FactSettings:
         :raises OSError: if a folder or a file is missing, or weights cannot be downloaded.
         :raises ValueError: if one is malformed.
         """
+        self._check_data()
         make_network(self.training.network, dim=1)
+
+    def check(self) -> None:
+        """As :meth:`prepare`, but nothing is drawn or downloaded.
+
+        :raises OSError: if a folder or a file is missing.
+        :raises ValueError: if one is malformed.
+        """
+        if self.training.network != "vgg16":  # torchvision's weights
+            make_network(self.training.network, dim=1)
+        if self.data.root is not None:
+            self._check_data()
+
+    def _check_data(self) -> None:
         size = self.training.image_size
         check(self.data, self.split, self.seeds, size)
         check(self.data, self.selection_split, self.selection_seeds, size)

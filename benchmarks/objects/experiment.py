@@ -135,6 +135,15 @@ class ObjectSettings:
         tasks = [task for sequence in sequences for task in sequence.split("-")]
         check_data(self.data, self.drawn, tasks, self.training)
 
+    def check(self) -> None:
+        """As :meth:`prepare`, but nothing is drawn.
+
+        :raises FileNotFoundError: if official data, or a file of them, are missing.
+        :raises ValueError: if a file is not what it should be.
+        """
+        if self.data is not None:
+            self.prepare()
+
 
 def choose_strengths(
     settings: ObjectSettings, run_cells: RunCells[ObjectCell, RunT]

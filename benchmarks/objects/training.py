@@ -60,6 +60,9 @@ def train(
     :param plugins: further ones, which come after the method's.
     """
     training = cell.training
+    method = METHODS[cell.method]
+    if training.augmented and method.records:  # no image is drawn twice
+        options = {"targets": "recomputed", **options}
     schedule = (
         [DropLearningRate(training.learning_rate, training.drop_every)]
         if training.drop_every
@@ -70,7 +73,7 @@ def train(
         "valid" if cell.validation else "test",
         partial(_network, training.model),
         partial(SGD, lr=training.learning_rate, momentum=training.momentum),
-        METHODS[cell.method],
+        method,
         cell.lam,
         training,
         cell.seed,

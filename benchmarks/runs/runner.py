@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from concurrent.futures import FIRST_COMPLETED, Future, wait
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
 from types import TracebackType
 from typing import Generic, TypeAlias
 
@@ -28,6 +28,10 @@ _LOOK_AGAIN = 1.0  # seconds: have others finished their cells, has the executor
 
 Finished: TypeAlias = tuple[ResultT, float, str]
 """A result, the seconds that it took, and the versions that made it."""
+
+
+class WorkerDiedError(RuntimeError):
+    """A process that ran cells has ended by itself, or was killed."""
 
 
 class Runner(Generic[CellT, ResultT]):
@@ -87,6 +91,7 @@ class Runner(Generic[CellT, ResultT]):
         :param cells: what to run; the order of the results is theirs.
         :return: the results of all of them.
         :raises RuntimeError: if a cell fails; it names the cell.
+        :raises WorkerDiedError: if a worker dies.
         """
         order = list(dict.fromkeys(cells))
         results = {cell: found for cell in order if (found := self._store.load(cell)) is not None}
@@ -107,6 +112,13 @@ class Runner(Generic[CellT, ResultT]):
                     del running[future]
                     last = cell.name.rpartition("-")[0]
                     self._progress.update(bar, completed=len(results), last=last)
+        except BrokenExecutor as error:
+            self._finish(running)
+            at_work = ", ".join(cell.name for cell in running.values()) or "nothing"
+            raise WorkerDiedError(
+                "a process that ran cells has died or was killed, perhaps for want of memory. In "
+                f"work were {at_work}. The same command goes on; --workers 1 needs least memory."
+            ) from error
         except BaseException:
             self._finish(running)
             raise
@@ -140,6 +152,8 @@ class Runner(Generic[CellT, ResultT]):
     def _keep(self, cell: CellT, future: Future[Finished[ResultT]]) -> ResultT:
         try:
             result, seconds, origin = future.result()
+        except BrokenExecutor:
+            raise  # it is not about this cell
         except Exception as error:
             raise RuntimeError(f"{cell.name} failed: {error}") from error
         self._store.save(cell, result, seconds, origin)

@@ -73,21 +73,24 @@ class CellStore(Generic[ResultT]):
     def load(self, cell: Cell) -> ResultT | None:
         """Read a finished cell.
 
-        A file that is damaged, or is not about this cell, is moved aside with a warning.
+        A file that is damaged, holds values of other types or is not about this cell is moved aside
+        with a warning.
 
         :return: its result, or None if there is none yet.
         """
         path = self.path(cell)
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = _read(path)
             if content["cell"] != json.loads(json.dumps(asdict(cell))):  # tuples become lists
                 raise ValueError("it is about another cell")
-            result = self.result_type(**content["result"])
-            self._origins[content["versions"]] = None
+            result, origin = self._checked(content["result"]), content["versions"]
+            if not isinstance(origin, str):
+                raise ValueError(f"its versions are {origin!r}")
+            self._origins[origin] = None
             return result
         except FileNotFoundError:
             return None
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             aside = path.with_suffix(".json.unreadable")
             path.replace(aside)
             _log.warning("%s cannot be used (%s): moved to %s", path, error, aside.name)
@@ -96,21 +99,48 @@ class CellStore(Generic[ResultT]):
     def seconds(self, cell: Cell) -> float | None:
         """How long a finished cell took; None if it is not finished, or that was not noted."""
         try:
-            content = json.loads(self.path(cell).read_text(encoding="utf-8"))
+            content = _read(self.path(cell))
             seconds = content.get("seconds") or content["result"].get("train_seconds")
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return None if seconds is None else float(seconds)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return None
-        return None if seconds is None else float(seconds)
+
+    def _checked(self, result: dict[str, Any]) -> ResultT:
+        """The result of these values, each of the type that its field has."""
+        from pydantic import TypeAdapter  # which takes a while to import
+
+        self.result_type(**result)  # no other names than the fields'
+        adapter = TypeAdapter(self.result_type)
+        return adapter.validate_json(json.dumps(result), strict=True)
+
+
+def _read(path: Path) -> Any:
+    """What a JSON file holds.
+
+    :raises ValueError: if it is none, or has NaN or infinity, which are not JSON.
+    """
+
+    def refuse(constant: str) -> None:
+        raise ValueError(f"it has a {constant}")
+
+    return json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
 
 
 def write_whole(path: Path, text: str) -> None:
     """Write a file in one step: whatever happens, it is never there in part."""
     draft = path.with_suffix(f".{os.getpid()}.tmp")
-    with draft.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
+    try:
+        with draft.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+    except OSError as error:
+        if error.errno is not None and error.filename is None:
+            error.filename = str(path)
+        raise
+    finally:
+        draft.unlink(missing_ok=True)  # a full disk is not to be filled by drafts
 
 
 def versions() -> str:

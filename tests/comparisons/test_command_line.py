@@ -1,4 +1,7 @@
+import errno
 import json
+import os
+import re
 import shutil
 import subprocess
 import sys
@@ -6,8 +9,10 @@ import sys
 import pytest
 from typer.testing import CliRunner
 
+import avalanche_mas
 from avalanche_mas.plugins.registry import METHODS
 from benchmarks.cli import app
+from benchmarks.runs.runner import WorkerDiedError
 
 SECONDS = 90  # what a trial run may take from a cold start
 
@@ -104,7 +109,8 @@ def test_a_dry_run_shows_what_is_left(trial, tmp_path):
     assert "Part 'choosing λ'" in part.output
     assert "Part 'test'" not in part.output  # who knows which λ
     left = part.output.count("to run") - 1
-    assert f"{left} to run." in part.output
+    assert f"Part 'choosing λ': {left} to run." in part.output
+    assert part.output.index("to run.") < part.output.index("split-selection")  # totals first
     of_the_control = ("split-selection-finetuning", "split-selection-AvalancheSI-1e+08")
     deleted = [file.name for file in folder.glob("split-selection-*-seed100-*.json")]
     assert left == sum(not name.startswith(of_the_control) for name in deleted) > 20
@@ -113,6 +119,70 @@ def test_a_dry_run_shows_what_is_left(trial, tmp_path):
     assert "what the experiment says of itself" in " ".join(nothing.output.split())
     assert not (tmp_path / "new").exists()
     assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == files
+
+
+WRONG = {
+    "no objects": (["figure5", "--data", "does-not-exist"], "does-not-exist does not exist"),
+    "no dataset": (["table1", "--data", "empty"], "is not complete|does not exist. Missing"),
+    "no facts": (["table3", "--data", "does-not-exist"], "does-not-exist is not a folder"),
+    "other facts": (["figure7", "--data", "empty"], "has neither 4tasks_random"),
+    "no weights": (["figure5", "--model", "none.pt"], "--model is 'none.pt'"),
+    "no weights of facts": (["table4", "--model", "none.pt"], "none.pt"),
+    "a file": (["digits", "--out", "file"], "file is a file: name a folder .* with --out"),
+    "below a file": (["digits", "--out", "file/x/y"], "file is a file: name a folder"),
+    "another executor's": (["digits", "--cpus-per-cell", "2"], "needs --executor ray"),
+}
+
+
+@pytest.mark.parametrize(("words", "said"), WRONG.values(), ids=WRONG)
+@pytest.mark.parametrize("dry", [["--dry-run"], []], ids=["dry run", "run"])
+def test_a_dry_run_finds_what_a_run_would(tmp_path, monkeypatch, words, said, dry):
+    """One line and an exit code; nothing is made."""
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").write_text("mine")
+    monkeypatch.chdir(tmp_path)
+    answer = CliRunner().invoke(app, ["run", *words, *dry], env={"COLUMNS": "300"})
+    assert answer.exit_code == 1, answer.output
+    assert isinstance(answer.exception, SystemExit)
+    assert re.search(said, answer.output)
+    assert sorted(os.listdir()) == ["empty", "file"]
+
+
+@pytest.mark.parametrize(
+    ("experiment", "marker"), [("table1", "miniature.json"), ("table3", "fact_miniature.json")]
+)
+def test_data_that_are_a_miniature_are_called_so(tmp_path, experiment, marker):
+    for there in (False, True):
+        if there:
+            (tmp_path / marker).touch()
+        words = ["run", experiment, "--data", str(tmp_path), "--dry-run"]
+        answer = CliRunner().invoke(app, words, env={"COLUMNS": "300"})
+        assert ("is a drawn miniature" in answer.output) == there
+
+
+def test_a_folder_that_may_not_be_written_to(tmp_path, monkeypatch):
+    monkeypatch.setattr("benchmarks.cli.experiment.os.access", lambda _, mode: not mode & os.W_OK)
+    answer = CliRunner().invoke(app, ["run", "digits", "--out", str(tmp_path)])
+    assert answer.exit_code == 1
+    assert "may not be written to" in answer.output
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device", "x.json"), "No space left on device"),
+        (WorkerDiedError("a process that ran cells has died"), "a process that ran cells has died"),
+    ],
+)
+def test_a_full_disk_and_a_dead_worker_are_one_line(tmp_path, monkeypatch, error, said):
+    def run(settings, run_cells):
+        raise error
+
+    monkeypatch.setattr("benchmarks.experiments.digits.run", run)
+    answer = CliRunner().invoke(app, ["run", "digits", "--fast", "--out", str(tmp_path)])
+    assert answer.exit_code == 1
+    assert isinstance(answer.exception, SystemExit)
+    assert len([line for line in answer.output.splitlines() if said in line]) == 1
 
 
 def test_compare_shows_finished_runs_seed_by_seed(trial, tmp_path):
@@ -174,6 +244,13 @@ def test_without_a_command_it_explains_itself():
         assert f"program {command} " in answer.output
 
 
+def test_version():
+    answer = CliRunner().invoke(app, ["--version"])
+    assert answer.exit_code == 0
+    assert f"avalanche-mas {avalanche_mas.__version__}" in answer.output
+    assert "torch 2" in answer.output
+
+
 def test_data_hands_over_to_the_commands_of_datasets():
     for words in (["data"], ["data", "--help"]):
         assert "miniature" in CliRunner().invoke(app, words).output
@@ -188,7 +265,11 @@ def test_an_unknown_name_gets_help_and_a_suggestion():
         assert answer.exit_code == 2
         assert "Did you mean 'digits'?" in answer.output
         assert "--fast" in answer.output
-    assert "Did you mean" not in CliRunner().invoke(app, ["run", "xyzzy"]).output
+    for far in (["run", "xyzzy"], ["run", "olympics"], ["xyzzy"]):
+        answer = CliRunner().invoke(app, far)
+        assert "Did you mean" not in answer.output
+        assert "No such" in answer.output or "no experiment is called" in answer.output
+        assert answer.output.rstrip().endswith("╯")  # the error is the last
     for words, meant in ([["rum", "digits"], "run"], [["run", "digits", "--seed", "2"], "--seeds"]):
         answer = CliRunner().invoke(app, words)
         assert answer.exit_code == 2

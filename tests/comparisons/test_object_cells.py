@@ -46,6 +46,17 @@ def test_images_that_are_read_from_disk_train_too():
     assert first.weights_sha256 == again.weights_sha256 != run_cell(CELL).weights_sha256
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_the_papers_augmentation_trains_with_every_method(method, monkeypatch):
+    """Random crops, of which LwF and EBLL cannot write down what the old model says."""
+    monkeypatch.setattr("benchmarks.objects.training._LOADERS", 0)
+    lam = published_strength(method) if METHODS[method].plugin else None
+    training = replace(CELL.training, augmented=True)
+    found = run_cell(replace(CELL, method=method, lam=lam, training=training))
+    assert len(found.accuracy[-1]) == 2
+    assert not found.diverged
+
+
 def test_streams_and_output_reach_mas():
     cell = replace(CELL, method="MAS", lam=100.0)
     changes = ({}, {"streams": "test"}, {"streams": "train+test"}, {"output": "vector"})

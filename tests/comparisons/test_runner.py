@@ -10,6 +10,7 @@ from run_counted import cell, result, slow_cells, working
 
 from benchmarks.runs.executors.local import LocalExecutor
 from benchmarks.runs.locks import CellLocks
+from benchmarks.runs.runner import WorkerDiedError
 
 
 def test_finished_cells_are_never_run_again(log, store):
@@ -53,7 +54,9 @@ def test_a_failing_cell_is_named_and_the_others_are_kept(log, store):
 def test_a_dead_worker_is_an_error_not_a_hang(log, store):
     with (
         working(LocalExecutor(1), store) as run,
-        pytest.raises(RuntimeError, match="dies"),
+        pytest.raises(
+            WorkerDiedError, match=r"has died or was killed.*In work were permuted.*dies"
+        ),
     ):
         run("all", [cell("dies")])
 

@@ -50,21 +50,46 @@ def test_every_hyper_parameter_makes_another_cell():
     assert len({cell.name for cell in [CELL, *others]}) == 9
 
 
-@pytest.mark.parametrize("damage", ["truncated", "empty", "binary", "list", "keys", "foreign"])
+def changed(key, value):
+    """Another value in the result, such as only other hands can have written."""
+
+    def change(whole):
+        content = json.loads(whole)
+        content["result"][key] = value
+        return json.dumps(content).encode()
+
+    return change
+
+
+DAMAGES = {
+    "truncated": lambda whole: whole[: len(whole) // 2],
+    "empty": lambda _: b"",
+    "binary": lambda _: b"\xff\xfe\x00",
+    "list": lambda _: b"[1, 2]",
+    "deep": lambda _: b"[" * 100_000,
+    "keys": lambda whole: whole.replace(b"final_accuracy", b"first_accuracy"),
+    "more": changed("further", 1),
+    "text": changed("final_accuracy", "0.2"),
+    "flat": changed("accuracy", [0.2]),
+    "float": changed("memory_bytes", 0.5),
+    "bool": changed("train_seconds", True),
+    "none": changed("weights_sha256", None),
+    "NaN": changed("final_accuracy", float("nan")),
+    "infinity": changed("accuracy", [[float("inf")]]),
+    "versions": lambda whole: whole.replace(b'"versions": "', b'"versions": 1, "was": "'),
+    "foreign": None,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
 def test_unusable_files_are_moved_aside(store, damage, caplog):
     other = DigitsCell("split", 2, "MAS", 1.0, 0, 0.0, TRAINING)
     store.save(other, result(1))
     store.save(CELL, result(2))
     path = store.path(CELL)
     whole = path.read_bytes()
-    content = {
-        "truncated": whole[: len(whole) // 2],
-        "empty": b"",
-        "binary": b"\xff\xfe\x00",
-        "list": b"[1, 2]",
-        "keys": whole.replace(b"final_accuracy", b"first_accuracy"),
-        "foreign": store.path(other).read_bytes(),
-    }[damage]
+    content = DAMAGES[damage](whole) if damage != "foreign" else store.path(other).read_bytes()
+    assert content != whole
     path.write_bytes(content)
     with caplog.at_level(logging.WARNING):
         assert store.load(CELL) is None
@@ -84,6 +109,16 @@ def test_a_write_that_fails_leaves_the_old_file(store, monkeypatch):
     with pytest.raises(OSError, match="no space left"):
         store.save(CELL, result(2))
     assert store.load(CELL) == result(1)
+    assert [path.name for path in store.folder.iterdir()] == [store.path(CELL).name]
+
+
+def test_seconds_of_a_damaged_file_are_unknown(store):
+    store.save(CELL, result(1), seconds=7.0)
+    assert store.seconds(CELL) == 7.0
+    whole = store.path(CELL).read_text()
+    for content in (whole.replace("7.0", "NaN"), whole.replace("7.0", '"x"'), "[" * 100_000, "1"):
+        store.path(CELL).write_text(content)
+        assert store.seconds(CELL) is None
 
 
 def test_mixed_versions_are_told(store):

@@ -58,8 +58,18 @@ def quarrels():
         name: partial(estimate_importance, model, samples)
         for name, (model, samples) in cases.items()
     }
+
+    def train_with(*plugins):
+        strategy_of(mlp(), list(plugins)).train(split().train_stream[0])
+
+    actions |= {
+        "other importances": train_from_other_importances,
+        "other strengths": lambda: train_with(MASPlugin(1.0 + rank)),
+        "other samples to measure": lambda: train_with(MASPlugin(max_samples=5 + rank)),
+        "a plugin on one": lambda: train_with(*[MASPlugin()] * (rank == 0)),
+    }
     said = {}
-    for name, act in {**actions, "other importances": train_from_other_importances}.items():
+    for name, act in actions.items():
         try:
             act()
         except Exception as error:

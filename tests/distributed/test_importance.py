@@ -114,6 +114,9 @@ QUARRELS = {
     "other weights": (False, "parameter '2.weight' is not the same in all processes"),
     "other layers": (False, "parameter '2.weight' is not the same in all processes"),
     "other importances": (False, "each process's MASPlugin holds another importance"),
+    "other strengths": (False, "process 0 has MASPlugin(lambda_reg=1.0,"),
+    "other samples to measure": (False, "max_samples=6"),
+    "a plugin on one": (False, "has less. Give all of them the same plugins"),
     "not finite": (None, "not finite"),
     "no samples": (False, "the data gave no samples"),
 }

@@ -6,12 +6,15 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeoutError
 from functools import partial
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 import avalanche_mas
+from avalanche_mas.miniature import folder
 from avalanche_mas.miniature.objects import miniature
 
 SMALL = {"images_per_class": 2, "size": 16, "verbose": False}
@@ -55,6 +58,43 @@ def test_interrupted_while_moving(tmp_path):
     miniature(root, **SMALL)
     assert (root / "svhn/test_32x32.mat").exists()
     assert (root / "miniature.json").read_text()
+
+
+def test_drafts_of_killed_processes_are_swept(tmp_path):
+    """By the next one that draws; while nothing is drawn, nothing is written."""
+    root = miniature(tmp_path / "root", **SMALL)
+    (root / ".draft-killed" / "svhn").mkdir(parents=True)
+    before = {path: path.stat().st_mtime_ns for path in root.iterdir()}
+    miniature(root, **SMALL)
+    assert {path: path.stat().st_mtime_ns for path in root.iterdir()} == before
+    miniature(root, **SMALL | {"seed": 1})
+    assert not list(root.glob(".draft-*"))
+
+
+def test_the_lock_lies_in_the_folder(tmp_path, monkeypatch):
+    """Whatever path leads there, and whatever the temporary folder is; other users may take it."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "none"))
+    root = miniature(tmp_path / "root", **SMALL)
+    assert (root / ".lock").stat().st_mode & 0o666 == 0o666
+    (tmp_path / "link").symlink_to(root)
+    with ThreadPoolExecutor() as pool:
+        with FileLock(tmp_path / "link" / ".lock"):
+            other = pool.submit(miniature, root, **SMALL | {"seed": 1})
+            with pytest.raises(FutureTimeoutError):
+                other.result(timeout=0.3)
+            assert miniature(tmp_path / "link", **SMALL) == tmp_path / "link"  # it is there
+        assert other.result() == root
+
+
+def test_a_miniature_that_may_only_be_read(tmp_path, monkeypatch):
+    """Such as another user's."""
+    root = miniature(tmp_path / "root", **SMALL)
+
+    def refuse(*_, **__):
+        raise PermissionError("not yours")
+
+    monkeypatch.setattr(folder, "FileLock", refuse)
+    assert miniature(root, **SMALL) == root
 
 
 def test_two_at_once(tmp_path):

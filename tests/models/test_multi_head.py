@@ -181,6 +181,16 @@ def test_heads_have_the_dtype_of_the_model(dtype):
     assert model(x, t).dtype == dtype
 
 
+def test_empty_batches_under_autocast():
+    """As without it: no rows, and as many columns as the largest head."""
+    model = adapted()
+    x, _, t = mixed_batch(torch.float32)
+    expected = model(x[:0], t[:0])
+    assert expected.shape[1] == max(SIZES)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert model(x[:0], t[:0]).shape == expected.shape
+
+
 def test_under_autocast():
     """Avalanche's multi-head forward fails there, since it fills a float32 tensor."""
     model = adapted()

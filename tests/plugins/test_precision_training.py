@@ -3,11 +3,13 @@
 import pytest
 import torch
 from avalanche.models import MultiHeadClassifier
+from avalanche.models.dynamic_modules import avalanche_model_adaptation
 from avalanche.training.plugins import EvaluationPlugin, ReplayPlugin
 from avalanche.training.supervised import Naive
 from every_method import OURS, ManyHeads, make
 from tiny_avalanche import (
     ESTIMATE,
+    FEATURES,
     PLUGINS,
     MultiHead,
     Watch,
@@ -191,3 +193,13 @@ def test_a_network_in_half_precision(step):
     assert {omega.dtype for omega in plugin.penalty.omega.values()} == {torch.float32}
     assert all(parameter.isfinite().all() for parameter in model.parameters())
     assert all(omega.isfinite().all() for omega in plugin.importance.values())
+
+
+def test_avalanches_heads_take_empty_batches_under_autocast():
+    """As without it."""
+    model = MultiHead()
+    for experience in split(task_labels=True).train_stream:
+        avalanche_model_adaptation(model, experience)
+    x, none = torch.zeros(0, FEATURES), torch.zeros(0, dtype=torch.long)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert model(x, none).shape == (0, 2)

@@ -240,5 +240,5 @@ def test_checkpoint_and_resume(tmp_path):
 
 
 def test_a_negative_number_of_epochs():
-    with pytest.raises(ValueError, match="must not be negative, got -1"):
+    with pytest.raises(ValueError, match="epochs must be at least 0, got -1"):
         LwFPlugin(warmup_epochs=-1)

@@ -68,6 +68,7 @@ class Actions(ImageDataset):
             folder=".",
             gives="VOCdevkit/VOC2012",
             sha256="e14f763270cf193d0b5f74b169f44157a4b0c6efa708f4dd0ff78ee691763bcb",
+            size=1_999_639_040,
             mirror="https://d2l-data.s3-accelerate.amazonaws.com/VOCtrainval_11-May-2012.tar",
         ),
     )

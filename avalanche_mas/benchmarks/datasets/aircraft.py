@@ -24,7 +24,9 @@ class Aircraft(ImageDataset):
             url="https://www.robots.ox.ac.uk/~vgg/data/fgvc-aircraft/archives/"
             "fgvc-aircraft-2013b.tar.gz",
             gives="fgvc-aircraft-2013b",
-            sha256="d5f68b1b81d6d7831eb9d5c5517074176b5dfbce6bcb43dc14ed1c66a87b8d75",
+            sha256="e4e323d410e29f0370c81eabdcbb0e2b813acea1de22891b70b58ff41bfc9834",
+            md5="d4acdd33327262359767eeaa97a4f732",
+            size=2_753_340_328,
         ),
     )
 

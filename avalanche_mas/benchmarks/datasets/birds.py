@@ -1,5 +1,6 @@
 """Caltech-UCSD Birds-200-2011: birds of North America."""
 
+from collections import Counter
 from typing import ClassVar
 
 from avalanche_mas.benchmarks.datasets.base import ImageDataset, Listing
@@ -24,6 +25,7 @@ class Birds(ImageDataset):
             url="https://data.caltech.edu/records/65de6-vp158/files/CUB_200_2011.tgz?download=1",
             gives="CUB_200_2011",
             sha256="0c685df5597a8b24909f6a7c9db6d11e008733779a671760afef78feb49bf081",
+            size=1_150_585_339,
             mirror="https://s3.amazonaws.com/fast-ai-imageclas/CUB_200_2011.tgz",
         ),
     )
@@ -49,10 +51,14 @@ class Birds(ImageDataset):
         return Listing(list(names.values()), images, targets)
 
     def _table(self, name: str) -> dict[str, str]:
-        """Read lines ``<number> <value>``."""
+        """Read lines ``<number> <value>``, one for each number."""
         rows = [line.partition(" ") for line in self.official.lines(name)]
         for number, space, value in rows:
             if not space:
                 what = f"has the line {number + value!r} without two words"
                 raise self.official.corrupt(name, what)
-        return {number: value.strip() for number, _, value in rows}
+        table = {number: value.strip() for number, _, value in rows}
+        if len(table) < len(rows):
+            ((twice, _),) = Counter(number for number, *_ in rows).most_common(1)
+            raise self.official.corrupt(name, f"has two lines for {twice}")
+        return table

@@ -34,16 +34,19 @@ class Flowers(ImageDataset):
             url=f"{_URL}102flowers.tgz",
             gives="flowers-102/jpg",
             sha256="2d01ecc807db462958cfe3d92f57a8c252b4abd240eb955770201e45f783b246",
+            size=344_862_509,
         ),
         OfficialFile(
             url=f"{_URL}imagelabels.mat",
             gives="flowers-102/imagelabels.mat",
             sha256="4903e94206bac23bf772aadf06451916df56b58fc483a62db32a97b82656651d",
+            size=502,
         ),
         OfficialFile(
             url=f"{_URL}setid.mat",
             gives="flowers-102/setid.mat",
             sha256="46b8678f91fd95d3c8f4feab80d271a6c834a1dd896fe29fd3e6ad9ce5c8dccd",
+            size=14_989,
         ),
     )
 

@@ -76,7 +76,7 @@ class Letters(ImageDataset):
             f"{folder}/{name}"
             for folder in there
             for name in sorted(os.listdir(self.official.path / folder))
-            if name.lower().endswith(".png")
+            if name.lower().endswith(".png") and not name.startswith(".")  # as macOS adds
         ]
         if there and not found:
             raise self.official.corrupt(there[0], "holds no .png images")

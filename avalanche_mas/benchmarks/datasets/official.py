@@ -15,6 +15,8 @@ from xml.etree import ElementTree
 import numpy as np
 from PIL import Image
 
+from avalanche_mas.benchmarks.pictures import read_picture
+
 
 @dataclass(frozen=True)
 class OfficialFile:
@@ -24,6 +26,7 @@ class OfficialFile:
     :param gives: the folder or file under ROOT that is there afterwards.
     :param sha256: its SHA-256 in hexadecimal, or None if only its MD5 is known.
     :param md5: its MD5 in hexadecimal, which counts if there is no SHA-256.
+    :param size: its size in bytes, if that is published.
     :param alive: whether the official address is known to answer.
     :param mirror: another address, or who else has the file, in words. We have verified no mirror:
         the checksum, where there is one, decides.
@@ -36,6 +39,7 @@ class OfficialFile:
     gives: str
     sha256: str | None = None
     md5: str | None = None
+    size: int | None = None
     alive: bool = True
     mirror: str = ""
     name: str = ""
@@ -92,7 +96,7 @@ class OfficialFolder:
         :raises ValueError: if it is not text, or empty.
         """
         try:
-            text = self._existing(name).read_text(encoding="utf-8")
+            text = self._existing(name).read_text(encoding="utf-8-sig")  # or without a mark
         except UnicodeDecodeError as error:
             raise self.corrupt(name, f"is not a text file ({error})") from error
         found = [line.strip() for line in text.splitlines() if line.strip()]
@@ -164,10 +168,9 @@ class OfficialFolder:
         """
         path = self._existing(name)
         try:
-            with Image.open(path) as image:
-                return image.convert("RGB")
-        except Exception as error:  # PIL raises OSError, SyntaxError, ValueError, struct.error, ...
-            raise self.corrupt(name, f"cannot be read as an image ({error})") from error
+            return read_picture(path)
+        except ValueError as error:
+            raise ValueError(f"{error}: replace it. {self._remedy(path)}") from error
 
     def corrupt(self, name: str, what: str) -> ValueError:
         """The error for a file that is there, but wrong.

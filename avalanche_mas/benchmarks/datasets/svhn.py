@@ -31,11 +31,13 @@ class SVHN(ImageDataset):
             url=f"{_URL}train_32x32.mat",
             gives="svhn/train_32x32.mat",
             sha256="435e94d69a87fde4fd4d7f3dd208dfc32cb6ae8af2240d066de1df7508d083b8",
+            size=182_040_794,
         ),
         OfficialFile(
             url=f"{_URL}test_32x32.mat",
             gives="svhn/test_32x32.mat",
             sha256="cdce80dfb2a2c4c6160906d0bd7c68ec5a99d7ca4831afa54f09182025b6a75b",
+            size=64_275_384,
         ),
     )
 

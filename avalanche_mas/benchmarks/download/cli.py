@@ -49,6 +49,8 @@ def status(root: Root, only: Only = None) -> None:
         _explain(one, root)
     if any(one.missing for one in found):
         console.print("\n`download` gets what it can, and unpacks archives that you put there.")
+    if not root.is_dir():
+        _finish([f"{root} {'is no folder' if root.exists() else 'does not exist'}"], "")
 
 
 @app.command()
@@ -71,8 +73,8 @@ def verify(root: Root, only: Only = None) -> None:
     _finish(problems, "All is good.")
 
 
-@app.command()
-def miniature(
+@app.command(name="miniature")
+def draw(
     root: Root,
     images_per_class: Annotated[
         int, typer.Option(min=2, help="Training images; half as many are test images.")
@@ -84,12 +86,10 @@ def miniature(
     ] = False,
 ) -> None:
     """Draw a small copy of all eight datasets, in the layouts of the official files."""
-    from avalanche_mas.miniature.objects import miniature as draw_miniature
+    from avalanche_mas.miniature.objects import miniature
 
     try:
-        draw_miniature(
-            root, images_per_class=images_per_class, size=size, seed=seed, archives=archives
-        )
+        miniature(root, images_per_class=images_per_class, size=size, seed=seed, archives=archives)
     except FileExistsError as error:
         _finish([str(error)], "")
     console.print(f"The miniature is in {root}", soft_wrap=True)

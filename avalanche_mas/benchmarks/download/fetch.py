@@ -6,6 +6,7 @@ import http.client
 import os
 import re
 import shutil
+import time
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 _CHUNK = 1 << 16
 _PATIENCE = 60.0  # seconds without a byte
 _ATTEMPTS = 4  # in a row that bring nothing new
+_ATTEMPTS_IN_ALL = 100  # a server may send something new each time, and never all of it
+_PAUSE = 0.5  # seconds between two attempts; it doubles while nothing new comes
 _BROKEN = (urllib.error.URLError, http.client.HTTPException, OSError)
 
 
@@ -58,8 +61,8 @@ def fetch(file: OfficialFile, folder: Path, verbose: bool = False) -> Path:
     problems = []
     for url in addresses(file):
         try:
-            _fetch_from(url, part, verbose)
-        except _BROKEN as error:
+            _fetch_from(url, part, file.size, verbose)
+        except (*_BROKEN, DownloadError) as error:
             kept = f"; {part} is kept, and the same command goes on" if part.exists() else ""
             problems.append(f"{url} does not give it ({_reason(error)}){kept}")
             continue
@@ -74,27 +77,32 @@ def fetch(file: OfficialFile, folder: Path, verbose: bool = False) -> Path:
     raise DownloadError(f"{file.name}: {reasons}")
 
 
-def _fetch_from(url: str, part: Path, verbose: bool) -> None:
+def _fetch_from(url: str, part: Path, size: int | None, verbose: bool) -> None:
     """Append to ``part`` until it is whole; try again as long as something new comes."""
-    failures = 0
-    while True:
-        before = _size(part)
+    failures, most = 0, _size(part)
+    error: Exception
+    for _ in range(_ATTEMPTS_IN_ALL):
         try:
-            if _ask(url, part, verbose):
+            if _ask(url, part, size, verbose):
                 return
-            error: Exception = OSError("the connection closed too early")
+            error = OSError("the connection closed too early")
         except urllib.error.HTTPError:
             raise  # the server is there and says no
         except _BROKEN as problem:
             error = problem
-        failures = 0 if _size(part) > before else failures + 1
+        # Compared with the most there ever was: a server without Range starts afresh each time.
+        failures = 0 if _size(part) > most else failures + 1
+        most = max(most, _size(part))
         if failures == _ATTEMPTS:
-            raise error
+            break
+        time.sleep(_PAUSE * 2 ** max(0, failures - 1))
+    raise error
 
 
-def _ask(url: str, part: Path, verbose: bool) -> bool:
+def _ask(url: str, part: Path, size: int | None, verbose: bool) -> bool:
     """Ask for what is not in ``part`` yet.
 
+    :param size: of the whole file, if it is known.
     :return: whether all of it came.
     """
     start = _size(part)
@@ -114,13 +122,21 @@ def _ask(url: str, part: Path, verbose: bool) -> bool:
         raise
     with answer:
         if answer.headers.get_content_type() == "text/html":
-            raise OSError("a web page came instead of the file: open the address in a browser")
+            raise DownloadError(
+                "a web page came instead of the file: open the address in a browser"
+            )
         if answer.status != http.HTTPStatus.PARTIAL_CONTENT:
             start = 0  # this server sends everything, or it is a file of this machine
         elif not answer.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
             raise OSError("the server sent another part of the file than was asked for")
-        length = answer.headers.get("Content-Length")
-        total = None if length is None else start + int(length)
+        length = answer.headers.get("Content-Length", "")
+        if length and not length.isdecimal():
+            raise DownloadError(f"the server sends a file of {length!r} bytes, which is no number")
+        total = start + int(length) if length else None
+        if None not in (total, size) and total != size:
+            raise DownloadError(
+                f"the server has {total:,} bytes under this name instead of {size:,}"
+            )
         with (
             part.open("r+b" if start else "wb") as out,
             reading(answer, part.stem, verbose, total=total, initial=start) as source,

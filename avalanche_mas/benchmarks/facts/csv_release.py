@@ -58,7 +58,10 @@ def read_csv_release(root: str | Path, features: bool = False) -> Release:
         _require_all(facts, split)
     number = {identity: position for position, identity in enumerate(facts)}
     tables = next(iter(tasks.values()))  # every split has all the pictures
-    rows = {name: [row for task in tables for row in task.rows(name)] for name in STREAMS}
+    rows = {
+        name: list(dict.fromkeys(row for task in tables for row in task.rows(name)))
+        for name in STREAMS
+    }
     folders = [root / "images", root]
     images = {
         name: find_images(folders, [(row.image, number[row.identity]) for row in rows[name]])
@@ -111,8 +114,9 @@ def _read(path: Path, columns: tuple[str, ...], parse: Callable[[dict[str, str]]
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: unpack the release's splits again")
     try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        # -sig: some editors put a byte-order mark in front
+        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not a table: {error}") from error
     lacking = [name for name in columns if name not in table.columns]
     if lacking:
@@ -137,7 +141,7 @@ def _identified_fact(row: dict[str, str]) -> tuple[int, Fact]:
 
 def _whole(text: str) -> int:
     value = float(text)  # a column with a gap anywhere was written with decimals
-    if value != int(value):
+    if not value.is_integer():  # nor is NaN or infinity
         raise ValueError(f"{text!r} is not a whole number")
     return int(value)
 
@@ -163,14 +167,11 @@ def _facts(tasks: list[_Task]) -> dict[int, Fact]:
 
 
 def _require_all(facts: dict[int, Fact], split: list[_Task]) -> None:
-    """Make sure that each fact is in one task of a split."""
+    """Make sure that each fact is in a task of a split, or in several, as it was published."""
     there = Counter(identity for task in split for identity in task.facts)
     for identity, fact in facts.items():
-        if there[identity] != 1:
-            raise ValueError(
-                f"{split[0].folder}: fact {identity}, {fact}, is in {there[identity]} of the tasks "
-                "instead of in one"
-            )
+        if not there[identity]:
+            raise ValueError(f"{split[0].folder}: fact {identity}, {fact}, is in none of the tasks")
 
 
 def _embeddings(root: Path, facts: dict[int, Fact], links: dict[int, str]) -> NDArray[np.float32]:
@@ -185,10 +186,17 @@ def _embeddings(root: Path, facts: dict[int, Fact], links: dict[int, str]) -> ND
                 f"{path}, the embedding of {fact}, is missing: unpack NLP_feat of the release "
                 "again, or give word vectors"
             )
+        if not path.read_bytes().strip():
+            raise ValueError(f"{path} is empty: unpack NLP_feat of the release again")
         try:
-            numbers = np.loadtxt(path, dtype=np.float32).ravel()
+            numbers = np.loadtxt(path, dtype=np.float32, ndmin=1, encoding="utf-8-sig")
         except ValueError as error:
             raise ValueError(f"{path} is not a list of numbers: {error}") from error
+        if max(numbers.shape) != numbers.size:
+            raise ValueError(f"{path} is a table of {numbers.shape} numbers: give a single list")
+        numbers = numbers.ravel()
+        if not np.isfinite(numbers).all():
+            raise ValueError(f"{path} has NaN or infinity among its numbers")
         expected = len(found[0]) if found else len(numbers)
         if len(numbers) != expected or len(numbers) % 3 or not len(numbers):
             raise ValueError(

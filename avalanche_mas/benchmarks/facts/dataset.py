@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from avalanche_mas.benchmarks.facts.fact import Fact
 from avalanche_mas.benchmarks.facts.release import FactImage
+from avalanche_mas.benchmarks.pictures import read_picture
 
 
 def fact_targets(facts: Sequence[Fact], embeddings: NDArray[np.floating[Any]]) -> Tensor:
@@ -45,7 +45,7 @@ class FactDataset(Dataset[tuple[Any, Tensor]]):
     def __getitem__(self, index: int) -> tuple[Any, Tensor]:
         path, fact = self.images[index]
         try:
-            with Image.open(path) as image:
-                return image.convert("RGB"), self._targets[fact]
-        except UnidentifiedImageError as error:
-            raise ValueError(f"{path} is not a picture: copy it from the release again") from error
+            # some pictures of 6DS may end too early, which its authors' reader takes too
+            return read_picture(path, truncated=True), self._targets[fact]
+        except ValueError as error:
+            raise ValueError(f"{error}: copy it from the release again") from error

@@ -94,13 +94,32 @@ def _read(path: Path) -> _Part:
     )
     part = _Part(
         [str(name) for name in image_names],
-        of_images.astype(int),
-        identities.astype(int),
-        np.atleast_2d(features).astype(np.float64),
-        mean.astype(np.float64),
+        _numbers(path, "tuple_ids", of_images, whole=True).astype(int),
+        _numbers(path, "unique_tuple_ids", identities, whole=True).astype(int),
+        np.atleast_2d(_numbers(path, "unique_tuple_features", features)),
+        _numbers(path, "unique_tuple_features_mean", mean),
     )
     _check(path, part)
     return part
+
+
+def _numbers(path: Path, name: str, values: Any, whole: bool = False) -> NDArray[np.float64]:
+    """The numbers of a field.
+
+    :param whole: whether they must be whole ones, in a list.
+    :raises ValueError: if they are something else, are not finite, or there are none.
+    """
+    try:
+        numbers = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path}: {name} holds something else than numbers ({error})") from error
+    if not numbers.size:
+        raise ValueError(f"{path}: {name} is empty")
+    if not np.isfinite(numbers).all():
+        raise ValueError(f"{path}: {name} has NaN or infinity among its numbers")
+    if whole and (numbers.ndim != 1 or (numbers % 1).any()):
+        raise ValueError(f"{path}: {name} must be a list of whole numbers")
+    return numbers
 
 
 def _check(path: Path, part: _Part) -> None:

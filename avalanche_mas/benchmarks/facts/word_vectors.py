@@ -41,23 +41,30 @@ class UnknownWordsError(KeyError):
 
 
 def load_word_vectors(path: str | Path, limit: int | None = None) -> WordVectors:
-    """Read a file of word vectors with gensim, whatever its format.
+    """Read a file of word vectors with gensim.
 
-    :param path: word2vec's binary format (``.bin``, ``.bin.gz``), text with or without a first line
-        of counts (word2vec, GloVe, fastText's ``.vec``), or gensim's own (``.kv``), which is the
-        only one that is not read into memory as a whole.
+    gensim's own format (``.kv``) is refused: such a file is a pickle, which can run any code.
+
+    :param path: word2vec's binary format (``.bin``, ``.bin.gz``), or text with or without a first
+        line of counts (word2vec, GloVe, fastText's ``.vec``).
     :param limit: read only so many words, the most frequent ones in most files: GoogleNews has
         3,000,000, which take 3.6 GB.
     :return: word → vector, float32, of the length that the file says.
     :raises ImportError: if gensim is not installed.
     :raises FileNotFoundError: if there is no such file.
-    :raises ValueError: if the file has another format.
+    :raises ValueError: if the file has another format, or is a pickle.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(
             f"there is no file of word vectors at {path}. The paper's are "
             "GoogleNews-vectors-negative300.bin, from https://code.google.com/archive/p/word2vec/"
+        )
+    if _is_pickle(path):
+        raise ValueError(
+            f"{path} is a pickle, gensim's own format, which can run any code when it is read. If "
+            "it is yours, write it with KeyedVectors.save_word2vec_format('vectors.bin', "
+            "binary=True) and read that."
         )
     try:
         from gensim.models import KeyedVectors
@@ -68,11 +75,9 @@ def load_word_vectors(path: str | Path, limit: int | None = None) -> WordVectors
         ) from error
     binary = ".bin" in path.suffixes
     try:
-        counts = None if path.suffix == ".kv" else _counts(path)
+        counts = _counts(path)
         if counts is not None:
             _check_size(path, *counts, binary=binary)
-        if path.suffix == ".kv":
-            return KeyedVectors.load(str(path), mmap="r")  # type: ignore[no-any-return]
         return KeyedVectors.load_word2vec_format(  # type: ignore[no-any-return]
             str(path),
             binary=binary,
@@ -185,6 +190,11 @@ def _complaint(unknown: Mapping[str, str], vectors: WordVectors) -> str:
         "read more of the file (limit), or another file."
     )
     return "\n".join(lines)
+
+
+def _is_pickle(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(1) == b"\x80" or path.suffix.lower() == ".kv"
 
 
 def _counts(path: Path) -> tuple[int, int] | None:

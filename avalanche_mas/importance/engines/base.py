@@ -97,7 +97,7 @@ class PlannedEngine(ABC):
         self._kind: tuple[Way | None, object] = (None, None)  # of the samples that it is for
         self._ways: Ways | None = None  # if what the network does depends on values of the samples
         self._separate = False
-        self._alone: set[str] = set()  # parameters that a sample used that went alone
+        self._lone: set[str] = set()  # parameters that a sample used that went alone
         self._samples = self._groups = 0  # since then
         self._checked: set[tuple[object, ...]] = set()
         self._batches = 0
@@ -115,7 +115,7 @@ class PlannedEngine(ABC):
     @property
     def fallbacks(self) -> Mapping[str, str]:
         """The same, with those that only samples use of which each goes a way of its own."""
-        alone = self._alone - set(self.record.ways) - set(self.unruled)
+        alone = self._lone - set(self.record.ways) - set(self.unruled)
         return {**self.unruled, **dict.fromkeys(sorted(alone), DEPENDS_ON_VALUES)}
 
     def __call__(self, batch: Any, total: dict[str, Tensor]) -> None:
@@ -152,7 +152,7 @@ class PlannedEngine(ABC):
         self._turn_to(group)
         if self._plan is None or self._plan.signature not in self._checked:
             if size == 1 and way is not None:
-                self._alone |= self.measure_single(batch, total)
+                self._lone |= self.measure_single(batch, total)
                 return True
             self._plan = self._planned(group, total)
         plan = self._plan

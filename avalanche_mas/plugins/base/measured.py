@@ -11,12 +11,11 @@ from torch import Tensor, nn
 
 from avalanche_mas.importance import Importance
 from avalanche_mas.importance.batches import Forward
-from avalanche_mas.importance.estimate import check_positive
 from avalanche_mas.importance.interrupts import DeferredInterrupts
 from avalanche_mas.importance.parameters import unwrap
 from avalanche_mas.importance.team import Team
 from avalanche_mas.importance.watch import FRACTION, Mean, Watch, call_again
-from avalanche_mas.plugins.base.arguments import check_not_negative
+from avalanche_mas.plugins.base.arguments import check_counts, check_forward
 from avalanche_mas.plugins.base.observations import (
     At,
     Observations,
@@ -30,7 +29,6 @@ from avalanche_mas.plugins.base.state import State
 from avalanche_mas.plugins.base.streams import (
     StreamBatches,
     StreamSource,
-    forward_batch,
     in_eval_mode,
     measuring_batch_size,
 )
@@ -56,6 +54,10 @@ class MeasuredPlugin(RegularizationPlugin):
         begins with a warning, and with the penalty as it was.
     :param accumulate: ``"sum"``, ``"mean"`` or a decay, see :class:`.RegularizationPlugin`.
     :param step: ``"auto"``, ``"proximal"`` or ``"gradient"``.
+    :param forward: ``forward(model, batch) -> output``: how a batch goes through the model, where
+        that is another way than Avalanche's, as with several inputs. It gets all that a sample of
+        the stream has: x, y, and the task label if there is one. None: ``model(x)``, or for a
+        multi-task model ``model(x, task_label)``.
     :param batch_size: samples per batch of the measurement; None for the strategy's
         ``eval_mb_size``, but at least 32. It does not change the result.
     :param num_workers: loader processes of the measurement.
@@ -73,6 +75,7 @@ class MeasuredPlugin(RegularizationPlugin):
         streams: Streams | None = "train",
         accumulate: Literal["sum", "mean"] | float = "sum",
         step: Literal["auto", "proximal", "gradient"] = "auto",
+        forward: Forward | None = None,
         batch_size: int | None = None,
         num_workers: int = 0,
         max_samples: int | None = None,
@@ -80,8 +83,10 @@ class MeasuredPlugin(RegularizationPlugin):
         verbose: bool = False,
     ) -> None:
         super().__init__(lambda_reg, accumulate=accumulate, step=step, initial=initial)
-        check_positive(batch_size=batch_size, max_samples=max_samples)
-        check_not_negative(num_workers=num_workers)
+        check_counts(batch_size=batch_size, max_samples=max_samples)
+        check_counts(0, num_workers=num_workers)
+        check_forward(forward)
+        self.forward = forward
         self.batch_size, self.num_workers = batch_size, num_workers
         self.source = None if streams is None else StreamSource(streams, num_workers, max_samples)
         self.verbose = verbose
@@ -118,14 +123,15 @@ class MeasuredPlugin(RegularizationPlugin):
 
         :param model: the model that the strategy will train.
         :param data: as for :func:`~avalanche_mas.estimate_importance`.
-        :param forward: how a batch goes through the model, if not ``model(x)``.
+        :param forward: how a batch goes through the model; None for the plugin's own, or else
+            ``model(x)``.
         :param batch_size: samples per batch where ``data`` is a dataset; None for the plugin's own,
             or else 64.
         :return: Ω of ``data`` alone.
         """
         self._protect_initially(model)
         batch_size = batch_size or self.batch_size or 64
-        new = self.measure(model, in_eval_mode(data), forward, batch_size)
+        new = self.measure(model, in_eval_mode(data), forward or self.forward, batch_size)
         self._protect(model, new)
         return new
 
@@ -145,7 +151,7 @@ class MeasuredPlugin(RegularizationPlugin):
         :param model: at the parameters of the last solution, or wherever θ* will be next; the
             same for all pieces.
         :param x: a batch of samples: a tensor, a tuple ``(x, ...)`` or a dict of arguments. Labels
-            in it are not read.
+            in it are not read. With the plugin's own ``forward``, what that takes.
         :param task_label: for a multi-task model, of all samples, or one for each.
         :return: Ω of these samples alone.
         :raises ValueError: if the method reads labels, if the model has moved since the last piece,
@@ -154,8 +160,11 @@ class MeasuredPlugin(RegularizationPlugin):
         :raises RuntimeError: while an experience is trained.
         """
         self._check_deployed(model)
-        calls = calls_for(model, x, task_label)
-        new = self.measure(model, calls, call_again, self.batch_size or 64)
+        if self.forward is not None:
+            new = self.measure(model, [x], self.forward, self.batch_size or 64)
+        else:
+            calls = calls_for(model, x, task_label)
+            new = self.measure(model, calls, call_again, self.batch_size or 64)
         self._add_piece(new, parameters_of(model))
         return new
 
@@ -224,6 +233,7 @@ class MeasuredPlugin(RegularizationPlugin):
         """
         if self.source is not None:
             self.source.check(strategy.experience)
+            self._batches(strategy).check()
         self._observations.check(strategy.model)
         if self.observed is not None:
             self._protect_initially(strategy.model)
@@ -237,6 +247,7 @@ class MeasuredPlugin(RegularizationPlugin):
                 "each experience, or name streams.",
                 stacklevel=2,
             )
+        self._warn_of_statistics(strategy.model)
         super().before_training_exp(strategy, **kwargs)
 
     def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
@@ -250,10 +261,27 @@ class MeasuredPlugin(RegularizationPlugin):
 
     def importance_of_task(self, strategy: Any) -> Importance:
         """Ω of the experience's data in the chosen streams."""
+        batches, batch_size = self._batches(strategy), self._batch_size(strategy)
+        return self.measure(strategy.model, batches, batches.forward, batch_size)
+
+    @property
+    def streams(self) -> list[str] | Callable[[Any], Any] | None:
+        """On which data importance is measured."""
+        return None if self.source is None else self.source.streams
+
+    @property
+    def max_samples(self) -> int | None:
+        """The upper limit for the samples of each experience and stream."""
+        return None if self.source is None else self.source.max_samples
+
+    def _batch_size(self, strategy: Any) -> int:
+        return measuring_batch_size(self.batch_size, strategy)
+
+    def _batches(self, strategy: Any) -> StreamBatches:
+        """The samples that the experience is measured on."""
         assert self.source is not None
-        model, batch_size = strategy.model, measuring_batch_size(self.batch_size, strategy)
-        batches = StreamBatches(self.source, strategy.experience, model, batch_size)
-        return self.measure(model, batches, forward_batch, batch_size)
+        size = self._batch_size(strategy)
+        return StreamBatches(self.source, strategy.experience, strategy.model, size, self.forward)
 
     def _state(self) -> State:
         return {

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.optim import LBFGS, Optimizer
 
 from avalanche_mas.importance import Importance
-from avalanche_mas.importance.parameters import named_parameters
-from avalanche_mas.penalty.quadratic import QuadraticPenalty, check_lambda
+from avalanche_mas.importance.parameters import named_parameters, unwrap
+from avalanche_mas.penalty.quadratic import QuadraticPenalty, check_lambda, check_number
 from avalanche_mas.penalty.step_size import check_proximal, supports_proximal
 from avalanche_mas.plugins.base.state import (
     State,
@@ -46,6 +46,7 @@ class RegularizationPlugin(StatefulPlugin):
         paper's code; any optimizer), or ``"auto"``: proximal where possible.
     :param initial: importance measured before the first experience, so that a pretrained network
         is protected from the start.
+    :raises TypeError: for an option of another type.
     :raises ValueError: for an option out of range.
     """
 
@@ -62,10 +63,17 @@ class RegularizationPlugin(StatefulPlugin):
         if isinstance(accumulate, str):
             if accumulate not in ("sum", "mean"):
                 raise ValueError(f"accumulate must be 'sum', 'mean' or a decay, got {accumulate!r}")
-        elif not 0.0 < accumulate < 1.0:
-            raise ValueError(f"accumulate as a decay must lie in (0, 1), got {accumulate!r}")
+        else:
+            check_number(accumulate=accumulate)
+            if not 0.0 < accumulate < 1.0:
+                raise ValueError(f"accumulate as a decay must lie in (0, 1), got {accumulate!r}")
         if step not in ("auto", "proximal", "gradient"):
             raise ValueError(f"step must be 'auto', 'proximal' or 'gradient', got {step!r}")
+        if initial is not None and not isinstance(initial, Importance):
+            raise TypeError(
+                f"initial must be an Importance, got a {type(initial).__name__}: make one of "
+                "tensors by name with Importance(tensors, samples)"
+            )
         self.lambda_reg = lambda_reg
         self.accumulate = accumulate
         self.step = step
@@ -78,6 +86,7 @@ class RegularizationPlugin(StatefulPlugin):
         """Measurements accumulated in :attr:`importance`."""
         self._value: Tensor | None = None  # of the penalty at the present parameters, if known
         self._hooks = StepHooks()
+        self._warned = False
 
     @abstractmethod
     def importance_of_task(self, strategy: Any) -> Importance:
@@ -108,7 +117,7 @@ class RegularizationPlugin(StatefulPlugin):
         """Refuses an optimizer for which the requested step is unknown, and a second such step."""
         self._hooks.remove()  # of a training that was broken off
         optimizer = strategy.optimizer
-        if self.step == "proximal":
+        if self._proximal(optimizer):
             check_proximal(optimizer)
         searches = optimizer.param_groups[0].get("line_search_fn") is not None
         if isinstance(optimizer, LBFGS) and self.lambda_reg and not searches:
@@ -132,6 +141,7 @@ class RegularizationPlugin(StatefulPlugin):
         if not any(parameter.requires_grad for parameter in strategy.model.parameters()):
             raise ValueError("the model has no trainable parameters: there is nothing to protect")
         self._task.begin()
+        self._check_model(strategy.model)
         self._protect_initially(strategy.model)
         self._value = None
         if self.penalty is None:
@@ -233,6 +243,25 @@ class RegularizationPlugin(StatefulPlugin):
     def _protect(self, model: nn.Module, new: Importance) -> None:
         self.importance, self.penalty = self.consolidate(model, new)
         self.tasks += 1
+        self._model = unwrap(model)
+
+    def _warn_of_statistics(self, model: nn.Module) -> None:
+        """Once: no penalty holds BatchNorm's running mean and variance."""
+        modules = unwrap(model).named_modules()
+        moving = [n for n, m in modules if m.training and _has_statistics(m)]
+        if moving and self.lambda_reg and not self._warned:
+            more = f" and {len(moving) - 3} more" if len(moving) > 3 else ""
+            self._warned = True
+            warnings.warn(
+                f"the running statistics of {', '.join(map(repr, moving[:3]))}{more} are not "
+                "parameters: training on a later task moves them, and no penalty holds them. Keep "
+                "these layers in eval mode after the first task, or use GroupNorm or LayerNorm.",
+                stacklevel=3,
+            )
 
     def _proximal(self, optimizer: Optimizer) -> bool:
         return self.step == "proximal" or (self.step == "auto" and supports_proximal(optimizer))
+
+
+def _has_statistics(module: nn.Module) -> bool:
+    return getattr(module, "running_mean", None) is not None

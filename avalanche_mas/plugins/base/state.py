@@ -1,6 +1,7 @@
 """What a plugin has learnt as tensors and plain values, and back."""
 
 import copy
+import warnings
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -10,8 +11,14 @@ from avalanche.training.plugins import SupervisedPlugin
 from torch import Tensor, nn
 
 from avalanche_mas.importance import Importance
-from avalanche_mas.importance.parameters import canonical_name, check_growth, named_parameters
+from avalanche_mas.importance.parameters import (
+    canonical_name,
+    check_growth,
+    named_parameters,
+    unwrap,
+)
 from avalanche_mas.penalty.quadratic import QuadraticPenalty
+from avalanche_mas.plugins.base.arguments import described, options_of
 from avalanche_mas.plugins.base.task_end import TaskEnd
 
 State = dict[str, Any]
@@ -31,6 +38,11 @@ class StatefulPlugin(SupervisedPlugin):  # type: ignore[misc]
     def __init__(self) -> None:
         super().__init__()
         self._task = TaskEnd()
+        self._model: nn.Module | None = None  # with which it has learnt what it knows, unwrapped
+
+    def __repr__(self) -> str:
+        options = (f"{name}={described(value)}" for name, value in options_of(self).items())
+        return f"{type(self).__name__}({', '.join(options)})"
 
     def state_dict(self) -> State:
         """What the plugin has learnt from the tasks so far.
@@ -78,8 +90,21 @@ class StatefulPlugin(SupervisedPlugin):  # type: ignore[misc]
             attributes = self._attributes(copy.deepcopy(dict(state)), model)
         except (AttributeError, KeyError, TypeError) as error:
             raise ValueError(f"the state of {self._kind()} is damaged: {error!r}") from error
-        for name, value in {**attributes, "_task": TaskEnd()}.items():
+        known = None if model is None else unwrap(model)
+        for name, value in {**attributes, "_task": TaskEnd(), "_model": known}.items():
             setattr(self, name, value)
+
+    def _check_model(self, model: nn.Module) -> None:
+        """Warns if what was learnt is another model's: one that shares no parameter with this."""
+        model, known = unwrap(model), self._model
+        if known is None or known is model or {*known.parameters()} & {*model.parameters()}:
+            return
+        warnings.warn(
+            f"{type(self).__name__} has learnt its tasks with another model, and takes this "
+            "one for it. Make a new plugin for a new model; for a copy of the old one, "
+            "load_state_dict(plugin.state_dict(), model) says so.",
+            stacklevel=3,
+        )
 
     def _kind(self) -> str:
         """The method, and those options without which a state means something else."""
@@ -153,8 +178,7 @@ def loaded_penalty(
                 f"the state's anchor of {name!r} has shape {tuple(tensor.shape)}, its importance "
                 f"{tuple(omega[name].shape)}: the state is damaged"
             )
-    penalty = QuadraticPenalty(nn.Module(), {}, lambda_reg, constant=float(state["constant"]))
-    penalty.anchor, penalty.omega = anchor, omega
+    penalty = QuadraticPenalty.restored(anchor, omega, lambda_reg, float(state["constant"]))
     if model is not None:
         check_fits({name: tensor.shape for name, tensor in anchor.items()}, model)
         penalty.bind(model)

@@ -12,13 +12,16 @@ from avalanche.models import MultiTaskModule
 from torch import Tensor, nn
 
 from avalanche_mas.importance.batches import (
+    Forward,
     batch_size_of,
     call_model,
     iterate_batches,
     labels_of,
     model_input,
     take,
+    to_device,
 )
+from avalanche_mas.importance.engines.network import Network
 from avalanche_mas.importance.parameters import unwrap
 from avalanche_mas.importance.shadow import preserve_state
 from avalanche_mas.importance.sharing import Share
@@ -103,17 +106,54 @@ class StreamBatches:
     of each sample's own task answers, without the padding that mixed batches have. Samples without
     a task label (unlabelled data) belong to the experience's task.
 
+    Where the user says how a batch goes through the model, x is the whole batch as it was read.
+
     :param source: where the samples are found.
     :param experience: the experience they belong to.
-    :param model: the model they will go through, by :func:`forward_batch`.
+    :param model: the model they will go through.
     :param batch_size: samples per batch.
+    :param forward: how a batch goes through the model; None: as Avalanche does it.
     """
 
     def __init__(
-        self, source: StreamSource, experience: Any, model: nn.Module, batch_size: int
+        self,
+        source: StreamSource,
+        experience: Any,
+        model: nn.Module,
+        batch_size: int,
+        forward: Forward | None = None,
     ) -> None:
         self._source, self._experience, self._batch_size = source, experience, batch_size
         self._multi_task = isinstance(unwrap(model), MultiTaskModule)
+        self._model, self._forward = model, forward
+
+    def forward(self, model: nn.Module, batch: StreamBatch) -> Any:
+        """The :data:`.Forward` of such a batch."""
+        if self._forward is not None:
+            return self._forward(model, batch.x)
+        return call_model(model, batch.x) if batch.task is None else model(batch.x, batch.task)
+
+    def check(self) -> None:
+        """Lets samples of each stream through the model, before anything is trained.
+
+        It leaves no trace. Of a function's data nothing is known before they are asked for.
+
+        :raises TypeError: if they do not go through it, or what comes out cannot be measured.
+        """
+        source, model = self._source, unwrap(self._model)
+        device = next(model.parameters()).device
+        for dataset in [] if callable(source.streams) else source.datasets(self._experience):
+            with preserve_state(dataset, model=model):
+                for batch in islice(self._samples(dataset, iterate_batches(dataset, 2)), 1):
+                    try:
+                        Network(model, self.forward)(to_device(batch, device))
+                    except Exception as error:  # whatever a model raises
+                        raise TypeError(
+                            "importance cannot be measured on the experience's samples "
+                            f"({type(error).__name__}: {error}). Pass forward=lambda model, batch: "
+                            "... to say how a batch, with all that a sample has, goes through the "
+                            "model."
+                        ) from error
 
     def __iter__(self) -> Iterator[StreamBatch]:
         return self.own_batches(Share())
@@ -129,6 +169,9 @@ class StreamBatches:
 
     def _samples(self, dataset: Any, batches: Iterator[Any]) -> Iterator[StreamBatch]:
         for batch in batches:
+            if self._forward is not None:
+                yield StreamBatch(batch, None, None)
+                continue
             x, y = model_input(batch), _labels(dataset, batch)
             if not self._multi_task:
                 yield StreamBatch(x, y, None)
@@ -157,11 +200,6 @@ def measuring_batch_size(wanted: int | None, strategy: Any) -> int:
 def in_eval_mode(data: Any) -> Any:
     """An Avalanche dataset with its evaluation transforms; anything else as it is."""
     return data.eval() if isinstance(data, AvalancheDataset) else data
-
-
-def forward_batch(model: nn.Module, batch: StreamBatch) -> Any:
-    """The :data:`.Forward` of such a batch."""
-    return call_model(model, batch.x) if batch.task is None else model(batch.x, batch.task)
 
 
 def _has_tasks(dataset: Any) -> bool:

@@ -1,13 +1,13 @@
 """Encoder Based Lifelong Learning as an Avalanche plugin (Rannen et al., ICCV 2017)."""
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from avalanche_mas.importance.estimate import check_positive
 from avalanche_mas.importance.parameters import unwrap
-from avalanche_mas.plugins.base.arguments import check_not_negative
+from avalanche_mas.plugins.base.arguments import check_counts, check_not_negative
 from avalanche_mas.plugins.base.eval_mode import in_eval_mode
 from avalanche_mas.plugins.base.features import find_classifier, run
 from avalanche_mas.plugins.base.state import State, check_keys, tensors
@@ -56,7 +56,7 @@ class EBLLPlugin(LwFPlugin):
 
     def __init__(
         self,
-        alpha: float = 1.0,
+        alpha: float | Sequence[float] = 1.0,
         temperature: float = 2.0,
         code_alpha: float = 0.1,
         *,
@@ -83,7 +83,7 @@ class EBLLPlugin(LwFPlugin):
         check_not_negative(
             code_alpha=code_alpha, reconstruction=reconstruction, autoencoder_lr=autoencoder_lr
         )
-        check_positive(
+        check_counts(
             code_size=code_size,
             autoencoder_epochs=autoencoder_epochs,
             autoencoder_batch_size=autoencoder_batch_size,
@@ -99,7 +99,7 @@ class EBLLPlugin(LwFPlugin):
     @property
     def protects(self) -> bool:
         """Whether outputs or codes of old tasks count."""
-        return self.alpha > 0 or self.code_alpha > 0
+        return self.strength > 0 or self.code_alpha > 0
 
     def needs_features(self, model: nn.Module) -> bool:
         """The codes are made of them, whatever the model."""

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from avalanche_mas.importance import Importance
 from avalanche_mas.importance.batches import Forward
 from avalanche_mas.penalty.collapse import collapse
-from avalanche_mas.penalty.quadratic import QuadraticPenalty
+from avalanche_mas.penalty.quadratic import QuadraticPenalty, check_number
+from avalanche_mas.plugins.base.arguments import check_not_negative, warn_of_translation
 from avalanche_mas.plugins.base.measured import MeasuredPlugin, Streams
 from avalanche_mas.plugins.ewc.fisher import (
     NO_LABELS,
@@ -49,11 +50,16 @@ class EWCPlugin(MeasuredPlugin):
     :param decay: γ in [0, 1], for ``mode="online"``.
     :param streams: on which data F is measured, see :class:`.MeasuredPlugin`.
     :param step: ``"auto"``, ``"proximal"`` or ``"gradient"``.
+    :param forward: how a batch goes through the model, see :class:`.MeasuredPlugin`. With
+        ``fisher="empirical"`` the labels could not be told from the inputs.
     :param batch_size: samples per batch of the measurement. It does not change the result.
     :param num_workers: loader processes of the measurement.
     :param max_samples: use at most so many samples per experience and stream.
     :param initial: importance measured before the first experience; see also :meth:`prime`.
     :param verbose: show a progress bar while measuring.
+    :param ewc_lambda: Avalanche's λ; do not use it in new code, nor the two that follow.
+    :param decay_factor: Avalanche's name for ``decay``.
+    :param keep_importance_data: of Avalanche's; of no effect here.
     :raises ValueError: for an option out of range.
     """
 
@@ -67,16 +73,35 @@ class EWCPlugin(MeasuredPlugin):
         decay: float = 1.0,
         streams: Streams | None = "train",
         step: Literal["auto", "proximal", "gradient"] = "auto",
+        forward: Forward | None = None,
         batch_size: int | None = None,
         num_workers: int = 0,
         max_samples: int | None = None,
         initial: Importance | None = None,
         verbose: bool = False,
+        ewc_lambda: float | None = None,
+        decay_factor: float | None = None,
+        keep_importance_data: bool = False,
     ) -> None:
+        if ewc_lambda is not None:
+            check_not_negative(ewc_lambda=ewc_lambda)
+            if lambda_reg != 1.0:
+                raise ValueError(f"give lambda_reg={lambda_reg} or ewc_lambda={ewc_lambda}")
+            lambda_reg = 2 * ewc_lambda
+            warn_of_translation(
+                f"EWCPlugin(ewc_lambda={ewc_lambda})",
+                f"lambda_reg={lambda_reg}, as its penalty has no 1/2. Its Fisher information is "
+                "also too small, by a factor that depends on its batch size",
+            )
+        if decay_factor is not None:
+            if decay != 1.0:
+                raise ValueError(f"give decay={decay} or decay_factor={decay_factor}")
+            decay = decay_factor
         super().__init__(
             lambda_reg,
             streams=streams,
             step=step,
+            forward=forward,
             batch_size=batch_size,
             num_workers=num_workers,
             max_samples=max_samples,
@@ -84,18 +109,26 @@ class EWCPlugin(MeasuredPlugin):
             verbose=verbose,
         )
         check_fisher(fisher, likelihood)
+        if forward is not None and fisher == "empirical":
+            raise ValueError(
+                "fisher='empirical' reads labels, and which part of a batch they are is not known "
+                "where forward says how it goes through the model: use fisher='expected' or "
+                "'sampled', which ask the model"
+            )
         if mode not in ("separate", "online"):
             raise ValueError(f"mode must be 'separate' or 'online', got {mode!r}")
+        check_number(decay=decay)
         if not 0.0 <= decay <= 1.0:
             raise ValueError(f"decay must lie in [0, 1], got {decay!r}")
-        if mode == "separate" and decay != 1.0:
+        if mode == "separate" and decay != 1.0 and decay_factor is None:
             raise ValueError(f"decay={decay!r} is for mode='online'; mode is 'separate'")
         self.fisher, self.likelihood = fisher, likelihood
         self.mode, self.decay = mode, decay
 
     def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
         """Looks at a sample's labels, so that wrong ones are known before anything is trained."""
-        for y in self.source.first_labels(strategy.experience) if self.source else ():
+        labels = [] if self.source is None else self.source.first_labels(strategy.experience)
+        for y in labels if self.forward is None else ():  # else it is not known which they are
             if y is None and self.fisher == "empirical":
                 raise ValueError(NO_LABELS)
             if isinstance(y, Tensor) and y.is_floating_point() and self.likelihood != "gaussian":

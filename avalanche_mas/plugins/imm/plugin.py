@@ -1,7 +1,7 @@
 """Incremental moment matching as an Avalanche plugin (Lee et al., NIPS 2017)."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import torch
@@ -9,23 +9,20 @@ from torch import Tensor, nn
 
 from avalanche_mas.importance import Importance
 from avalanche_mas.importance.batches import Forward
-from avalanche_mas.importance.estimate import check_positive
 from avalanche_mas.importance.parameters import (
     canonical_name,
     grow,
     named_parameters,
-    unwrap,
     wide_dtype,
 )
 from avalanche_mas.penalty.quadratic import QuadraticPenalty
-from avalanche_mas.plugins.base.arguments import check_not_negative
+from avalanche_mas.plugins.base.arguments import check_counts, check_forward
 from avalanche_mas.plugins.base.measured import Streams
 from avalanche_mas.plugins.base.regularization import RegularizationPlugin
 from avalanche_mas.plugins.base.state import State, check_fits, tensors
 from avalanche_mas.plugins.base.streams import (
     StreamBatches,
     StreamSource,
-    forward_batch,
     in_eval_mode,
     measuring_batch_size,
 )
@@ -56,6 +53,7 @@ class IMMPlugin(RegularizationPlugin):
         :func:`~avalanche_mas.plugins.ewc.fisher.estimate_fisher`.
     :param streams: on which data F is measured, as for :class:`.MeasuredPlugin`.
     :param step: ``"auto"``, ``"proximal"`` or ``"gradient"``, see :class:`.RegularizationPlugin`.
+    :param forward: how a batch goes through the model, see :class:`.MeasuredPlugin`.
     :param batch_size: samples per batch of the measurement; None for the strategy's
         ``eval_mb_size``, but at least 32. It does not change the result.
     :param num_workers: loader processes of the measurement.
@@ -73,18 +71,21 @@ class IMMPlugin(RegularizationPlugin):
         likelihood: Likelihood = "categorical",
         streams: Streams = "train",
         step: Literal["auto", "proximal", "gradient"] = "auto",
+        forward: Forward | None = None,
         batch_size: int | None = None,
         num_workers: int = 0,
         max_samples: int | None = None,
         verbose: bool = False,
     ) -> None:
         super().__init__(lambda_reg, step=step)
-        check_positive(batch_size=batch_size, max_samples=max_samples)
-        check_not_negative(num_workers=num_workers)
+        check_counts(batch_size=batch_size, max_samples=max_samples)
+        check_counts(0, num_workers=num_workers)
         if fisher not in ("expected", "sampled", None):
             raise ValueError(f"fisher must be 'expected', 'sampled' or None, got {fisher!r}")
         check_fisher(fisher or "expected", likelihood)
         self.fisher, self.likelihood = fisher, likelihood
+        check_forward(forward)
+        self.forward = forward
         self.source = StreamSource(streams, num_workers, max_samples)
         self.batch_size = batch_size
         self.verbose = verbose
@@ -92,7 +93,6 @@ class IMMPlugin(RegularizationPlugin):
         """θ_t of each task: the parameters that it has trained, and the buffers it has changed."""
         self.fishers: list[dict[str, Tensor]] = []
         """F_t of each task, of the parameters that it has trained; empty with ``fisher=None``."""
-        self._model: nn.Module | None = None
         self._parameters: dict[str, nn.Parameter] = {}
         self._trained: set[str] = set()  # by the present task
         self._statistics: dict[str, Tensor] = {}  # as they were before the present task
@@ -143,7 +143,7 @@ class IMMPlugin(RegularizationPlugin):
             merged = mean_merge(solutions, ratios)
         else:
             merged = mode_merge(solutions, self.fishers[:upto], ratios)
-        model = copy.deepcopy(unwrap(self._model))
+        model = copy.deepcopy(self._model)
         state = {**named_parameters(model), **_statistics(model)}
         with torch.no_grad():
             for name in merged.keys() & state.keys():
@@ -155,8 +155,8 @@ class IMMPlugin(RegularizationPlugin):
         """Finds the data that will be measured, or fails before anything is trained."""
         if self.fisher is not None:
             self.source.check(strategy.experience)
+            self._batches(strategy).check()
         super().before_training_exp(strategy, **kwargs)
-        self._model = strategy.model
         self._parameters = named_parameters(strategy.model)
         now = _statistics(strategy.model)
         known = self._statistics  # not empty within an online stream's experience
@@ -180,14 +180,15 @@ class IMMPlugin(RegularizationPlugin):
         :param model: the model that the strategy will train; all its trainable parameters count as
             trained by that task.
         :param data: the task's samples, for F; as for :func:`~avalanche_mas.estimate_importance`.
-        :param forward: how a batch goes through the model, if not ``model(x)``.
+        :param forward: how a batch goes through the model; None for the plugin's own, or else
+            ``model(x)``.
         :param batch_size: samples per batch where ``data`` is a dataset; None for the plugin's own,
             or else 64.
         """
-        self._model, self._statistics = model, {}
+        self._statistics = {}
         self._trained = {n for n, p in named_parameters(model).items() if p.requires_grad}
         batch_size = batch_size or self.batch_size or 64
-        self._measure(model, in_eval_mode(data), forward, batch_size)
+        self._measure(model, in_eval_mode(data), forward or self.forward, batch_size)
         self._protect(model, self._near(model))
 
     def importance_of_task(self, strategy: Any) -> Importance:
@@ -195,11 +196,29 @@ class IMMPlugin(RegularizationPlugin):
 
         A parameter that no task has trained is free.
         """
-        model = strategy.model
-        batch_size = measuring_batch_size(self.batch_size, strategy)
-        batches = StreamBatches(self.source, strategy.experience, model, batch_size)
-        self._measure(model, batches, forward_batch, batch_size)
-        return self._near(model)
+        batches, size = self._batches(strategy), measuring_batch_size(self.batch_size, strategy)
+        self._measure(strategy.model, batches, batches.forward, size)
+        return self._near(strategy.model)
+
+    @property
+    def streams(self) -> list[str] | Callable[[Any], Any]:
+        """On which data F is measured."""
+        return self.source.streams
+
+    @property
+    def num_workers(self) -> int:
+        """Loader processes of the measurement."""
+        return self.source.num_workers
+
+    @property
+    def max_samples(self) -> int | None:
+        """The upper limit for the samples of each experience and stream."""
+        return self.source.max_samples
+
+    def _batches(self, strategy: Any) -> StreamBatches:
+        """The samples that the experience is measured on."""
+        size = measuring_batch_size(self.batch_size, strategy)
+        return StreamBatches(self.source, strategy.experience, strategy.model, size, self.forward)
 
     def _state(self) -> State:
         return {**super()._state(), "solutions": self.solutions, "fishers": self.fishers}
@@ -224,7 +243,6 @@ class IMMPlugin(RegularizationPlugin):
             **attributes,
             "solutions": solutions,
             "fishers": fishers,
-            "_model": model,
             "_parameters": {},
             "_trained": set(),
             "_statistics": {},

@@ -1,16 +1,21 @@
 """Learning without Forgetting as an Avalanche plugin (Li & Hoiem, 2016)."""
 
 import copy
-import math
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
 from avalanche.benchmarks import OnlineCLExperience
 from torch import Tensor, nn
 
-from avalanche_mas.importance.estimate import check_positive
 from avalanche_mas.importance.parameters import unwrap
-from avalanche_mas.plugins.base.arguments import check_not_negative
+from avalanche_mas.plugins.base.arguments import (
+    check_counts,
+    check_positive,
+    check_strengths,
+    strength_of,
+)
+from avalanche_mas.plugins.base.eval_mode import in_eval_mode
 from avalanche_mas.plugins.base.features import FeatureTap, find_classifier, is_multi_task, run
 from avalanche_mas.plugins.base.recording import (
     check_index,
@@ -53,7 +58,8 @@ class LwFPlugin(StatefulPlugin):
     old class; with ``"recomputed"`` a copy of the model. Between experiences nothing is kept but
     the classes.
 
-    :param alpha: α, the strength of the old tasks' loss; 0 is finetuning, bit for bit.
+    :param alpha: α, the strength of the old tasks' loss; 0 is finetuning, bit for bit. Or one for
+        each experience, the first of which has no old tasks, as Avalanche allows.
     :param temperature: T of the distillation; 2 in the paper.
     :param targets: ``"recorded"``, as in the paper: the old outputs are written down once, before
         training, which takes transforms without randomness and no samples from other experiences,
@@ -72,7 +78,7 @@ class LwFPlugin(StatefulPlugin):
 
     def __init__(
         self,
-        alpha: float = 1.0,
+        alpha: float | Sequence[float] = 1.0,
         temperature: float = 2.0,
         *,
         targets: Literal["recorded", "recomputed"] = "recorded",
@@ -82,15 +88,16 @@ class LwFPlugin(StatefulPlugin):
         verbose: bool = False,
     ) -> None:
         super().__init__()
-        check_not_negative(alpha=alpha)
-        if not (math.isfinite(temperature) and temperature > 0):
-            raise ValueError(f"temperature must be positive, got {temperature}")
+        check_strengths(alpha=alpha)
+        check_positive(temperature=temperature)
         if targets not in ("recorded", "recomputed"):
             raise ValueError(f"targets must be 'recorded' or 'recomputed', got {targets!r}")
-        check_positive(batch_size=batch_size)
+        check_counts(batch_size=batch_size)
         self.alpha, self.temperature, self.targets = alpha, temperature, targets
         self.classifier, self.batch_size, self.verbose = classifier, batch_size, verbose
         self.warmup = HeadWarmupPlugin(warmup_epochs)
+        self.tasks = 0
+        """Tasks that have been learnt."""
         self.units: Units = {}
         """Head → the classes that experiences so far have taught it; None names a single head."""
         self._old: Units = {}  # the same, before the present task
@@ -105,7 +112,20 @@ class LwFPlugin(StatefulPlugin):
     @property
     def protects(self) -> bool:
         """Whether old tasks count; without it this is finetuning."""
-        return self.alpha > 0
+        return self.strength > 0
+
+    @property
+    def strength(self) -> float:
+        """α of the present experience.
+
+        :raises ValueError: if there is one for each experience, but none for this.
+        """
+        return strength_of(self.tasks, alpha=self.alpha)
+
+    @property
+    def warmup_epochs(self) -> int:
+        """Epochs in which only the new head is trained first."""
+        return self.warmup.epochs
 
     @property
     def active(self) -> bool:
@@ -139,7 +159,7 @@ class LwFPlugin(StatefulPlugin):
         :return: a 0-d tensor.
         """
         losses = [distillation_loss(now[n], before[n], self.temperature) for n in now]
-        return self.alpha * torch.stack(losses).sum()
+        return self.strength * torch.stack(losses).sum()
 
     def before_train_dataset_adaptation(self, strategy: Any, **kwargs: Any) -> None:
         """What has been learnt so far is old, unless this is a later part of the same task."""
@@ -163,6 +183,8 @@ class LwFPlugin(StatefulPlugin):
         self._unnamed = classes_of(strategy.experience) is None
         if self.needs_features(model):
             self._name = find_classifier(model, self.classifier)
+        if self.protects and not self._old:
+            self._check_asking(strategy, model)
         if self._records:
             check_index(strategy.dataloader, _RECOMPUTE)
             self._recorded = record(
@@ -238,7 +260,7 @@ class LwFPlugin(StatefulPlugin):
     def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
         """The experience's classes are known from now on; its recordings are forgotten."""
         self._recorded, self._index = None, None
-        self._task.ends(strategy.experience)
+        self.tasks += self._task.ends(strategy.experience)
         if not isinstance(strategy.experience, OnlineCLExperience):
             self._teacher = None
         self.warmup.after_training_exp(strategy, **kwargs)
@@ -251,13 +273,14 @@ class LwFPlugin(StatefulPlugin):
             self.units = with_units(self.units, None, used)
 
     def _state(self) -> State:
-        return {"units": self.units, "warmup": self.warmup.state_dict()}
+        return {"tasks": self.tasks, "units": self.units, "warmup": self.warmup.state_dict()}
 
     def _attributes(self, state: State, model: nn.Module | None) -> dict[str, Any]:
         warmup = HeadWarmupPlugin(self.warmup.epochs)
         warmup.load_state_dict(state["warmup"], model)
         idle = dict.fromkeys(("_recorded", "_teacher", "_index", "_tap"))
-        return {"units": checked_units(state["units"]), "_old": {}, "warmup": warmup, **idle}
+        units = checked_units(state["units"])
+        return {"tasks": int(state["tasks"]), "units": units, "_old": {}, "warmup": warmup, **idle}
 
     @property
     def _may_record(self) -> bool:
@@ -266,6 +289,25 @@ class LwFPlugin(StatefulPlugin):
     @property
     def _records(self) -> bool:
         return self._may_record and bool(self._old)
+
+    def _check_asking(self, strategy: Any, model: nn.Module) -> None:
+        """Asks the model about a sample in the first experience, as it will be in the next ones.
+
+        :raises TypeError: if it gives no answer.
+        """
+        dataset, task = strategy.adapted_dataset, None
+        with in_eval_mode(model), torch.no_grad():
+            x, *more = dataset.collate_fn([dataset[0]])
+            if is_multi_task(model):
+                task = int(more[-1])
+            try:
+                run(model, x.to(strategy.device), task, self._name)
+            except Exception as error:  # whatever a model raises
+                raise TypeError(
+                    "the old model is asked about the first field of a mini-batch alone, which "
+                    f"fails ({type(error).__name__}: {error}): {type(self).__name__} is for models "
+                    "of one input"
+                ) from error
 
     def _ask(self, model: nn.Module, x: Any) -> dict[str, Tensor]:
         """What is compared, of the old model."""

@@ -1,5 +1,6 @@
 """Synaptic intelligence as an Avalanche plugin (Zenke, Poole and Ganguli, ICML 2017)."""
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from torch import nn
@@ -8,6 +9,11 @@ from torch.optim import Optimizer
 from avalanche_mas.importance import Importance
 from avalanche_mas.importance.batches import batch_size_of
 from avalanche_mas.importance.team import Team
+from avalanche_mas.plugins.base.arguments import (
+    check_not_negative,
+    check_positive,
+    warn_of_translation,
+)
 from avalanche_mas.plugins.base.regularization import RegularizationPlugin
 from avalanche_mas.plugins.base.state import State
 from avalanche_mas.plugins.base.step_hooks import StepHooks, is_skipped, unscale
@@ -33,6 +39,11 @@ class SIPlugin(RegularizationPlugin):
         :class:`.RegularizationPlugin`.
     :param step: ``"auto"``, ``"proximal"`` or ``"gradient"``.
     :param initial: importance known before the first experience.
+    :param si_lambda: Avalanche's name for λ, a single one; set ``plugin.lambda_reg`` between
+        experiences to change it. Do not use it in new code, nor the three that follow.
+    :param eps: Avalanche's name for ``xi``.
+    :param excluded_parameters: of Avalanche's; freeze parameters by ``requires_grad`` instead.
+    :param device: of Avalanche's; Ω lies where the model is.
     :raises ValueError: for an option out of range.
     """
 
@@ -44,10 +55,30 @@ class SIPlugin(RegularizationPlugin):
         accumulate: Literal["sum", "mean"] | float = "sum",
         step: Literal["auto", "proximal", "gradient"] = "auto",
         initial: Importance | None = None,
+        si_lambda: float | None = None,
+        eps: float | None = None,
+        excluded_parameters: Sequence[str] | None = None,
+        device: Any = None,
     ) -> None:
+        if excluded_parameters:
+            raise ValueError(
+                f"SIPlugin protects all parameters that are trained, {list(excluded_parameters)} "
+                "too: leave excluded_parameters out"
+            )
+        if si_lambda is not None:
+            check_not_negative(si_lambda=si_lambda)
+            if lambda_reg != 1.0:
+                raise ValueError(f"give lambda_reg={lambda_reg} or si_lambda={si_lambda}")
+            lambda_reg, xi = si_lambda, 1e-7 if eps is None else eps
+            warn_of_translation(
+                f"SIPlugin(si_lambda={si_lambda})",
+                f"lambda_reg={lambda_reg} and xi={xi}. Its importance is cut off at 0.001, this "
+                "one is not: it protects far more strongly. The paper's xi is 0.1",
+            )
+        elif eps is not None:
+            xi = eps
         super().__init__(lambda_reg, accumulate=accumulate, step=step, initial=initial)
-        if not 0 < xi < float("inf"):
-            raise ValueError(f"xi must be a positive number, got {xi!r}")
+        check_positive(xi=xi)
         self.xi = xi
         self.path: PathIntegral | None = None
         """ω of the experience in training; None between experiences."""
@@ -58,6 +89,7 @@ class SIPlugin(RegularizationPlugin):
     def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
         """Starts a new path, or goes on with it in the next part of an online stream."""
         self._recording.remove()
+        self._warn_of_statistics(strategy.model)
         super().before_training_exp(strategy, **kwargs)
         if self.path is None or getattr(strategy.experience, "is_first_subexp", True):
             self.path, self._seen = PathIntegral(strategy.model), 0

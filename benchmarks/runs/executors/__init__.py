@@ -41,14 +41,19 @@ def start(
     :param address: see :class:`.ray.RayExecutor`, as the rest; only for ``ray``.
     :raises ValueError: if an option is not this executor's.
     """
+    check_options(name, cpus_per_cell, gpus_per_cell)
     if name == "ray":
         from .ray import RayExecutor
 
         return RayExecutor(address, workers, cpus_per_cell or 1, gpus_per_cell or 0.0)
     from .local import LocalExecutor
 
+    return LocalExecutor(workers)
+
+
+def check_options(name: str, cpus_per_cell: int | None, gpus_per_cell: float | None) -> None:
+    """:raises ValueError: if an option is not this executor's."""
     given = {"--cpus-per-cell": cpus_per_cell, "--gpus-per-cell": gpus_per_cell}
     for option, value in given.items():
-        if value is not None:
+        if value is not None and name != "ray":
             raise ValueError(f"{option} needs --executor ray: a local worker has one core")
-    return LocalExecutor(workers)

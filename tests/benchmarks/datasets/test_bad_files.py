@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pytest
 from official_layout import all_eight, mat
+from PIL import Image
 
 from avalanche_mas.benchmarks.datasets import DATASETS
 
@@ -192,6 +193,45 @@ def test_birds_label_out_of_range(root):
     path.write_text(path.read_text().replace(" 4\n", " 201\n"))
     with fails(ValueError, path, "label 201, which classes.txt has not"):
         make(root, "birds")
+
+
+@pytest.mark.parametrize("name", ["image_class_labels.txt", "train_test_split.txt", "images.txt"])
+def test_birds_two_lines_for_one_image(root, name):
+    path = root / "CUB_200_2011" / name
+    line = next(line for line in path.read_text().splitlines() if line.startswith("9 "))
+    path.write_text(path.read_text() + line[:2] + "1\n")
+    with fails(ValueError, path, "has two lines for 9"):
+        make(root, "birds")
+
+
+@pytest.mark.parametrize("key", ["scenes", "birds", "aircraft", "actions"])
+def test_lists_with_a_byte_order_mark(root, key):
+    """As some editors put in front."""
+    expected = make(root, key)
+    for path in (root / DATASETS[key].folder).rglob("*.txt"):
+        path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    found = make(root, key)
+    assert (found.classes, found.images, found.targets) == (
+        expected.classes,
+        expected.images,
+        expected.targets,
+    )
+
+
+def test_letters_hidden_files_are_no_images(root):
+    """macOS leaves a ``._`` file beside each; they exchanged letters between train and test."""
+    expected = [make(root, "letters", split).images for split in ("train", "test")]
+    for path in list((root / "chars74k/English/Img").glob("*/Bmp/*/*.png")):
+        path.with_name(f"._{path.name}").write_bytes(b"metadata")
+    assert [make(root, "letters", split).images for split in ("train", "test")] == expected
+
+
+def test_sixteen_bits_of_grey_are_not_white(root):
+    path = first_image(root, "flowers")
+    greys = np.arange(256, dtype=np.uint16).reshape(16, 16)
+    Image.fromarray(greys * 257).save(path, format="png")
+    seen = np.asarray(make(root, "flowers")[0][0])
+    np.testing.assert_array_equal(seen[..., 0], greys)
 
 
 def test_birds_table_is_short(root):

@@ -17,6 +17,7 @@ class Server:
         self.requests = []  # (name, Range header or None)
         self.cut_after = None  # bytes, after which the connection closes; of every answer
         self.ranges = True  # whether parts of files are served
+        self.length = None  # what the server says of it, if not the truth
         self.kind = "application/octet-stream"
 
     def __enter__(self):
@@ -60,7 +61,7 @@ class Server:
             handler.send_header("Content-Range", place)
         body = content[start or 0 :]
         handler.send_header("Content-Type", self.kind)
-        handler.send_header("Content-Length", str(len(body)))
+        handler.send_header("Content-Length", self.length or str(len(body)))
         handler.end_headers()
         with contextlib.suppress(ConnectionError):
             handler.wfile.write(body[: self.cut_after])

@@ -33,6 +33,7 @@ def table(drawn, url):
                 file,
                 url=f"{url}{file.name}",
                 sha256=hashlib.sha256((drawn / "archives" / file.name).read_bytes()).hexdigest(),
+                size=(drawn / "archives" / file.name).stat().st_size,
                 alive=True,
                 mirror="a friend",
             )
@@ -130,12 +131,20 @@ def test_a_wrong_file_from_elsewhere_is_kept_aside(served, tmp_path):
 def test_status_of_nothing(tmp_path):
     """The official table: every file, with its address and the folder to put it in."""
     got = run("status", tmp_path / "root")
-    assert got.exit_code == 0
+    assert got.exit_code == 1
+    assert f"{tmp_path / 'root'} does not exist" in got.output
     assert got.output.count("missing") == 8
     for info in DATASETS.values():
         for file in info.files:
             assert f"- {file.where_to_get(str(tmp_path / 'root'))}\n" in got.output
     assert not (tmp_path / "root").exists()
+
+
+def test_status_of_a_file(tmp_path):
+    (tmp_path / "root").write_text("")
+    got = run("status", tmp_path / "root")
+    assert got.exit_code == 1
+    assert "is no folder" in got.output
 
 
 def test_status_of_a_miniature(drawn):
@@ -158,17 +167,17 @@ def truncate(path):
 
 
 DAMAGES = {
-    "archive": ("flowers-102/102flowers.tgz", truncate, "has the sha256"),
+    "archive": ("flowers-102/102flowers.tgz", truncate, "has 300 bytes instead of"),
     "image": (
         "CUB_200_2011/images/002.American_Goldfinch/*_0000_*.jpg",
         truncate,
         "cannot be read",
     ),
     "absent image": ("fgvc-aircraft-2013b/data/images/*.jpg", Path.unlink, "is not there"),
-    "matlab": ("svhn/train_32x32.mat", truncate, "has the sha256"),
+    "matlab": ("svhn/train_32x32.mat", truncate, "has 300 bytes instead of"),
     "xml": ("VOCdevkit/VOC2012/Annotations/*.xml", truncate, "is not valid XML"),
     "list": ("scenes-67/TestImages.txt", Path.unlink, "missing"),
-    "fewer": ("scenes-67/TestImages.txt", lambda p: p.write_text("library/x.jpg"), "has the"),
+    "fewer": ("scenes-67/TestImages.txt", lambda p: p.write_text("library/x.jpg"), "has 13 bytes"),
 }
 
 
@@ -206,6 +215,22 @@ def test_miniature_into_a_used_folder(tmp_path):
     assert got.exit_code == 1
     assert "is not empty" in got.output
     assert os.listdir(tmp_path) == ["notes.txt"]
+
+
+def test_the_commands_load_no_large_library():
+    """Help has to come within a second; PyTorch alone takes longer."""
+    code = (
+        "import sys; from avalanche_mas.benchmarks.download import cli\n"
+        "from typer.testing import CliRunner\n"
+        "for words in ([], ['status'], ['download'], ['verify'], ['miniature']):\n"
+        "    assert CliRunner().invoke(cli.app, [*words, '--help']).exit_code == 0\n"
+        "print(sorted(sys.modules.keys() & {'avalanche', 'matplotlib', 'numpy', 'torch'}))"
+    )
+    home = str(Path(avalanche_mas.__file__).parent.parent)
+    environment = os.environ | {"PYTHONPATH": home}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.stdout == "[]\n", done.stdout + done.stderr
 
 
 def test_as_a_program(tmp_path):

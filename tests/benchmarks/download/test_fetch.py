@@ -7,11 +7,26 @@ import random
 import pytest
 from serving import Server
 
-from avalanche_mas.benchmarks.datasets import OfficialFile
+from avalanche_mas.benchmarks.datasets import DATASETS, OfficialFile
+from avalanche_mas.benchmarks.download import fetch as module
+from avalanche_mas.benchmarks.download.checksum import what_is_wrong
 from avalanche_mas.benchmarks.download.fetch import DownloadError, addresses, fetch
 
 CONTENT = random.Random(0).randbytes(400_000)
 RIGHT = {"sha256": hashlib.sha256(CONTENT).hexdigest()}
+
+
+@pytest.fixture
+def pauses(monkeypatch):
+    """How long it would have waited each time."""
+    waited = []
+    monkeypatch.setattr(module.time, "sleep", waited.append)
+    return waited
+
+
+@pytest.fixture(autouse=True)
+def _at_once(pauses):
+    """Nothing here waits."""
 
 
 @pytest.fixture
@@ -148,3 +163,55 @@ def test_mirror_needs_a_checksum(official):
     assert addresses(changed(official, mirror=mirror, sha256=None)) == [official.url]
     assert addresses(changed(official, mirror="see http://example.org")) == [official.url]
     assert addresses(changed(official, mirror=mirror, alive=False)) == [mirror]
+
+
+def test_a_server_that_never_sends_all(server, official, tmp_path, pauses):
+    """Without ranges it starts afresh and breaks off each time: the attempts have an end."""
+    server.ranges, server.cut_after = False, 150_000
+    with pytest.raises(DownloadError, match="closed too early"):
+        fetch(official, tmp_path / "to")
+    assert len(server.requests) == 1 + 4  # the first brought something
+    assert pauses == [0.5, 0.5, 1.0, 2.0]
+
+
+def test_a_server_that_always_sends_a_little(server, official, tmp_path, pauses, monkeypatch):
+    server.cut_after = 100
+    monkeypatch.setattr(module, "_ATTEMPTS_IN_ALL", 7)
+    with pytest.raises(DownloadError, match="closed too early"):
+        fetch(official, tmp_path / "to")
+    assert len(server.requests) == 7
+    assert set(pauses) == {0.5}
+
+
+@pytest.mark.parametrize("length", ["many", "-5", "1.5"])
+def test_a_length_that_is_no_number(server, official, tmp_path, length):
+    server.length = length
+    with pytest.raises(DownloadError, match=rf"a file of '{length}' bytes, which is no number"):
+        fetch(official, tmp_path / "to")
+    assert len(server.requests) == 1
+
+
+def test_the_size_is_known_before_anything_is_read(server, official, tmp_path):
+    with pytest.raises(DownloadError, match="has 400,000 bytes under this name instead of 300,000"):
+        fetch(changed(official, size=300_000), tmp_path / "to")
+    assert len(server.requests) == 1
+    assert os.listdir(tmp_path / "to") == []
+    assert fetch(changed(official, size=400_000), tmp_path / "to").read_bytes() == CONTENT
+
+
+def test_a_file_of_another_size(official, tmp_path):
+    (tmp_path / "birds.tgz").write_bytes(CONTENT)
+    wrong = what_is_wrong(tmp_path / "birds.tgz", changed(official, size=300_000))
+    assert wrong == "has 400,000 bytes instead of 300,000"
+
+
+def test_the_archives_are_those_that_are_published():
+    """Of Aircraft the values of the unpacked tar were expected, which no download can have."""
+    (aircraft,) = DATASETS["aircraft"].files
+    assert aircraft.sha256.startswith("e4e323d4")
+    assert aircraft.md5 == "d4acdd33327262359767eeaa97a4f732"
+    assert aircraft.size == 2_753_340_328
+    files = [file for info in DATASETS.values() for file in info.files]
+    assert all(file.sha256 or file.md5 for file in files)
+    unknown = {file.name for file in files if file.size is None}
+    assert unknown == {"indoorCVPR_09.tar", "TrainImages.txt", "TestImages.txt", "EnglishImg.tgz"}

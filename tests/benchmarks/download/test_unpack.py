@@ -1,5 +1,6 @@
 """Archives: whole or not at all, and never outside their folder."""
 
+import errno
 import gzip
 import io
 import os
@@ -8,6 +9,7 @@ import tarfile
 import pytest
 from tqdm import tqdm
 
+from avalanche_mas.benchmarks.download import unpack as unpacking
 from avalanche_mas.benchmarks.download.unpack import ArchiveError, unpack
 
 
@@ -38,6 +40,7 @@ BAD = {
     "symlink": (member("jpg/link", tarfile.SYMTYPE, "/etc"), "is a link to /etc"),
     "hard link": (member("jpg/link", tarfile.LNKTYPE, "jpg/image.jpg"), "is a link to jpg/image"),
     "device": (member("jpg/null", tarfile.CHRTYPE), "is neither a file nor a folder"),
+    "deep": (member("jpg/" + "a/" * 2000 + "a.jpg"), "lies 2002 folders deep"),
     "fifo": (member("jpg/pipe", tarfile.FIFOTYPE), "is neither a file nor a folder"),
 }
 
@@ -49,7 +52,9 @@ def test_malicious_member(tmp_path, entry, problem, name):
     archive = pack(tmp_path / name, entry)
     with pytest.raises(ArchiveError) as caught:
         unpack(archive, tmp_path / "to" / "here", "jpg")
-    assert f"member {entry.name} {problem}" in str(caught.value)
+    assert f"member {entry.name[:80]}" in str(caught.value)
+    assert problem in str(caught.value)
+    assert len(str(caught.value)) < 300 + len(str(archive))
     assert sorted(os.listdir(tmp_path)) == [name, "to"]
     assert os.listdir(tmp_path / "to") == ["here"]
     assert os.listdir(tmp_path / "to" / "here") == []
@@ -127,6 +132,60 @@ def test_no_archive(tmp_path, content):
     archive.write_bytes(content)
     with pytest.raises(ArchiveError, match=r"page\.tgz"):
         unpack(archive, tmp_path / "to", "jpg")
+
+
+@pytest.mark.parametrize("kind", ["gz", "bz2", "xz"])
+@pytest.mark.parametrize("at", [0.4, 0.6, 0.8])
+def test_damaged_within(tmp_path, kind, at):
+    """Whatever it is packed with."""
+    archive = tmp_path / f"bad.tar.{kind}"
+    with tarfile.open(archive, f"w:{kind}") as tar:
+        for name in ("jpg/image.jpg", "jpg/second.jpg"):
+            entry = member(name)
+            entry.size = 50_000
+            tar.addfile(entry, io.BytesIO(os.urandom(50_000)))
+    content = bytearray(archive.read_bytes())
+    start = int(at * len(content))
+    content[start : start + 500] = bytes(500)
+    archive.write_bytes(content)
+    with pytest.raises(ArchiveError, match=r"bad\.tar.*is damaged"):
+        unpack(archive, tmp_path / "to", "jpg")
+    assert os.listdir(tmp_path / "to") == []
+
+
+@pytest.mark.parametrize("field", [(124, 136), (100, 108), (148, 156)])
+@pytest.mark.parametrize("junk", [b"\xff", b"9", b"\x80"])
+def test_a_member_with_a_damaged_header(tmp_path, field, junk):
+    """Its size, mode or checksum: refused or, where it does not matter, unpacked as it was."""
+    archive = pack(tmp_path / "bad.tar", member("jpg/second.jpg"))
+    content = bytearray(archive.read_bytes())
+    second = 1024  # where its header begins
+    content[second + field[0] : second + field[1]] = junk * (field[1] - field[0])
+    archive.write_bytes(content)
+    with pytest.raises(ArchiveError, match=r"bad\.tar"):
+        unpack(archive, tmp_path / "to", "jpg/second.jpg")
+    assert os.listdir(tmp_path / "to") == []
+
+
+def test_a_small_archive_does_not_fill_the_disk(tmp_path, monkeypatch):
+    monkeypatch.setattr(unpacking, "_LEAST_ROOM", 1_000_000)
+    archive = pack(tmp_path / "bomb.tgz", member("jpg/zeros.jpg"), content=bytes(1_000_001))
+    with pytest.raises(ArchiveError, match=r"image\.jpg makes the contents larger than 20 times"):
+        unpack(archive, tmp_path / "to", "jpg")
+    assert os.listdir(tmp_path / "to") == []
+    archive = pack(tmp_path / "fine.tgz", member("jpg/zeros.jpg"), content=bytes(400_000))
+    unpack(archive, tmp_path / "to", "jpg")
+
+
+def test_a_full_disk_is_no_damage(tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    archive = pack(tmp_path / "good.tgz")
+    monkeypatch.setattr(tarfile.TarFile, "makefile", full)
+    with pytest.raises(OSError, match="No space left"):
+        unpack(archive, tmp_path / "to", "jpg")
+    assert os.listdir(tmp_path / "to") == []
 
 
 def test_what_a_killed_process_left(tmp_path):

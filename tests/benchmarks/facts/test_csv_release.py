@@ -89,13 +89,39 @@ def test_account_names_both_expected_counts(root):
         ("B1_train.csv", "any,1,1,0,0", "any,1,1,1,0", r"line 2: the masks .* <dog, \*, \*>"),
         ("B1_train.csv", "any,1,1,0,0", "any,1,1,0,2", r"line 2: a mask is '2'"),
         ("B2_facts.csv", "3,SPO", "1,SPO", r"fact 1 is <person, riding, horse> here and <dog"),
-        ("B3_facts.csv", "4,SPO", "3,SPO", r"fact 3, <.*>, is in 2 of the tasks"),
+        ("B1_train.csv", "any,1,1,0,0", "any,inf,1,0,0", r"line 2.*'inf' is not a whole number"),
+        ("B1_train.csv", "any,1,1,0,0", "any,NaN,1,0,0", r"B1_train.csv, line 2"),
+        ("B1_train.csv", "any,1,1,0,0", "any,1e400,1,0,0", r"line 2.*not a whole number"),
     ],
 )
 def test_malformed_tables(root, file, old, new, message):
     edit(split(root) / file, old, new)
     with pytest.raises(ValueError, match=message):
         read_csv_release(root)
+
+
+def test_tables_with_a_byte_order_mark(root):
+    expected = read_csv_release(root, features=True)
+    for path in [*root.rglob("*.csv"), *root.rglob("*.txt")]:
+        path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    found = read_csv_release(root, features=True)
+    assert found.facts == expected.facts
+    assert found.images == expected.images
+    np.testing.assert_array_equal(found.features, expected.features)
+
+
+def test_a_table_in_another_encoding(root):
+    (split(root) / "B1_facts.csv").write_bytes("id,type,S,P,O\n1,S,café,,\n".encode("latin-1"))
+    with pytest.raises(ValueError, match=r"B1_facts.csv is not a table"):
+        read_csv_release(root)
+
+
+def test_a_fact_in_two_tasks_is_learnt_twice(tmp_path):
+    """As it was published; its pictures are there once."""
+    root = write_csv_release(tmp_path / "r", tasks=((1, 2), (3,), (4,), (5, 1)))
+    release = read_csv_release(root)
+    assert release.splits["random-4"] == ((0, 1), (2,), (3,), (4, 0))
+    assert len(release.images["train"]) == 10
 
 
 def test_missing_parts(root):
@@ -124,6 +150,19 @@ def test_bad_embeddings(root):
     path.write_text("1.0 word")
     with pytest.raises(ValueError, match="not a list of numbers"):
         read_csv_release(root, features=True)
+    for text, message in [
+        ("nan " * 3 * D, "NaN or infinity"),
+        ("1 " * (3 * D - 1) + "inf", "NaN or infinity"),
+        (("1 " * 3 * D + "\n") * 2, r"table of \(2, 12\) numbers"),
+        ("", "is empty"),
+        (" \n", "is empty"),
+    ]:
+        path.write_text(text)
+        with pytest.raises(ValueError, match=rf"3\.txt .*{message}"):
+            read_csv_release(root, features=True)
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ValueError, match=r"3\.txt is not a list of numbers"):
+        read_csv_release(root, features=True)
     path.unlink()
     with pytest.raises(FileNotFoundError, match=r"3.txt.*NLP_feat"):
         read_csv_release(root, features=True)
@@ -133,5 +172,7 @@ def test_splits_must_have_the_same_facts(root):
     other = shutil.copytree(split(root), root / "splits" / "4tasks_semantic")
     edit(other / "B4_facts.csv", "5,S,cat", "6,S,bird")
     edit(other / "B4_train.csv", ",any,5,", ",any,6,")
-    with pytest.raises(ValueError, match=r"random: fact 6, <bird, \*, \*>, is in 0 of the tasks"):
+    with pytest.raises(
+        ValueError, match=r"random: fact 6, <bird, \*, \*>, is in none of the tasks"
+    ):
         read_csv_release(root)

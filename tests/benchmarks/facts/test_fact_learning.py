@@ -12,11 +12,13 @@ from avalanche.evaluation.metrics import loss_metrics
 from avalanche.training.plugins import EvaluationPlugin
 from avalanche.training.supervised import Naive
 from fact_releases import edit, write_csv_release
+from PIL import Image
 from torch import nn
 
 from avalanche_mas import LocalMASPlugin, MASPlugin, estimate_importance
 from avalanche_mas.benchmarks.fact_benchmark import SPLITS, fact_learning
 from avalanche_mas.benchmarks.facts import Fact, UnknownWordsError, embed_facts, sports_facts
+from avalanche_mas.benchmarks.pictures import read_picture
 from avalanche_mas.miniature.facts.words import concept_vectors
 
 VECTORS = dict(zip(*concept_vectors(), strict=True))
@@ -258,10 +260,28 @@ def test_bad_pictures_and_folders(tmp_path):
     root = write_csv_release(tmp_path / "r")
     (root / "images" / "train" / "6DS_train_0000000010.jpg").write_text("no picture")
     streams = fact_learning(root, split="random-4")
-    with pytest.raises(ValueError, match=r"6DS_train_0000000010.jpg is not a picture"):
+    with pytest.raises(
+        ValueError, match=r"6DS_train_0000000010.jpg cannot be read as an image.*copy it"
+    ):
         streams.train_stream[0].dataset[0]
     with pytest.raises(FileNotFoundError, match="is not a folder"):
         fact_learning(tmp_path / "none")
+
+
+def test_a_picture_that_ends_too_early_is_read(tmp_path):
+    """As by the authors' reader: what is there of it is the same, the rest is grey."""
+    root = write_csv_release(tmp_path / "r")
+    path = root / "images" / "train" / "6DS_train_0000000010.jpg"
+    noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(path, subsampling=0)
+    dataset = fact_learning(root, split="random-4").train_stream[0].dataset._datasets[0]
+    whole = np.asarray(dataset[0][0])
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    part = np.asarray(dataset[0][0])
+    np.testing.assert_array_equal(part[:15], whole[:15])
+    assert part[-8:].std() == 0
+    with pytest.raises(ValueError, match="truncated"):
+        read_picture(path)
 
 
 def test_experience_without_pictures(tmp_path):

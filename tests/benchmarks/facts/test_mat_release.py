@@ -76,6 +76,15 @@ def test_without_words(tmp_path, csv_root):
         ({"unique_tuple_ids": np.arange(2.0, 7)[None]}, "tuple 1 of an image"),
         ({"unique_tuple_features": np.zeros((5, 11))}, r"\(5, 11\).*expected \(5, 12\)"),
         ({"unique_tuple_features_mean": np.zeros((1, 11))}, "expected"),
+        ({"tuple_ids": np.full((1, 10), np.nan)}, "tuple_ids has NaN or infinity"),
+        ({"tuple_ids": np.full((1, 10), 1.5)}, "tuple_ids must be a list of whole numbers"),
+        ({"tuple_ids": np.ones((2, 5))}, "tuple_ids must be a list of whole numbers"),
+        ({"tuple_ids": np.zeros((1, 0))}, "tuple_ids is empty"),
+        ({"tuple_ids": np.array(["a", "b"], object)}, "tuple_ids holds something else than num"),
+        ({"unique_tuple_ids": np.array([[1, 2, 3, 4, np.inf]])}, "unique_tuple_ids has NaN"),
+        ({"unique_tuple_features": np.full((5, 12), np.nan)}, "unique_tuple_features has NaN"),
+        ({"unique_tuple_features": "text"}, "unique_tuple_features holds something else"),
+        ({"unique_tuple_features_mean": np.full((1, 12), np.inf)}, "_mean has NaN or infinity"),
     ],
 )
 def test_contradictions(tmp_path, csv_root, changes, message):

@@ -1,6 +1,8 @@
 """Files of word vectors, and the embeddings of facts."""
 
 import gzip
+import os
+import pickle
 import sys
 import time
 
@@ -39,15 +41,11 @@ def keyed_vectors():
     return vectors
 
 
-@pytest.mark.parametrize(
-    "name", ["v.bin", "v.bin.gz", "v.vec", "glove.txt", "glove.txt.gz", "v.kv"]
-)
+@pytest.mark.parametrize("name", ["v.bin", "v.bin.gz", "v.vec", "glove.txt", "glove.txt.gz"])
 def test_all_formats_give_the_same(tmp_path, name):
     """The files of word2vec and gensim are gensim's own work; GloVe's have no first line."""
     path = tmp_path / name
-    if path.suffix == ".kv":
-        keyed_vectors().save(str(path))
-    elif name.startswith("glove"):
+    if name.startswith("glove"):
         text = "\n".join(f"{word} {' '.join(map(str, row))}" for word, row in VECTORS.items())
         data = (text + "\n").encode()
         path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
@@ -75,6 +73,31 @@ def test_bad_files(tmp_path):
     (tmp_path / "v.txt").write_text("dog 1 2 3\ncat 1 x 3\n")
     with pytest.raises(ValueError, match=r"v.txt as text"):
         load_word_vectors(tmp_path / "v.txt")
+
+
+class RunsCode:
+    """Unpickled, it makes a folder."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.folder),)
+
+
+@pytest.mark.parametrize("name", ["v.kv", "v.KV", "v.model", "v.pkl", "v.bin", "v.txt", "v"])
+def test_a_file_of_vectors_runs_no_code(tmp_path, name):
+    """gensim's own format is a pickle, whatever it is called."""
+    (tmp_path / name).write_bytes(pickle.dumps(RunsCode(tmp_path / "ran")))
+    with pytest.raises(ValueError, match=name):
+        load_word_vectors(tmp_path / name)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_gensims_own_format_says_what_to_do(tmp_path):
+    keyed_vectors().save(str(tmp_path / "v.kv"))
+    with pytest.raises(ValueError, match=r"v\.kv is a pickle.*any code.*save_word2vec_format"):
+        load_word_vectors(tmp_path / "v.kv")
 
 
 def test_without_gensim(tmp_path, monkeypatch):
