@@ -663,3 +663,26 @@ def test_global_state_is_preserved_and_autograd_is_on():
         fail()
     second = draw(loader)
     same_output([*map(torch.as_tensor, first)], [*map(torch.as_tensor, second)])
+
+
+class KeepsItsWeight(nn.Module):
+    """Derives a weight once, and computes with it ever after."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight, self.kept = nn.Parameter(torch.randn(2, 3)), {}
+
+    def forward(self, x):
+        if "weight" not in self.kept:
+            self.kept["weight"] = torch.tanh(self.weight)
+        return x @ self.kept["weight"].T
+
+
+def test_a_weight_kept_from_a_pass_before():
+    model, x = KeepsItsWeight().double(), torch.randn(5, 3).double()
+    model(x)
+    truth = estimate_importance(model, x, engine="loop")["weight"]
+    ours = estimate_importance(model, x, verify="off")["weight"]
+    torch.testing.assert_close(ours, truth, rtol=1e-10, atol=0)
+    with pytest.raises(RuntimeError, match="earlier pass"):
+        estimate_importance(model, x, engine="vmap")

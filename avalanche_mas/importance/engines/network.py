@@ -54,6 +54,7 @@ class Network:
         """Whether the model changes the tensors that it is given; None before the first call."""
         self._parameters: dict[str, Tensor] = {}
         self._looked = False
+        self._keeps_graphs: bool | None = None
         self._shared: set[int] = set()  # leaves of a batch, by their number
         self._per_sample: set[int] = set()
 
@@ -149,6 +150,25 @@ class Network:
         state = {**fixed, **dict(module.named_buffers()), **replaced}
         outputs: list[Tensor] = torch.func.functional_call(module, state, ())
         return outputs
+
+    def keeps_graphs(self, sample: Any) -> bool:
+        """Whether the model computes with what it has kept of a pass before, such as a weight.
+
+        :meth:`with_parameters` does not reach the parameters from which that was computed.
+
+        :param sample: a batch of one.
+        """
+        if self._keeps_graphs is None:
+            own = self._parameters or self.trainable()
+            theta = {name: p.detach().clone().requires_grad_() for name, p in own.items()}
+            outputs = self.with_parameters(self.twin(), theta, sample)
+            ends = [output.sum() for output in outputs if output.requires_grad]
+            parameters = list(own.values())
+            found: tuple[Tensor | None, ...] = ()
+            if ends:
+                found = torch.autograd.grad(ends, parameters, retain_graph=True, allow_unused=True)
+            self._keeps_graphs = any(gradient is not None for gradient in found)
+        return self._keeps_graphs
 
     def mark_shared(self, batch: Any) -> Any:
         """The batch, with tensors marked that all its samples share though they are as long.

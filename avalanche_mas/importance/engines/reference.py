@@ -106,8 +106,15 @@ def vmap(
     Memory for B × parameters numbers, bounded by chunks of :data:`CHUNK_BYTES`. Arguments as for
     :func:`loop`. What vmap cannot transform (data-dependent control flow, cuDNN and oneDNN
     recurrent layers) raises vmap's own RuntimeError.
+
+    :raises RuntimeError: also for a model that computes with what it has kept of a pass before.
     """
     size = batch_size_of(batch)
+    if network.keeps_graphs(take(batch, slice(0, 1), size)):
+        raise RuntimeError(
+            "the model computes with a tensor that it derived from parameters in an earlier pass, "
+            "which vmap cannot replace: use engine='auto' or 'loop'"
+        )
     samples = [leaf for leaf in leaves_of(batch) if is_per_sample(leaf, size)]
     measured = {name: p.detach() for name, p in parameters.items()}
 
