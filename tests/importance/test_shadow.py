@@ -18,6 +18,7 @@ from networks import module
 from torch import nn
 from torch.nn.utils import parametrizations, weight_norm
 
+from avalanche_mas import estimate_importance
 from avalanche_mas.importance.parameters import named_parameters
 from avalanche_mas.importance.shadow import Shadow, preserve_state
 
