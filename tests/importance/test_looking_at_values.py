@@ -6,7 +6,7 @@ from judge import naive_importance, worst_error
 from networks import module
 from torch import nn
 
-from avalanche_mas import estimate_importance, estimate_local_importance
+from avalanche_mas import check_model, estimate_importance, estimate_local_importance
 
 LOOKS = {
     "bool": lambda x: (x > 2).any(),
@@ -161,3 +161,38 @@ def test_longer_samples_are_asked_more():
     single = [x[k : k + 1] for x in batches for k in range(8)]
     assert worst_error(ours, estimate_importance(model, single, engine="loop")) < 1e-10
     assert not ours.fallbacks
+
+
+def test_what_only_a_lone_sample_uses_is_reported():
+    def forward(self, x):
+        return self.a(x) if x.sum() > 0 else self.b(x)
+
+    model = module(forward, a=nn.Linear(4, 3), b=nn.Linear(4, 3)).double()
+    x = torch.rand(8, 4).double() * torch.tensor([1.0] + [-1.0] * 7)[:, None]
+    table = check_model(model, x)
+    assert table.loc[["a.weight", "a.bias"], "measured"].eq("fallback").all()
+    assert table.loc[["b.weight", "b.bias"], "measured"].eq("rule").all()
+    assert set(estimate_importance(model, x).fallbacks) == {"a.weight", "a.bias"}
+
+
+def test_padded_lengths_are_planned_once_and_checked_together():
+    """A text model meets many lengths; each is planned, but only the first is compared."""
+    model = module(
+        lambda self, x: self.head(
+            torch.tanh(self.layer(x.flatten(0, 1))).unflatten(0, x.shape[:2]).sum(1)
+        ),
+        layer=nn.Linear(4, 6),
+        head=nn.Linear(6, 3),
+    )
+    model.double().layer.register_forward_pre_hook(note_size)
+    lengths = (4, 6, 5, 7)
+    batches = [torch.randn(16, n, 4).double() for n in lengths]
+
+    def passes(number):
+        PASSES.clear()
+        ours = estimate_importance(model, batches[:number])
+        assert not ours.fallbacks
+        return len(PASSES)
+
+    first, *others = (passes(number + 1) - passes(number) for number in range(1, 4))
+    assert {first, *others} == {7}  # one that does not fit, four that plan, a sample, the batch
