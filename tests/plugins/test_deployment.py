@@ -19,6 +19,7 @@ from tiny_avalanche import (
     train,
     weights,
 )
+from torch import nn
 
 from avalanche_mas import MASPlugin
 
@@ -167,6 +168,23 @@ def test_heads_are_told_by_task_labels(Plugin):
             with plugin.watch(model, fraction=1.0), torch.inference_mode():
                 way()
         assert_close(plugin.observed, truth, **EXACT)
+
+
+@pytest.mark.parametrize("kind", ["units in another order", "a frozen weight", "a statistic"])
+def test_whatever_the_model_computes_with_is_watched(kind):
+    model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2)).eval()
+    model[2].weight.requires_grad_(False)
+    plugin, x = MASPlugin(), torch.randn(5, 3)
+    plugin.observe(model, x)
+    with torch.no_grad():
+        if kind == "units in another order":
+            model[0].weight.copy_(model[0].weight.flip(0).clone())
+        elif kind == "a frozen weight":
+            model[2].weight.mul_(2)
+        else:
+            model[1].running_mean.add_(1)
+    with pytest.raises(ValueError, match="is not what it was when 5 samples"):
+        plugin.observe(model, x)
 
 
 @every_plugin

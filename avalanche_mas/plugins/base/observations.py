@@ -11,20 +11,20 @@ from torch import Tensor, nn
 
 from avalanche_mas.importance import Importance
 from avalanche_mas.importance.batches import Forward, batch_size_of, model_input, take
-from avalanche_mas.importance.parameters import named_parameters, unwrap
+from avalanche_mas.importance.parameters import checksum, named_parameters, unwrap
 from avalanche_mas.importance.watch import CallArguments, call_again
 from avalanche_mas.plugins.base.state import State, importance_state, loaded_importance
 
 Measure = Callable[[nn.Module, Any, Forward, int], Importance]
 At = dict[str, tuple[tuple[int, ...], int | None]]
-"""Parameters by name: their shapes and checksums."""
+"""Parameters and buffers of numbers, by name: their shapes and checksums."""
 
 
 class Observations:
     """One mean over the samples observed since the last task, and at which parameters it is.
 
     Samples that a network has seen at different parameters have no mean: they are about different
-    functions. So a checksum of every parameter is kept, the sum of its bits as numbers.
+    functions. So a checksum of every parameter is kept, and of every running statistic.
     """
 
     def __init__(self) -> None:
@@ -34,12 +34,12 @@ class Observations:
 
     def check(self, model: nn.Module) -> None:
         """:raises ValueError: if the model has moved since the first sample was observed."""
-        parameters = named_parameters(model)
-        for name, (shape, checksum) in self._at.items():
-            parameter = parameters.get(name)
-            if parameter is None or _checksum(parameter, shape) != checksum:
+        tensors = _tensors_of(model)
+        for name, (shape, before) in self._at.items():
+            tensor = tensors.get(name)
+            if tensor is None or _checksum(tensor, shape) != before:
                 raise ValueError(
-                    f"the parameter {name!r} is not what it was when "
+                    f"{name!r} is not what it was when "
                     f"{self.importance.samples if self.importance else 0} samples were observed: "
                     "importance at different parameters has no common mean. Load the observed "
                     "parameters again, or drop the observations with forget_observed()."
@@ -49,14 +49,14 @@ class Observations:
         """Joins Ω of further samples, measured at the parameters that ``at`` tells of."""
         with torch.inference_mode(False), torch.no_grad():
             if self.importance is None:
-                self._at = {name: at[name] for name in new}
+                self._at = dict(at)
                 self.importance = new
             else:
                 self.importance = self.importance.merge(new)
 
     def state(self) -> State:
         """As plain values."""
-        at = {name: [*shape, checksum] for name, (shape, checksum) in self._at.items()}
+        at = {name: [*shape, before] for name, (shape, before) in self._at.items()}
         return {"importance": importance_state(self.importance), "at": at}
 
     @classmethod
@@ -64,26 +64,30 @@ class Observations:
         """From such values."""
         made = cls()
         made.importance = loaded_importance(state["importance"], model)
-        for name, (*shape, checksum) in state["at"].items():
-            made._at[name] = tuple(shape), checksum
+        for name, (*shape, before) in state["at"].items():
+            made._at[name] = tuple(shape), before
         return made
 
 
 def parameters_of(model: nn.Module) -> At:
-    """The parameters that a model has now."""
+    """What a model computes with now."""
     return {
-        name: (tuple(parameter.shape), _checksum(parameter, tuple(parameter.shape)))
-        for name, parameter in named_parameters(model).items()
+        name: (tuple(tensor.shape), _checksum(tensor, tuple(tensor.shape)))
+        for name, tensor in _tensors_of(model).items()
     }
 
 
-def _checksum(parameter: Tensor, shape: tuple[int, ...]) -> int | None:
-    """The sum of the bits of a parameter's part that was there; None where it cannot be."""
-    if parameter.dim() != len(shape) or any(map(int.__gt__, shape, parameter.shape)):
+def _tensors_of(model: nn.Module) -> dict[str, Tensor]:
+    buffers = unwrap(model).named_buffers()
+    floating = {name: buffer for name, buffer in buffers if buffer.is_floating_point()}
+    return {**named_parameters(model), **floating}  # integers may count the passes
+
+
+def _checksum(tensor: Tensor, shape: tuple[int, ...]) -> int | None:
+    """Of the part of a tensor that was there when it had ``shape``; None where it cannot be."""
+    if tensor.dim() != len(shape) or any(map(int.__gt__, shape, tensor.shape)):
         return None
-    part = parameter.detach()[tuple(slice(size) for size in shape)].contiguous()
-    bits = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
-    return int(part.view(bits[part.element_size()]).sum(dtype=torch.int64))
+    return checksum(tensor.detach()[tuple(slice(size) for size in shape)])
 
 
 class Pieces:
