@@ -11,9 +11,10 @@ from torch import Tensor
 
 from avalanche_mas.importance.batches import batch_size_of, shapes_of, take
 from avalanche_mas.importance.engines.instrument import Record
-from avalanche_mas.importance.engines.looking import Group, Way, Ways
+from avalanche_mas.importance.engines.looking import Way
 from avalanche_mas.importance.engines.network import Network
 from avalanche_mas.importance.engines.plan import Plan, make_plan, telling_samples
+from avalanche_mas.importance.engines.ways import Group, Ways
 from avalanche_mas.importance.parameters import zeros
 from avalanche_mas.importance.rules.matmul import Products
 from avalanche_mas.importance.rules.registry import overlaps_itself
@@ -119,7 +120,7 @@ class PlannedEngine(ABC):
         return {**self.unruled, **dict.fromkeys(sorted(alone), DEPENDS_ON_VALUES)}
 
     def __call__(self, batch: Any, total: dict[str, Tensor]) -> None:
-        """Adds Σ_k of ``batch`` to ``total``: together what goes the same way, see :mod:`.looking`.
+        """Adds Σ_k of ``batch`` to ``total``: together what goes the same way, see :mod:`.ways`.
 
         :raises VerificationError: if what is in ``total`` already turns out to be wrong.
         """
@@ -303,6 +304,13 @@ class PlannedEngine(ABC):
         if used - self.exercised - wrong:
             self._retry = 2 * self._batches
 
+    def output_alone(self, batch: Any, size: int) -> tuple[int, list[Tensor]] | None:
+        """A sample of a batch, by its number, and its output alone; None if it needs no check."""
+        if size <= CHECKED_SAMPLES or self.verify == "off":
+            return None
+        (k,) = telling_samples(batch, size, 1)
+        return k, self.network(take(batch, slice(k, k + 1), size))
+
     def distrust(self, names: Iterable[str]) -> None:
         """Parameters for which a comparison failed: no rule measures them any more."""
         for name in names:
@@ -314,6 +322,19 @@ class PlannedEngine(ABC):
 
 def _telling(batch: Any, size: int, number: int) -> Any:
     return take(batch, torch.tensor(telling_samples(batch, size, number)), size)
+
+
+def differs(alone: tuple[int, list[Tensor]] | None, outputs: list[Tensor]) -> bool:
+    """Whether a sample has another output in a batch than alone, where that is known."""
+    if alone is None:
+        return False
+    k, own = alone
+    if [t.shape[1:] for t in own] != [t.shape[1:] for t in outputs]:
+        return True
+    theirs = {str(i): output.detach() for i, output in enumerate(own)}
+    ours = {str(i): output.detach()[k : k + 1] for i, output in enumerate(outputs)}
+    finite = all(bool(output.isfinite().all()) for output in own)  # or an error will say so
+    return finite and bool(disagreeing(ours, theirs, theirs))
 
 
 def compared(importance: Mapping[str, Tensor]) -> dict[str, Tensor]:

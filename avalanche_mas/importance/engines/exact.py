@@ -18,20 +18,20 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
 
-from avalanche_mas.importance.batches import batch_size_of, map_leaves, take
+from avalanche_mas.importance.batches import batch_size_of, map_leaves
 from avalanche_mas.importance.engines import reference
 from avalanche_mas.importance.engines.base import (
-    CHECKED_SAMPLES,
     DEPENDS_ON_VALUES,
     PlannedEngine,
     Verify,
     compared,
+    differs,
     disagreeing,
 )
 from avalanche_mas.importance.engines.instrument import Instrument, Pass, PlanMismatch
 from avalanche_mas.importance.engines.network import Network
 from avalanche_mas.importance.engines.objectives import OBJECTIVES, Objective, Output
-from avalanche_mas.importance.engines.plan import REPEATING, Plan, telling_samples
+from avalanche_mas.importance.engines.plan import REPEATING, Plan
 from avalanche_mas.importance.engines.tracking import Operation, is_inplace
 from avalanche_mas.importance.parameters import wide, zeros
 from avalanche_mas.importance.rules.per_sample import Dense, PerSample
@@ -94,27 +94,20 @@ class Exact(PlannedEngine):
             backward = Backward(given)
             prepared = self.network.prepare(batch)
             shapes = tuple([tensor.shape for tensor in prepared.tensors])
-            alone = None if shapes in self._seen else self._alone(batch, size)
+            alone = None if shapes in self._seen else self.output_alone(batch, size)
             try:
                 with backward:
                     outputs = prepared.run()
                 backward.check_complete()
             except PlanMismatch:
                 return False
-            if alone is not None and _differ(*alone, outputs):
+            if differs(alone, outputs):
                 self._give_up("a sample's output depends on the size of the batch", alone=True)
             else:
                 self._seen.add(shapes)
                 backward.differentiate([output for output in outputs if output.requires_grad])
         self._measure_slowly(self.unruled, batch, total)
         return True
-
-    def _alone(self, batch: Any, size: int) -> tuple[int, list[Tensor]] | None:
-        """A sample of a batch, by its number, and its output alone; None if it needs no check."""
-        if size <= CHECKED_SAMPLES or self.verify == "off":
-            return None
-        (k,) = telling_samples(batch, size, 1)
-        return k, self.network(take(batch, slice(k, k + 1), size))
 
     def measure_unplanned(self, batch: Any, total: dict[str, Tensor]) -> None:
         """Everything one sample at a time."""
@@ -336,6 +329,8 @@ class Backward(Instrument):
         parameters = [leaf for leaf in tree_leaves((call.args, call.kwargs)) if self.find(leaf)]
         args, kwargs = self.detach((call.args, call.kwargs))
         result, axis = call.function(*args, **kwargs), call.output_axes[0]
+        if axis is not None and result.shape[axis.dim] != self.size * axis.per_sample:
+            raise PlanMismatch  # for samples of another size
         if (
             len(parameters) != 1
             or not isinstance(result, Tensor)
@@ -369,7 +364,7 @@ class Backward(Instrument):
         rows = rows.repeat(m) if axis.inner else rows.repeat_interleave(m)
         rows = rows.view(-1, *(1,) * (target.dim() - axis.dim - 1)).expand(target.shape)
         rows = rows[index[0]] if index else rows
-        replicas = self._replicas(parameter).flatten(1)
+        replicas = self._replicas(parameter).reshape(self.size, -1)
         entries = torch.arange(parameter.numel(), device=target.device).view(parameter.shape)
         while entries.dim() > rows.dim() and len(entries) == 1:
             entries = entries[0]
@@ -384,16 +379,6 @@ class Backward(Instrument):
             lambda: parameter.detach().expand(self.size, *parameter.shape),
         )
         return copies
-
-
-def _differ(k: int, alone: list[Tensor], outputs: list[Tensor]) -> bool:
-    """Whether sample k has another output in a batch than alone."""
-    if [t.shape[1:] for t in alone] != [t.shape[1:] for t in outputs]:
-        return True
-    theirs = {str(i): output.detach() for i, output in enumerate(alone)}
-    ours = {str(i): output.detach()[k : k + 1] for i, output in enumerate(outputs)}
-    finite = all(bool(output.isfinite().all()) for output in alone)  # or an error will say so
-    return finite and bool(disagreeing(ours, theirs, theirs))
 
 
 def _widened(leaf: Any) -> Any:

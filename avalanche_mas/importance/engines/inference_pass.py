@@ -7,6 +7,7 @@ copied as they appear, and multiplied afterwards. The pass itself stays as it is
 from __future__ import annotations
 
 from collections.abc import Hashable
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -41,20 +42,17 @@ class Live(Hebbian):
 
     def __init__(self, given: Pass) -> None:
         super().__init__(given)
-        self._mismatched = False
         self._complete: list[tuple[str, Tensor, PerSample]] = []
 
     def handle(self, operation: Operation) -> Any:
         """Never ends the pass, whatever the model does."""
-        if not self._mismatched:
-            try:
+        if not self.mismatched:
+            with suppress(PlanMismatch):
                 return super().handle(operation)
-            except PlanMismatch:
-                self._mismatched = True
         return operation.run()
 
     def pass_by(self, operation: Operation) -> Any:
-        return operation.run() if self._mismatched else super().pass_by(operation)
+        return operation.run() if self.mismatched else super().pass_by(operation)
 
     def add_complete(self, name: str, part: Tensor, gradients: PerSample) -> None:
         self._complete.append((name, part, gradients))
@@ -70,11 +68,6 @@ class Live(Hebbian):
                 raise NotFiniteError(f"the importance of {name!r} is not finite.")
         for name, part, gradients in self._complete:
             super().add_complete(name, part, gradients)
-
-    def check_complete(self) -> None:
-        if self._mismatched:
-            raise PlanMismatch
-        super().check_complete()
 
     def _emit_scaled(self, emit: Any, scale: Tensor, delta: Tensor, one_sign: bool) -> None:
         emit(delta * scale, one_sign)  # it waits, so it needs memory of its own

@@ -79,6 +79,8 @@ class Instrument(Tracker):
     def __init__(self, given: Pass) -> None:
         super().__init__(given.parameters)
         self.given, self.plan, self.size = given, given.plan, given.size
+        self.mismatched = False
+        """Whether it went otherwise than planned, also if the model has caught what that raised."""
         self._next = 0
         self._waiting: dict[str, list[tuple[Tensor, PerSample]]] = {}
 
@@ -93,7 +95,8 @@ class Instrument(Tracker):
     def handle(self, operation: Operation) -> Any:
         use = self.plan.uses[self._next] if self._next < len(self.plan.uses) else None
         self._next += 1
-        if use is None or not self._as_planned(operation, use):
+        self.mismatched |= use is None or not self._as_planned(operation, use)
+        if use is None or self.mismatched:
             raise PlanMismatch
         if use.is_view and not any(use.output_axes):
             return operation.run()
@@ -121,6 +124,9 @@ class Instrument(Tracker):
             result = self.vectorised(operation, call)
             self._note(operation, "vmap")
             return result
+        except PlanMismatch:
+            self.mismatched = True
+            raise
         except NoRule as reason:
             for name in self.sources(names):
                 self.given.record.unruled.setdefault(name, f"{name_of(function)}: {reason}")
@@ -187,7 +193,7 @@ class Instrument(Tracker):
 
     def check_complete(self) -> None:
         """:raises PlanMismatch: if fewer operations ran than planned."""
-        if self._next != len(self.plan.uses):
+        if self.mismatched or self._next != len(self.plan.uses):
             raise PlanMismatch
 
     def finish(self) -> None:

@@ -29,13 +29,19 @@ from avalanche_mas.importance.engines.activations import (
     batch_norm_scale,
     half_gradient,
 )
-from avalanche_mas.importance.engines.base import PlannedEngine, Verify, compared, disagreeing
+from avalanche_mas.importance.engines.base import (
+    PlannedEngine,
+    Verify,
+    compared,
+    differs,
+    disagreeing,
+)
 from avalanche_mas.importance.engines.instrument import Instrument, Pass, PlanMismatch
-from avalanche_mas.importance.engines.looking import Group
 from avalanche_mas.importance.engines.network import Network
 from avalanche_mas.importance.engines.objectives import OBJECTIVES
 from avalanche_mas.importance.engines.plan import Plan, make_plan
 from avalanche_mas.importance.engines.tracking import Operation
+from avalanche_mas.importance.engines.ways import Group
 from avalanche_mas.importance.parameters import zeros
 from avalanche_mas.importance.rules.matmul import Products
 from avalanche_mas.importance.rules.registry import (
@@ -102,13 +108,13 @@ class Local(PlannedEngine):
             samples = [take(batch, slice(k, k + 1), size) for k in range(size)]
             return all(self._measure_alone(plan, sample, total) for sample in samples)
         # What went as planned once will do so again; until then, an incomplete sum must not count.
-        kind = plan.signature, shapes_of(batch)
+        kind = plan.signature, size, shapes_of(batch)
         if kind not in self._seen:
-            if self._try(plan, batch, size, total):
+            if self._try(plan, batch, size, total, self.output_alone(batch, size)):
                 self._seen.add(kind)
                 return True
             return False
-        if not self._run(plan, batch, size, total, self.products):
+        if self._run(plan, batch, size, total, self.products) is None:
             raise ValueError(
                 "the model ran other operations than before for a batch of the same shapes, so "
                 "its layers cannot be told apart; use global MAS for it"
@@ -126,10 +132,21 @@ class Local(PlannedEngine):
         self._others.append(own)
         return True
 
-    def _try(self, plan: Plan, batch: Any, size: int, total: dict[str, Tensor]) -> bool:
+    def _try(
+        self,
+        plan: Plan,
+        batch: Any,
+        size: int,
+        total: dict[str, Tensor],
+        alone: tuple[int, list[Tensor]] | None = None,
+    ) -> bool:
         added, products = zeros(self.parameters), Products()
-        if not self._run(plan, batch, size, added, products):
+        outputs = self._run(plan, batch, size, added, products)
+        if outputs is None:
             return False
+        if differs(alone, outputs):
+            self.one_by_one = True  # samples depend on each other, or on how many there are
+            return self.measure(plan, batch, size, total)
         products.flush()
         for name, importance in added.items():
             total[name].add_(importance)
@@ -137,20 +154,23 @@ class Local(PlannedEngine):
 
     def _run(
         self, plan: Plan, batch: Any, size: int, total: dict[str, Tensor], products: Products
-    ) -> bool:
-        """Adds what a forward pass shows; False, with a part added, if it goes otherwise."""
+    ) -> list[Tensor] | None:
+        """Adds what a forward pass shows.
+
+        :return: its outputs; None, and the sum is incomplete, if it went otherwise than planned.
+        """
         prepared = self.network.prepare(batch)
         hebbian = Hebbian(
             Pass(self.parameters, plan, OBJECTIVES["norm"], size, total, self.record, products)
         )
         try:
             with hebbian:
-                prepared.run()
+                outputs = prepared.run()
             hebbian.check_complete()
         except PlanMismatch:
-            return False
+            return None
         hebbian.finish()
-        return True
+        return outputs
 
     def compare(self, plan: Plan, few: Any, spare: dict[str, Tensor]) -> set[str] | None:
         """Compares several samples at once with each of them alone."""

@@ -1,15 +1,9 @@
-"""What a network asks about the values of its samples, and which samples get the same answers.
-
-``if mask.all()`` may send one sample through other operations than the next. Samples to which the
-network asks the same questions and gets the same answers, alone as well as all of them together,
-go the same way: they can be measured in one batch.
-"""
+"""What a network asks about the values of its samples: ``if mask.all()``."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Container, Hashable, Iterable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Callable, Container, Hashable, Iterable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,20 +11,10 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from avalanche_mas.importance.batches import (
-    batch_size_of,
-    is_per_sample,
-    leaves_of,
-    shapes_of,
-    take,
-)
-from avalanche_mas.importance.engines.network import Network
 from avalanche_mas.importance.rules.registry import name_of
 
 Way = tuple[Hashable, ...]
 """The answers that a forward pass was given, in order."""
-
-_MAX_REMEMBERED = 1 << 16  # samples
 
 
 class Looking(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -55,7 +39,7 @@ class Looking(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.asked: frozenset[int] = frozenset()
         """Numbers of the inputs on which the answers depend."""
         self._known = known
-        self._only_checks = False
+        self._only_checks = self._ended = False
         # memory → what keeps it, so that it is not given out again, and the inputs in it
         self._dependent: dict[int, tuple[Any, frozenset[int]]] = {}
         for number, leaf in enumerate(inputs):
@@ -80,11 +64,12 @@ class Looking(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def answer(self, result: Any, sources: frozenset[int]) -> None:
         """Notes what a question about some inputs was answered."""
-        if self._only_checks:
+        if self._only_checks or self._ended:
             return
         self.answers.append(tuple(_comparable(leaf) for leaf in tree_leaves(result)))
         self.asked |= sources
         if tuple(self.answers) in self._known:
+            self._ended = True  # also if the model catches everything
             raise Answered
 
     def call(
@@ -118,7 +103,7 @@ class Answered(BaseException):
     """Ends a forward pass of which no more has to be known; no error that a model should catch."""
 
 
-class _Functions(TorchFunctionMode):
+class Functions(TorchFunctionMode):
     """Hands every torch function to a :class:`Looking`."""
 
     def __init__(self, looking: Looking) -> None:
@@ -129,81 +114,6 @@ class _Functions(TorchFunctionMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         return self._looking.call(func, args, kwargs or {})
-
-
-class Group(NamedTuple):
-    """Samples that go the same way.
-
-    :param way: the answers that each of them gets, alone; None if that is not known.
-    :param batch: the samples.
-    :param size: how many they are.
-    """
-
-    way: Way | None
-    batch: Any
-    size: int
-
-
-class Ways:
-    """Tells samples apart by the answers that they give to a network's questions.
-
-    A sample goes through the network alone, as far as its last question. What was asked of the
-    same numbers before is remembered: masks of padding are soon all known.
-
-    :param network: F; its parameters stay as they are.
-    """
-
-    def __init__(self, network: Network) -> None:
-        self.network = network
-        self._known: dict[Hashable, set[Way]] = {}  # by the kind of batch, which decides as well
-        self._remembered: dict[frozenset[int], dict[Hashable, Way]] = {}
-
-    def of(self, batch: Any) -> Way:
-        """The answers that samples give together."""
-        return self._ask(batch)[0]
-
-    def groups(self, batch: Any, size: int) -> Iterator[Group]:
-        """The samples of a batch by the ways that they go alone."""
-        members: dict[Way, list[int]] = {}
-        for k in range(size):
-            members.setdefault(self._of_sample(batch, k, size), []).append(k)
-        for way, rows in members.items():
-            group = batch if len(rows) == size else take(batch, torch.tensor(rows), size)
-            yield Group(way, group, len(rows))
-
-    def _ask(self, batch: Any) -> tuple[Way, frozenset[int]]:
-        known = self._known.setdefault((batch_size_of(batch) > 1, shapes_of(batch)), set())
-        prepared = self.network.prepare(batch)
-        looking = Looking(leaves_of(prepared.inputs), known)
-        try:
-            with looking, _Functions(looking):
-                prepared.run()
-        except Answered:
-            pass
-        way = tuple(looking.answers)
-        known.add(way)
-        return way, looking.asked
-
-    def _of_sample(self, batch: Any, k: int, size: int) -> Way:
-        for asked, ways in self._remembered.items():
-            if (way := ways.get(_key(batch, k, size, asked))) is not None:
-                return way
-        way, asked = self._ask(take(batch, slice(k, k + 1), size))
-        remembered = self._remembered.setdefault(asked, {})
-        if len(remembered) < _MAX_REMEMBERED:
-            remembered[_key(batch, k, size, asked)] = way
-        return way
-
-
-def _key(batch: Any, k: int, size: int, asked: frozenset[int]) -> Hashable:
-    """The numbers of sample k in some inputs, and whatever else the answers may depend on."""
-    digest = hashlib.blake2b()
-    leaves = leaves_of(batch)
-    for number in sorted(asked):
-        leaf = leaves[number]
-        row = leaf[k] if is_per_sample(leaf, size) else leaf.tensor  # which all samples share
-        digest.update(row.detach().reshape(-1).contiguous().cpu().view(torch.uint8).numpy())
-    return shapes_of(batch), digest.digest()
 
 
 def _memory(tensor: Tensor) -> tuple[int, Any]:

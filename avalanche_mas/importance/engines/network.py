@@ -27,6 +27,7 @@ from avalanche_mas.importance.batches import (
     take,
     unmarked,
 )
+from avalanche_mas.importance.engines.looking import Functions, Looking
 from avalanche_mas.importance.engines.tracking import Operation, is_inplace
 from avalanche_mas.importance.parameters import measurable, named_parameters
 from avalanche_mas.importance.rules.registry import name_of
@@ -194,22 +195,45 @@ class Network:
         return _marked(batch, self._shared)
 
     def _found_shared(self, batch: Any, size: int, doubtful: list[int]) -> set[int]:
-        candidates: list[set[int]] = [set(), set(doubtful), *({i} for i in doubtful)]
-        whole, gaps = self(batch), []
-        for candidate in candidates:
-            marked = _marked(batch, self._shared | candidate)
-            gaps.append(max(self._gap(whole, marked, k, size) for k in (0, size - 1)))
-        nearest = candidates[gaps.index(min(gaps))]
-        if min(gaps) <= _CLOSE:
+        asked = self._asked(batch)
+        others = [i for i in doubtful if i not in asked]
+        if others != doubtful:
+            # With the whole of it, a sample alone goes the way of all: that shows nothing.
+            candidates = self._candidates(batch, size, others)
+            if candidates[0][0] < math.inf:
+                return min(candidates, key=lambda candidate: candidate[0])[1]
+        candidates = self._candidates(batch, size, doubtful)
+        gap, nearest = min(candidates, key=lambda candidate: candidate[0])
+        if gap <= _CLOSE:
             return nearest
-        fitting = [c for c, gap in zip(candidates, gaps, strict=True) if gap < math.inf]
-        if fitting and all(candidate == fitting[0] for candidate in fitting):
+        fitting = [shared for gap, shared in candidates if gap < math.inf]
+        if fitting and all(shared == fitting[0] for shared in fitting):
             return fitting[0]  # the samples depend on each other, and only the shapes tell
         raise ValueError(
             f"a batch has {size} samples, and several of its tensors have {size} entries: which of "
             "them belong to one sample each, and which to all, cannot be seen from the output. "
             "Leave what is shared out of the batch: forward=lambda model, batch: model(batch, ...)."
         )
+
+    def _asked(self, batch: Any) -> frozenset[int]:
+        """The numbers of the inputs at whose values the model looks."""
+        prepared = self.prepare(batch)
+        looking = Looking(leaves_of(prepared.inputs))
+        with looking, Functions(looking):
+            prepared.run()
+        return looking.asked
+
+    def _candidates(
+        self, batch: Any, size: int, doubtful: list[int]
+    ) -> list[tuple[float, set[int]]]:
+        """How far lone samples are from what they are in the batch, and what is shared then."""
+        candidates: list[set[int]] = [set(), set(doubtful), *({i} for i in doubtful)]
+        whole, found = self(batch), []
+        for candidate in candidates:
+            marked = _marked(batch, self._shared | candidate)
+            gap = max(self._gap(whole, marked, k, size) for k in (0, size - 1))
+            found.append((gap, candidate))
+        return found
 
     def _gap(self, whole: list[Tensor], batch: Any, k: int, size: int) -> float:
         """How far sample k alone is from its part of the output; infinite for another shape."""

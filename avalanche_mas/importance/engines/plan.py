@@ -328,9 +328,10 @@ class _Probe(Tracker):
             self._looking.note(result, _EVERY_SAMPLE)
         outputs = [leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor)]
         axes, output_axes = self._axes(shapes, [output.shape for output in outputs])
-        written = name_of(operation.function) == "__setitem__" and not self.find(inputs[0])
+        target = inputs[0] if name_of(operation.function) == "__setitem__" else None
+        if target is not None and not self.find(target):  # it returns nothing, and changes that
+            outputs, output_axes = [target], axes[:1]
         is_view = all(self.find(output) or not output.requires_grad for output in outputs)
-        is_view &= not written  # which returns nothing
         derives = not is_view and not any(output_axes) and self._derives(operation, outputs)
         if derives:
             result = self.add_derived(result, operation.names)
