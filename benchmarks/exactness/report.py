@@ -34,7 +34,9 @@ LEGEND = (
     "themselves (marked f32). *Altered data*: the worst of three: blank samples first, unlike "
     "lengths or sizes, a last batch of one. *Rule, vmap, loop*: how parameters are measured, in "
     "percent; the rest is unused. *Cost*: time of a further batch over that of a plain forward and "
-    "backward pass, both in turn in one process, the least of three each."
+    "backward pass, both in turn in one process, the least of three each. Most networks are made "
+    "thin for this table, so that much of their cost is Python between operations; what whole "
+    "networks cost is in the table of speed."
 )
 
 _PACKAGES = ("torch", "torchvision", "timm", "transformers", "peft")
