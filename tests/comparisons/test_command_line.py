@@ -157,7 +157,7 @@ def test_data_that_are_a_miniature_are_called_so(tmp_path, experiment, marker):
             (tmp_path / marker).touch()
         words = ["run", experiment, "--data", str(tmp_path), "--dry-run"]
         answer = CliRunner().invoke(app, words, env={"COLUMNS": "300"})
-        assert ("is a drawn miniature" in answer.output) == there
+        assert ("is a drawn miniature" in " ".join(answer.output.split())) == there
 
 
 def test_a_folder_that_may_not_be_written_to(tmp_path, monkeypatch):

@@ -105,8 +105,9 @@ class Local(PlannedEngine):
     def measure(self, plan: Plan, batch: Any, size: int, total: dict[str, Tensor]) -> bool:
         """One forward pass; as many as there are samples where they have to be measured alone."""
         if self.one_by_one:
-            samples = [take(batch, slice(k, k + 1), size) for k in range(size)]
-            return all(self._measure_alone(plan, sample, total) for sample in samples)
+            for k in range(size):
+                self._measure_alone(plan, take(batch, slice(k, k + 1), size), total)
+            return True
         # What went as planned once will do so again; until then, an incomplete sum must not count.
         kind = plan.signature, size, shapes_of(batch)
         if kind not in self._seen:
@@ -121,16 +122,19 @@ class Local(PlannedEngine):
             )
         return True
 
-    def _measure_alone(self, plan: Plan, sample: Any, total: dict[str, Tensor]) -> bool:
+    def _measure_alone(self, plan: Plan | None, sample: Any, total: dict[str, Tensor]) -> None:
         """With the plan of whichever samples it goes like; else with one of its own."""
-        clear = [p for p in (plan, *self._others) if not any(use.unclear for use in p.uses)]
+        plans = [p for p in (plan, *self._others) if p is not None]
+        clear = [p for p in plans if not any(use.unclear for use in p.uses)]
         if any(self._try(other, sample, 1, total) for other in clear):
-            return True
+            return
         own = make_plan(self.network, self.parameters, sample, 1, by_gradient=False)
         if own is None or not self._try(own, sample, 1, total):
-            return False
+            raise ValueError(
+                "the model runs other operations for the same sample whenever it is asked, so its "
+                "layers cannot be told apart; use global MAS for it"
+            )
         self._others.append(own)
-        return True
 
     def _try(
         self,
@@ -208,11 +212,10 @@ class Local(PlannedEngine):
         self.one_by_one = True
 
     def measure_unplanned(self, batch: Any, total: dict[str, Tensor]) -> None:
-        """Refuses: layers are told apart by the plan."""
-        raise ValueError(
-            "the model runs other operations for a batch than for a single sample, so its layers "
-            "cannot be told apart; use global MAS for it"
-        )
+        """Each sample alone, from now on."""
+        self.one_by_one, size = True, batch_size_of(batch)
+        for k in range(size):
+            self._measure_alone(None, take(batch, slice(k, k + 1), size), total)
 
     def measure_single(self, batch: Any, total: dict[str, Tensor]) -> set[str]:
         """Plans as for several samples: only the plan tells layers apart."""
