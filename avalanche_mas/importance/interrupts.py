@@ -45,7 +45,7 @@ class DeferredInterrupts:
     def __exit__(self, *error: object) -> None:
         if self._handler is None:
             return
-        if signal.getsignal(signal.SIGINT) == self._receive:  # nobody has put another one there
+        if signal.getsignal(signal.SIGINT) == self._receive:  # no other was put there meanwhile
             signal.signal(signal.SIGINT, self._handler)
         self._allowed = True
         self._obey()

@@ -45,7 +45,7 @@ def fill(
     if _settings_of(root, marker, names) == content:
         return root  # also where somebody else drew it, and it may only be read
     with _locked(root):
-        for killed in root.glob(f"{_DRAFT}*"):  # nobody else draws now
+        for killed in root.glob(f"{_DRAFT}*"):  # no other process draws now
             shutil.rmtree(killed, ignore_errors=True)
         if _settings_of(root, marker, names) != content:
             with _draft_in(root) as draft:

@@ -120,13 +120,7 @@ class Exact(PlannedEngine):
 
     def measure_single(self, batch: Any, total: dict[str, Tensor]) -> set[str]:
         """The same; it says nothing of how further batches can be measured."""
-        used = set()
-        for name, importance in reference.one_by_one(
-            self.network, self.parameters, batch, self.objective
-        ):
-            total[name].add_(importance)
-            used.add(name)
-        return used
+        return reference.loop(self.network, self.parameters, batch, total, self.objective)
 
     def compare(self, plan: Plan, few: Any, spare: dict[str, Tensor]) -> set[str] | None:
         """Compares with the loop, in at least float32."""

@@ -36,7 +36,7 @@ def loop(
     batch: Any,
     total: Mapping[str, Tensor],
     objective: Objective,
-) -> None:
+) -> set[str]:
     """One sample at a time through plain autograd: the reference for all other engines.
 
     :param network: F.
@@ -44,9 +44,13 @@ def loop(
     :param batch: B samples.
     :param total: where Σ_k of this batch is added, in place.
     :param objective: what is measured.
+    :return: the parameters that a sample uses.
     """
+    used = set()
     for name, importance in one_by_one(network, parameters, batch, objective):
         total[name].add_(importance)
+        used.add(name)
+    return used
 
 
 def one_by_one(
@@ -157,7 +161,7 @@ class Reference:
 
     def __init__(
         self,
-        measure: Callable[..., None],
+        measure: Callable[..., object],
         network: Network,
         parameters: dict[str, Tensor],
         objective: Objective,
