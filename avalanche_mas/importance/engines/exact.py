@@ -264,17 +264,25 @@ class Backward(Instrument):
             axis = call.output_axes[0]
             if axis is None:
                 return
-            for parameter, per_sample in gradients(samples_first(delta, axis, self.size)):
+            delta = samples_first(delta.reshape(shapes[0]), axis, self.size)
+            for parameter, per_sample in gradients(delta):
                 self.add(parameter, per_sample)
 
+        def compute() -> Tensor:
+            output = call.function(*args, **kwargs)
+            shapes.append(output.shape)
+            return _own(output)
+
+        shapes: list[torch.Size] = []
         args, kwargs = self.detach((call.args, call.kwargs))
-        if not any(isinstance(t, Tensor) and t.requires_grad for t in tree_leaves((args, kwargs))):
-            return _Entry.apply(self.anchor, receive, lambda: _own(call.function(*args, **kwargs)))
-        output: Any = _own(call.function(*args, **kwargs))
-        if call.function is functional.batch_norm and self.size == 1:
-            _mend_single(output)
-        output.register_hook(receive)
-        return output
+        if any(isinstance(t, Tensor) and t.requires_grad for t in tree_leaves((args, kwargs))):
+            own = compute()
+            if call.function is functional.batch_norm and self.size == 1:
+                _mend_single(own)
+            own.register_hook(receive)
+        else:
+            own = _Entry.apply(self.anchor, receive, compute)
+        return own if own.shape == shapes[0] else own.view(shapes[0])
 
     def vectorised(self, operation: Operation, call: Call) -> Any:
         """vmap over the samples of this one call, each with its own copy of the parameters."""
@@ -380,8 +388,16 @@ def _widened(leaf: Any) -> Any:
 
 
 def _own(output: Tensor) -> Tensor:
-    """Not a view: where what follows overwrites one (``ReLU(inplace=True)``), no δ reaches it."""
-    return output.clone() if output._is_view() else output
+    """Not a view: where what follows overwrites one (``ReLU(inplace=True)``), no δ reaches it.
+
+    A view of all that there is, as a linear map of a sequence returns it, is that.
+    """
+    if not output._is_view():
+        return output
+    base = output._base
+    assert base is not None
+    whole = base.numel() == output.numel() and base.is_contiguous() and output.is_contiguous()
+    return base if whole else output.clone()
 
 
 def _mend_single(output: Any) -> None:

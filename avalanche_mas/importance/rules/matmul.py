@@ -1,8 +1,9 @@
 """Matrix products that are added to Ω, by the faster of the libraries that come with torch.
 
-For float32 on a CPU that is oneDNN, which takes |·| while the product is still in registers.
-``torch.mm`` asks MKL, with which a layer takes half as long again on a processor of AMD, or more
-(``python -m benchmarks speed --part layers``). A sum is written to in blocks that stay in cache.
+``torch.mm`` asks MKL, which is made for processors of Intel: there, oneDNN takes up to twice as
+long for small products. On those of AMD it is the other way round, and oneDNN can take |·| while a
+float32 product is still in registers (``python -m benchmarks speed --part layers``). A sum is
+written to in blocks that stay in cache.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ def _onednn() -> Callable[..., Tensor] | None:
     The operation is what torch's own compiler makes of a linear layer, and not public: it is tried
     once. On other processors than those that oneDNN has kernels of its own for, it may be slow.
     """
-    if torch.backends.cpu.get_cpu_capability() not in ("AVX2", "AVX512"):
+    if torch.backends.cpu.get_cpu_capability() not in ("AVX2", "AVX512") or _is_of_intel():
         return None
     x, weight = torch.tensor([[[1.0, -2.0]], [[1.0, 1.0]]], dtype=torch.float32, device="cpu")
     try:
@@ -43,6 +44,14 @@ def _onednn() -> Callable[..., Tensor] | None:
     except (AttributeError, NotImplementedError, RuntimeError):
         return None
     return product if tried.tolist() == [[1.0]] else None
+
+
+def _is_of_intel() -> bool:
+    try:
+        name = torch.cpu.get_capabilities()["cpu_name"]
+    except (AttributeError, KeyError):  # an older torch
+        return False
+    return str(name).startswith("Intel") and torch.backends.mkl.is_available()
 
 
 def has_onednn() -> bool:
@@ -69,7 +78,13 @@ def add_product(total: Tensor, a: Tensor, b: Tensor, magnitude: Magnitude) -> No
         total[rows].add_(_by_onednn(magnitude(a[:, rows]).t(), b))
 
 
-def add_magnitudes(total: Tensor, a: Tensor, b: Tensor, magnitude: Magnitude) -> None:
+def add_magnitudes(
+    total: Tensor,
+    a: Tensor,
+    b: Tensor,
+    magnitude: Magnitude,
+    used: Sequence[slice] | None = None,
+) -> None:
     """total += Σ_k f(a_k b_k), on a CPU.
 
     A block of rows stays in cache while all samples add their part to it.
@@ -78,12 +93,16 @@ def add_magnitudes(total: Tensor, a: Tensor, b: Tensor, magnitude: Magnitude) ->
     :param a: (B, m, t).
     :param b: (B, t, n).
     :param magnitude: f.
+    :param used: for each k, where along t neither is only zeros; None for everywhere.
     """
     a, b = a.to(total.dtype), _dense(b.to(total.dtype))
+    pairs = list(zip(a, b, strict=True))
+    if used is not None:
+        pairs = [(of_k[:, t], other[t]) for (of_k, other), t in zip(pairs, used, strict=True)]
     for rows in _row_blocks(total, BLOCK_BYTES):
         block = total[rows]
-        for of_sample, other in zip(a[:, rows], b, strict=True):
-            block.add_(_magnitude_of(of_sample, other, magnitude))
+        for of_k, other in pairs:
+            block.add_(_magnitude_of(of_k[rows], other, magnitude))
 
 
 MAX_WAITING_SAMPLES = 256

@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
@@ -114,6 +115,9 @@ class Dense(PerSample):
 class Outer(PerSample):
     """g_b = Σ_t δ_bt x_btᵀ, the weight gradient of a linear map that is applied T times.
 
+    On a CPU, positions before the first and behind the last that have a gradient are left out, such
+    as padding, or all but the one that is classified.
+
     :param delta: (B, T, o), gradient at the outputs.
     :param x: (B, T, i), inputs.
     """
@@ -122,6 +126,17 @@ class Outer(PerSample):
         super().__init__(x.shape[0])
         self.delta, self.x = delta, x
 
+    @cached_property
+    def _used(self) -> list[slice] | None:
+        """The positions of each sample that have a gradient; None for all."""
+        ends = self.delta[:, :: max(1, self.delta.shape[1] - 1)]
+        if self.delta.device.type != "cpu" or bool(ends.any(-1).all()):
+            return None
+        used = (self.delta.amax(-1).ne(0) | self.delta.amin(-1).ne(0)).int()
+        first, behind = used.argmax(1), used.shape[1] - used.flip(1).argmax(1)
+        some = used.any(1)
+        return list(map(slice, (first * some).tolist(), (behind * some).tolist()))
+
     def dense(self, start: int, stop: int) -> Tensor:
         return torch.bmm(self.delta[start:stop].transpose(1, 2), self.x[start:stop])
 
@@ -129,13 +144,18 @@ class Outer(PerSample):
         if factors := self.factors():
             add_product(total, *factors, magnitude)
         elif total.device.type == "cpu":
-            add_magnitudes(total, self.delta.transpose(1, 2), self.x, magnitude)
+            add_magnitudes(total, self.delta.transpose(1, 2), self.x, magnitude, self._used)
         else:
             super().add(total, magnitude)
 
     def factors(self) -> tuple[Tensor, Tensor] | None:
         # |δ xᵀ| = |δ| |x|ᵀ: one product for the whole batch, nothing per sample is written out
-        return (self.delta[:, 0], self.x[:, 0]) if self.x.shape[1] == 1 else None
+        if self.x.shape[1] == 1:
+            return self.delta[:, 0], self.x[:, 0]
+        if self._used is None or any(used.stop - used.start > 1 for used in self._used):
+            return None
+        rows, one = torch.arange(self.size), torch.tensor([used.start for used in self._used])
+        return self.delta[rows, one], self.x[rows, one]
 
     def summed(self) -> PerSample:
         if self.x.shape[1] == 1:
