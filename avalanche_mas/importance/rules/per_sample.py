@@ -144,7 +144,11 @@ class Outer(PerSample):
         if factors := self.factors():
             add_product(total, *factors, magnitude)
         elif total.device.type == "cpu":
-            add_magnitudes(total, self.delta.transpose(1, 2), self.x, magnitude, self._used)
+            delta, x = (
+                self.delta.contiguous(),
+                self.x.contiguous(),
+            )  # where steps of time come first
+            add_magnitudes(total, delta.transpose(1, 2), x, magnitude, self._used)
         else:
             super().add(total, magnitude)
 

@@ -1,15 +1,14 @@
 """Recurrent layers and cells, taken apart: their parameters are those of linear maps.
 
 ``nn.LSTM``, ``nn.GRU``, ``nn.RNN`` and their cells each make one call, which runs all time steps
-inside. Here it is written as what it computes, so that each linear map in it meets the rule of
-:mod:`~avalanche_mas.importance.rules.linear`: the input projection of all T steps as one, the
-recurrent projection step by step, and the projection of an LSTM's hidden state. The T uses of a
-recurrent weight are uses of one parameter, summed per sample before the absolute value.
+inside. Here the steps run first, with the parameters as they are (:class:`_Sweep`). Once all states
+are known, each linear map is one operation on all T of them, and meets the rule of
+:mod:`~avalanche_mas.importance.rules.linear`: Σ_t δ_t x_tᵀ is summed per sample before the absolute
+value. The way back through time gives δ at every step of each of these operations.
 
 l-MAS takes a layer's input as given and adds an activation only where one directly follows. Here
-the sum of two projections follows, so each linear map is a layer of its own with f(z) = z: the
-input projection with T positions, the recurrent one as T uses of one layer. The gates, and the way
-of a state through time, are left to global MAS.
+the sum of two projections follows, so each linear map is a layer of its own with f(z) = z and T
+positions. The gates, and the way of a state through time, are left to global MAS.
 
 Not taken apart are packed sequences, of which fewer and fewer samples take part in a step, and
 dropout between layers in train mode.
@@ -18,47 +17,99 @@ dropout between layers in train mode.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from avalanche_mas.importance.rules.registry import NoRule, decomposition
 
-_States = tuple[Tensor, ...]
-"""What a step hands on to the next, (B, ·) each: (h,), or an LSTM's (h, c)."""
 
-_Step = Callable[[Tensor, Tensor, _States], _States]
-"""One time step: projected input, projected h and the states before → the states after."""
+class _Step(NamedTuple):
+    """One time step of a kind of layer, and the way back.
 
+    :param forward: the gates' projected input (which may be written to), the projected h before, h
+        and, in an LSTM, c before → h, c (else None), and what ``backward`` needs.
+    :param backward: that, and the gradients at h and c → those at the gates' input, the projected
+        h, h before (by a way other than its projection) and c before.
+    """
 
-def _tanh_step(x: Tensor, h: Tensor, states: _States) -> _States:
-    return (torch.tanh(x + h),)
-
-
-def _relu_step(x: Tensor, h: Tensor, states: _States) -> _States:
-    return (torch.relu(x + h),)
-
-
-def _gru_step(x: Tensor, h: Tensor, states: _States) -> _States:
-    width = h.shape[-1] // 3
-    gates_x, new_x = torch.split(x, [2 * width, width], -1)
-    gates_h, new_h = torch.split(h, [2 * width, width], -1)
-    reset, update = torch.sigmoid(gates_x + gates_h).chunk(2, -1)
-    new = torch.tanh(new_x + reset * new_h)
-    return (torch.lerp(new, states[0], update),)
+    forward: Callable[..., tuple[Tensor, Tensor | None, tuple[Tensor, ...]]]
+    backward: Callable[..., tuple[Tensor, Tensor, Tensor | None, Tensor | None]]
 
 
-def _lstm_step(x: Tensor, h: Tensor, states: _States) -> _States:
-    enter, forget, cell, leave = (x + h).chunk(4, -1)
-    c = torch.sigmoid(forget) * states[1] + torch.sigmoid(enter) * torch.tanh(cell)
-    return torch.sigmoid(leave) * torch.tanh(c), c
+def _rnn(activation: Callable[[Tensor], Tensor], back: Callable[[Tensor, Tensor], Tensor]) -> _Step:
+    def forward(x: Tensor, p: Tensor, h: Tensor, c: None) -> tuple[Tensor, None, tuple[Tensor]]:
+        new = activation(x.add_(p))
+        return new, None, (new,)
+
+    def backward(kept: tuple[Tensor], dh: Tensor, dc: None) -> tuple[Tensor, Tensor, None, None]:
+        delta = back(dh, kept[0])
+        return delta, delta, None, None
+
+    return _Step(forward, backward)
+
+
+def _gru_forward(
+    x: Tensor, p: Tensor, h: Tensor, c: None
+) -> tuple[Tensor, None, tuple[Tensor, ...]]:
+    width = h.shape[-1]
+    gates, p_new = x[:, : 2 * width], p[:, 2 * width :]
+    gates.add_(p[:, : 2 * width]).sigmoid_()
+    reset, update = gates.chunk(2, -1)
+    new = x[:, 2 * width :].addcmul_(reset, p_new).tanh_()
+    return torch.lerp(new, h, update), None, (gates, reset, update, new, p_new, h)
+
+
+def _gru_backward(
+    kept: tuple[Tensor, ...], dh: Tensor, dc: None
+) -> tuple[Tensor, Tensor, Tensor, None]:
+    gates, reset, update, new, p_new, h = kept
+    from_state = dh * update
+    d_new = _tanh_backward(dh - from_state, new)
+    d_gates = _sigmoid_backward(torch.cat([d_new * p_new, dh * (h - new)], -1), gates)
+    at_input = torch.cat([d_gates, d_new], -1)
+    return at_input, torch.cat([d_gates, d_new * reset], -1), from_state, None
+
+
+def _lstm_forward(
+    x: Tensor, p: Tensor, h: Tensor, c: Tensor
+) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
+    enter, forget, cell, leave = x.add_(p).chunk(4, -1)
+    x[:, : 2 * c.shape[-1]].sigmoid_()
+    cell.tanh_()
+    leave.sigmoid_()
+    new = torch.addcmul(forget * c, enter, cell)
+    squashed = torch.tanh(new)
+    return leave * squashed, new, (enter, forget, cell, leave, c, squashed)
+
+
+def _lstm_backward(
+    kept: tuple[Tensor, ...], dh: Tensor, dc: Tensor
+) -> tuple[Tensor, Tensor, None, Tensor]:
+    enter, forget, cell, leave, c, squashed = kept
+    dc = _tanh_backward(dh * leave, squashed).add_(dc)
+    at_enter, at_forget = _sigmoid_backward(dc * cell, enter), _sigmoid_backward(dc * c, forget)
+    at_cell, at_leave = _tanh_backward(dc * enter, cell), _sigmoid_backward(dh * squashed, leave)
+    delta = torch.cat([at_enter, at_forget, at_cell, at_leave], -1)
+    return delta, delta, None, dc.mul_(forget)
+
+
+_sigmoid_backward = torch.ops.aten.sigmoid_backward  # δ y (1 − y)
+_tanh_backward = torch.ops.aten.tanh_backward  # δ (1 − y²)
+
+_TANH = _rnn(torch.tanh, _tanh_backward)
+_RELU = _rnn(torch.relu, lambda delta, y: torch.ops.aten.threshold_backward(delta, y, 0))
+_GRU = _Step(_gru_forward, _gru_backward)
+_LSTM = _Step(_lstm_forward, _lstm_backward)
 
 
 def _layers(
     step: _Step,
     input: Tensor,
-    states: _States,
+    states: Sequence[Tensor],
     params: Sequence[Tensor],
     num_layers: int,
     dropout: float,
@@ -84,7 +135,7 @@ def _layers(
             output, end = _sweep(
                 step,
                 x,
-                tuple(state[place] for state in states),
+                [state[place] for state in states],
                 params[place * each : (place + 1) * each],
                 backwards=direction == 1,
             )
@@ -96,20 +147,91 @@ def _layers(
 
 
 def _sweep(
-    step: _Step, x: Tensor, states: _States, params: Sequence[Tensor], backwards: bool
-) -> tuple[Tensor, _States]:
+    step: _Step, x: Tensor, states: Sequence[Tensor], params: Sequence[Tensor], backwards: bool
+) -> tuple[Tensor, Sequence[Tensor]]:
     """One layer in one direction of time: (T, B, i) → (T, B, h) and the last states."""
     into, recurrent, *others = params  # then both biases, if any, and the projection of h, if any
     biases = others[:2] if len(others) > 1 else (None, None)
     projection = others[-1] if len(others) % 2 else None
-    steps = functional.linear(x, into, biases[0]).unbind()
-    outputs = []
-    for x_t in reversed(steps) if backwards else steps:
-        states = step(x_t, functional.linear(states[0], recurrent, biases[1]), states)
-        if projection is not None:
-            states = functional.linear(states[0], projection), *states[1:]
-        outputs.append(states[0])
-    return torch.stack(outputs[::-1] if backwards else outputs), states
+    steps = functional.linear(x, into, biases[0])
+    order = range(len(steps))[:: -1 if backwards else 1]
+    with torch.no_grad(), torch._C.DisableTorchFunction():
+        run = _run(step, steps, order, states, recurrent, biases[1], projection)
+    projected = functional.linear(run.before, recurrent, biases[1])
+    outputs = None if projection is None else functional.linear(run.unprojected, projection)
+    ways = steps, projected, outputs, states[0], states[1] if len(states) > 1 else None
+    h, c = _Sweep.apply(step, run, order, recurrent.detach(), _detached(projection), *ways)
+    return h, (h[order[-1]],) if c is None else (h[order[-1]], c)
+
+
+class _Run(NamedTuple):
+    """What the steps came to.
+
+    :param h: after each, (T, B, h).
+    :param c: after the last, if the layer has one.
+    :param before: h before each, (T, B, h).
+    :param unprojected: h after each, before its projection.
+    :param kept: what the way back needs, in the order of execution.
+    """
+
+    h: Tensor
+    c: Tensor | None
+    before: Tensor
+    unprojected: Tensor
+    kept: list[tuple[Tensor, ...]]
+
+
+def _run(
+    step: _Step,
+    steps: Tensor,
+    order: Sequence[int],
+    states: Sequence[Tensor],
+    recurrent: Tensor,
+    bias: Tensor | None,
+    projection: Tensor | None,
+) -> _Run:
+    h, c = states[0], states[1] if len(states) > 1 else None
+    inputs = steps.clone().unbind()
+    before, unprojected, after, kept = ([h] * len(order) for _ in range(4))
+    for t in order:
+        before[t] = h
+        h, c, kept[t] = step.forward(inputs[t], functional.linear(h, recurrent, bias), h, c)
+        unprojected[t] = h
+        after[t] = h = h if projection is None else functional.linear(h, projection)
+    return _Run(torch.stack(after), c, torch.stack(before), torch.stack(unprojected), kept)
+
+
+class _Sweep(torch.autograd.Function):
+    """The outputs of all steps, and the way back to each projection at each of them."""
+
+    @staticmethod
+    def forward(ctx: Any, step: _Step, run: _Run, order: Sequence[int], *tensors: Any) -> Any:
+        ctx.given = step, run.kept, order, *tensors[:2]
+        return run.h.clone(), None if run.c is None else run.c.clone()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, from_outputs: Tensor, dc: Tensor | None) -> Any:
+        step, kept, order, recurrent, projection = ctx.given
+        at_outputs = list(from_outputs.unbind())
+        at_inputs, at_projected = list(at_outputs), list(at_outputs)
+        dh = None
+        for t in reversed(order):
+            if dh is not None:
+                at_outputs[t] = at_outputs[t] + dh
+            dh = at_outputs[t] if projection is None else torch.mm(at_outputs[t], projection)
+            at_inputs[t], at_projected[t], own, dc = step.backward(kept[t], dh, dc)
+            dh = torch.mm(at_projected[t], recurrent)
+            dh = dh if own is None else dh + own
+        same = at_inputs[0] is at_projected[0]
+        inputs = torch.stack(at_inputs)
+        projected = inputs if same else torch.stack(at_projected)
+        outputs = None if projection is None else torch.stack(at_outputs)
+        return None, None, None, None, None, inputs, projected, outputs, dh, dc
+
+
+def _detached(tensor: Tensor | None) -> Tensor | None:
+    return None if tensor is None else tensor.detach()
 
 
 @decomposition(torch.lstm)
@@ -128,7 +250,14 @@ def lstm(
     if isinstance(hx, Tensor):  # the arguments are data, batch_sizes, hx, ...
         raise NoRule("a packed sequence")
     options = num_layers, dropout, train, bidirectional, batch_first
-    return _layers(_lstm_step, input, tuple(hx), params, *options)
+    return _layers(_LSTM, input, tuple(hx), params, *options)
+
+
+def _one_step(
+    step: _Step, x: Tensor, states: Sequence[Tensor], params: Sequence[Tensor | None]
+) -> tuple[Tensor, ...]:
+    given = [param for param in params if param is not None]
+    return tuple(_sweep(step, x.unsqueeze(0), states, given, backwards=False)[1])
 
 
 @decomposition(torch.lstm_cell)
@@ -141,8 +270,7 @@ def lstm_cell(
     b_hh: Tensor | None = None,
 ) -> tuple[Tensor, ...]:
     """What ``nn.LSTMCell`` calls: (B, i) and the states (B, h) → h, c."""
-    x, h = functional.linear(input, w_ih, b_ih), functional.linear(hx[0], w_hh, b_hh)
-    return _lstm_step(x, h, tuple(hx))
+    return _one_step(_LSTM, input, hx, [w_ih, w_hh, b_ih, b_hh])
 
 
 def _layer(step: _Step) -> Callable[..., tuple[Tensor, ...]]:
@@ -176,15 +304,14 @@ def _cell(step: _Step) -> Callable[..., Tensor]:
         b_hh: Tensor | None = None,
     ) -> Tensor:
         """What ``nn.GRUCell`` and ``nn.RNNCell`` call: (B, i) and the state (B, h) → h."""
-        x, h = functional.linear(input, w_ih, b_ih), functional.linear(hx, w_hh, b_hh)
-        return step(x, h, (hx,))[0]
+        return _one_step(step, input, (hx,), [w_ih, w_hh, b_ih, b_hh])[0]
 
     return cell
 
 
-gru = decomposition(torch.gru)(_layer(_gru_step))
-rnn_tanh = decomposition(torch.rnn_tanh)(_layer(_tanh_step))
-rnn_relu = decomposition(torch.rnn_relu)(_layer(_relu_step))
-gru_cell = decomposition(torch.gru_cell)(_cell(_gru_step))
-rnn_tanh_cell = decomposition(torch.rnn_tanh_cell)(_cell(_tanh_step))
-rnn_relu_cell = decomposition(torch.rnn_relu_cell)(_cell(_relu_step))
+gru = decomposition(torch.gru)(_layer(_GRU))
+rnn_tanh = decomposition(torch.rnn_tanh)(_layer(_TANH))
+rnn_relu = decomposition(torch.rnn_relu)(_layer(_RELU))
+gru_cell = decomposition(torch.gru_cell)(_cell(_GRU))
+rnn_tanh_cell = decomposition(torch.rnn_tanh_cell)(_cell(_TANH))
+rnn_relu_cell = decomposition(torch.rnn_relu_cell)(_cell(_RELU))
