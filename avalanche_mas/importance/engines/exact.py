@@ -276,7 +276,7 @@ class Backward(Instrument):
         shapes: list[torch.Size] = []
         args, kwargs = self.detach((call.args, call.kwargs))
         if any(isinstance(t, Tensor) and t.requires_grad for t in tree_leaves((args, kwargs))):
-            own = compute()
+            own: Any = compute()
             if call.function is functional.batch_norm and self.size == 1:
                 _mend_single(own)
             own.register_hook(receive)

@@ -14,6 +14,7 @@ from torch.utils._pytree import tree_map
 from avalanche_mas.importance.engines.objectives import Magnitude, Objective
 from avalanche_mas.importance.engines.plan import Plan, Use
 from avalanche_mas.importance.engines.tracking import Operation, Tracker
+from avalanche_mas.importance.rules.derivations import go_back
 from avalanche_mas.importance.rules.matmul import Products
 from avalanche_mas.importance.rules.per_sample import PerSample, Pullback, Sum
 from avalanche_mas.importance.rules.registry import (
@@ -83,6 +84,7 @@ class Instrument(Tracker):
         """Whether it went otherwise than planned, also if the model has caught what that raised."""
         self._next = 0
         self._waiting: dict[str, list[tuple[Tensor, PerSample]]] = {}
+        self._derivations: dict[str, Operation] = {}
 
     @abstractmethod
     def run(self, call: Call, gradients: Gradients) -> Any:
@@ -110,7 +112,7 @@ class Instrument(Tracker):
             if self.plan.joins_samples and self.size > 1:
                 raise NoRule("the output of a sample depends on the others")
             if use.derives:
-                return self.add_derived(operation.run(), names)
+                return self._derive(operation)
             if any(overlaps_itself(leaf) for leaf in leaves if self.find(leaf)):
                 raise NoRule("an expanded view of a parameter")
             axes = {id(leaf): axis for leaf, axis in zip(leaves, use.axes, strict=True) if axis}
@@ -131,8 +133,14 @@ class Instrument(Tracker):
             for name in self.sources(names):
                 self.given.record.unruled.setdefault(name, f"{name_of(function)}: {reason}")
             if use.derives:
-                return self.add_derived(operation.run(), names)
+                return self._derive(operation)
             return self.plainly(function, args, kwargs)
+
+    def _derive(self, operation: Operation) -> Any:
+        derived = self.add_derived(operation.run(), operation.names)
+        if (name := self.find(derived)) in self.derived:
+            self._derivations[name] = operation
+        return derived
 
     def _note(self, operation: Operation, way: str) -> None:
         for name in self.sources(operation.names):
@@ -198,14 +206,31 @@ class Instrument(Tracker):
 
     def finish(self) -> None:
         """Adds what waited, once every use has been measured."""
-        unruled = self.given.record.unruled
-        for name, tensor in self.derived.items():
+        for name, tensor in reversed(self.derived.items()):
             if uses := self._waiting.pop(name, []):
-                for source in sorted(self._sources[name] - set(unruled)):
-                    parameter = self.parameters[source]
-                    gradients = Pullback(parameter, tensor, Sum(tensor, uses))
-                    self._waiting.setdefault(source, []).append((parameter, gradients))
+                self._go_back(name, Sum(tensor, uses))
         for name, uses in self._waiting.items():
             parameter = self.parameters[name]
             self.add_complete(name, parameter, Sum(parameter, uses))
         self._waiting.clear()
+
+    def _go_back(self, name: str, gradients: Sum) -> None:
+        """From a derived tensor to what it was derived from: by one operation, or to the roots."""
+        unruled, operation = self.given.record.unruled, self._derivations.get(name)
+        if operation is not None and all(map(self._is_source, operation.leaves)):
+            parts = go_back(operation.function, operation.args, operation.kwargs, gradients)
+            if parts is not None:
+                for tensor, of_part in parts:
+                    if (source := str(self.find(tensor))) not in unruled:
+                        self._waiting.setdefault(source, []).append((tensor, of_part))
+                return
+        for source in sorted(self._sources[name] - set(unruled)):
+            parameter = self.parameters[source]
+            pulled = Pullback(parameter, gradients.parameter, gradients)
+            self._waiting.setdefault(source, []).append((parameter, pulled))
+
+    def _is_source(self, leaf: Any) -> bool:
+        """Whether a gradient of the leaf, if it has one, is one of a parameter's own memory."""
+        if not isinstance(leaf, Tensor) or not leaf.requires_grad:
+            return True
+        return self.find(leaf) is not None and not overlaps_itself(leaf)

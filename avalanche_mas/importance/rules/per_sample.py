@@ -27,6 +27,12 @@ if TYPE_CHECKING:
 CHUNK_BYTES = 1 << 26
 """Per-sample gradients that are written out at a time where nothing better is known."""
 
+CACHED_BYTES = 1 << 20
+"""The same on a CPU, where they stay in cache between one operation and the next."""
+
+_FEW_POSITIONS = 4
+"""Up to so many, the elementwise sum of their products is faster than a matrix product."""
+
 
 class PerSample(ABC):
     """The gradients g_k of one use of a parameter, for the B samples of a batch.
@@ -46,6 +52,7 @@ class PerSample(ABC):
         for start, stop in chunks(self.size, self.workspace_like(total)):
             gradients = self.dense(start, stop).to(total.dtype)
             add_samples(total, magnitude(gradients, out=gradients))
+            del gradients  # its memory is in cache for the next ones
 
     def workspace_like(self, total: Tensor) -> Tensor:
         """A tensor as large as what is written out of each sample to add to ``total``."""
@@ -138,12 +145,18 @@ class Outer(PerSample):
         return list(map(slice, (first * some).tolist(), (behind * some).tolist()))
 
     def dense(self, start: int, stop: int) -> Tensor:
-        return torch.bmm(self.delta[start:stop].transpose(1, 2), self.x[start:stop])
+        delta, x = self.delta[start:stop].transpose(1, 2), self.x[start:stop]
+        if x.shape[1] > _FEW_POSITIONS:
+            return torch.bmm(delta, x)
+        gradients = delta[:, :, :1] * x[:, :1]
+        for t in range(1, x.shape[1]):
+            gradients.addcmul_(delta[:, :, t : t + 1], x[:, t : t + 1])
+        return gradients
 
     def add(self, total: Tensor, magnitude: Magnitude) -> None:
         if factors := self.factors():
             add_product(total, *factors, magnitude)
-        elif total.device.type == "cpu":
+        elif total.device.type == "cpu" and self.x.shape[1] > _FEW_POSITIONS:
             delta, x = (
                 self.delta.contiguous(),
                 self.x.contiguous(),
@@ -194,7 +207,15 @@ class Sum(PerSample):
 
     def __init__(self, parameter: Tensor, uses: list[tuple[Tensor, PerSample]]) -> None:
         super().__init__(uses[0][1].size)
+        uses = [_upright(parameter, *use) for use in uses]
         self.parameter, self.uses = parameter, _concatenated(uses)
+
+    @property
+    def whole(self) -> PerSample | None:
+        """The gradients of the whole parameter, if they have one form."""
+        (part, gradients), *others = self.uses
+        same = _layout(part) == _layout(self.parameter)
+        return gradients if same and not others else None
 
     def add(self, total: Tensor, magnitude: Magnitude) -> None:
         (part, gradients), *others = self.uses
@@ -220,6 +241,19 @@ class Sum(PerSample):
         return summed.as_strided((copies, *parameter.shape), strides)
 
 
+def _layout(tensor: Tensor) -> tuple[object, ...]:
+    return tensor.storage_offset(), tensor.shape, tensor.stride()
+
+
+def _upright(parameter: Tensor, part: Tensor, gradients: PerSample) -> tuple[Tensor, PerSample]:
+    """Of a transposed matrix, the gradients of the matrix."""
+    if not isinstance(gradients, Outer) or _layout(part) == _layout(parameter):
+        return part, gradients
+    if part.dim() != 2 or _layout(part.t()) != _layout(parameter):
+        return part, gradients
+    return part.t(), Outer(gradients.x, gradients.delta)
+
+
 def _concatenated(uses: list[tuple[Tensor, PerSample]]) -> list[tuple[Tensor, PerSample]]:
     alike: dict[object, list[tuple[Tensor, PerSample]]] = {}
     for part, gradients in uses:
@@ -231,6 +265,51 @@ def _concatenated(uses: list[tuple[Tensor, PerSample]]) -> list[tuple[Tensor, Pe
         whole = first.concatenated([gradients for _, gradients in others]) if others else first
         result += group if whole is None else [(part, whole)]
     return result
+
+
+class Scaled(PerSample):
+    """Gradients of which every entry is multiplied by a number of its own, r ∘ g_k.
+
+    :param gradients: g_k.
+    :param factor: r, shaped like the parameter.
+    """
+
+    def __init__(self, gradients: PerSample, factor: Tensor) -> None:
+        super().__init__(gradients.size)
+        self.gradients, self.factor = gradients, factor
+
+    def dense(self, start: int, stop: int) -> Tensor:
+        return self.gradients.dense(start, stop) * self.factor
+
+    def add(self, total: Tensor, magnitude: Magnitude) -> None:
+        unscaled = torch.zeros_like(total)  # |r g| = |r| |g|
+        self.gradients.add(unscaled, magnitude)
+        total.addcmul_(magnitude(self.factor.to(total.dtype)), unscaled)
+
+    def workspace_like(self, total: Tensor) -> Tensor:
+        return self.gradients.workspace_like(total)
+
+
+class RowsWithoutPart(PerSample):
+    """Gradients of which each row is made orthogonal to a direction u: g_k − u (uᵀ g_k).
+
+    :param gradients: g_k.
+    :param direction: u of each row, of length one, shaped like the parameter.
+    :param along: uᵀ g_k, (B, rows).
+    """
+
+    def __init__(self, gradients: PerSample, direction: Tensor, along: Tensor) -> None:
+        super().__init__(gradients.size)
+        self.gradients, self.direction, self.along = gradients, direction, along
+
+    def dense(self, start: int, stop: int) -> Tensor:
+        along = self.along[start:stop].view(
+            -1, len(self.direction), *[1] * (self.direction.dim() - 1)
+        )
+        return self.gradients.dense(start, stop).addcmul_(self.direction, along, value=-1)
+
+    def workspace_like(self, total: Tensor) -> Tensor:
+        return self.gradients.workspace_like(total)
 
 
 class Pullback(PerSample):
@@ -264,7 +343,8 @@ class Pullback(PerSample):
 
 
 def chunks(size: int, parameter: Tensor) -> Iterator[tuple[int, int]]:
-    """Ranges of samples whose written-out gradients stay below :data:`CHUNK_BYTES`."""
-    step = max(1, CHUNK_BYTES // max(1, parameter.numel() * parameter.element_size()))
+    """Ranges of samples whose written-out gradients stay below a limit."""
+    limit = CACHED_BYTES if parameter.device.type == "cpu" else CHUNK_BYTES
+    step = max(1, limit // max(1, parameter.numel() * parameter.element_size()))
     for start in range(0, size, step):
         yield start, min(start + step, size)

@@ -192,7 +192,8 @@ def _run(
 ) -> _Run:
     h, c = states[0], states[1] if len(states) > 1 else None
     inputs = steps.clone().unbind()
-    before, unprojected, after, kept = ([h] * len(order) for _ in range(4))
+    before, unprojected, after = ([h] * len(order) for _ in range(3))
+    kept: list[tuple[Tensor, ...]] = [()] * len(order)
     for t in order:
         before[t] = h
         h, c, kept[t] = step.forward(inputs[t], functional.linear(h, recurrent, bias), h, c)

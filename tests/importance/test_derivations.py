@@ -1,0 +1,129 @@
+"""Weights that are computed from parameters: gradients go back to these, sample by sample."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.utils import parametrizations, parametrize
+
+from avalanche_mas import estimate_importance
+from avalanche_mas.importance.rules import per_sample
+
+
+class Of(nn.Module):
+    """A linear map whose weight is a function of parameters."""
+
+    def __init__(self, weight: Callable[..., Tensor], *shapes: tuple[int, ...]) -> None:
+        super().__init__()
+        self.weight = weight
+        self.parts = nn.ParameterList(nn.Parameter(torch.randn(shape)) for shape in shapes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.tanh(functional.linear(x, self.weight(*self.parts)))
+
+
+def shaken(model: nn.Module) -> nn.Module:
+    """Away from where it was initialised, such as a rotation by nothing."""
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))
+    return model
+
+
+def far(model: nn.Module) -> nn.Module:
+    """With a large exponent."""
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(3 * torch.randn_like(parameter))
+    return model
+
+
+FACTORS = {
+    "product": lambda: Of(lambda a, b: a @ b, (4, 3), (3, 5)),
+    "product of itself": lambda: Of(lambda a: a @ a, (5, 5)),
+    "adapter": lambda: Of(lambda w, a, b: w - torch.mm(a, b), (4, 5), (4, 2), (2, 5)),
+    "triangle": lambda: Of(lambda a: torch.tril(a, 1) @ torch.triu(a), (5, 5)),
+    "exponential": lambda: Of(torch.matrix_exp, (5, 5)),
+    "skew": lambda: Of(lambda a: torch.matrix_exp(a.tril(-1) - a.tril(-1).mT), (5, 5)),
+    "orthogonal": lambda: shaken(parametrizations.orthogonal(nn.Linear(5, 5))),
+    "orthogonal, far": lambda: far(parametrizations.orthogonal(nn.Linear(5, 5))),
+    "spectral norm": lambda: parametrizations.spectral_norm(nn.Linear(5, 4)),
+    "weight norm": lambda: shaken(parametrizations.weight_norm(nn.Linear(5, 4))),
+}
+OTHERS = {
+    "cayley": lambda: shaken(parametrizations.orthogonal(nn.Linear(5, 5), orthogonal_map="cayley")),
+    "householder": lambda: shaken(parametrizations.orthogonal(nn.Linear(5, 3))),
+    "wide exponential": lambda: shaken(
+        parametrizations.orthogonal(nn.Linear(5, 3), orthogonal_map="matrix_exp")
+    ),
+    "spread": lambda: Of(lambda a, b: a - b, (5,), (4, 1)),
+    "quotient": lambda: Of(lambda a, b: a / b, (4, 5), (4, 1)),
+    "huge exponent": lambda: Of(lambda a: torch.matrix_exp(20 * a) / 1e9, (5, 5)),
+    "weight norm of columns": lambda: shaken(
+        parametrizations.weight_norm(nn.Linear(5, 4), dim=1)
+    ),
+    "weight norm as a whole": lambda: shaken(
+        parametrizations.weight_norm(nn.Linear(5, 4), dim=None)
+    ),
+    "convolution": lambda: nn.Sequential(
+        nn.Unflatten(-1, (1, 5)),
+        shaken(parametrizations.weight_norm(nn.Conv1d(1, 3, 3))),
+        nn.Flatten(),
+    ),
+    "used twice": lambda: nn.Sequential(
+        shared := shaken(parametrizations.weight_norm(nn.Linear(5, 5))), nn.Tanh(), shared
+    ),
+}
+
+
+@pytest.mark.parametrize("positions", [(), (3,), (7,)], ids=["one", "few", "many"])
+@pytest.mark.parametrize("output", ["norm", "vector", "squares"])
+@pytest.mark.parametrize("name", [*FACTORS, *OTHERS])
+def test_equals_the_loop(name, output, positions):
+    torch.manual_seed(0)
+    make = FACTORS.get(name) or OTHERS[name]
+    model = nn.Sequential(nn.Linear(5, 5), nn.Tanh(), make()).double().eval()
+    if name == "convolution" and positions:
+        pytest.skip("its samples have one position")
+    x = torch.randn(6, *positions, 5, dtype=torch.float64)
+    ours = estimate_importance(model, x, output=output, verify="off")
+    theirs = estimate_importance(model, x, output=output, engine="loop")
+    assert not ours.fallbacks
+    for parameter in ours:
+        torch.testing.assert_close(ours[parameter], theirs[parameter], rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("name", FACTORS)
+def test_by_closed_form(name, monkeypatch):
+    """No autograd through the derivation, whose cost would be that of every sample."""
+
+    def refuse(*args, **kwargs):
+        raise AssertionError("it went back by autograd")
+
+    torch.manual_seed(0)
+    model, x = FACTORS[name]().eval(), torch.randn(6, 5)
+    monkeypatch.setattr(per_sample.Pullback, "__init__", refuse)
+    assert len(estimate_importance(model, x, verify="off"))
+
+
+def test_exponent_as_large_as_its_nodes_allow():
+    torch.manual_seed(0)
+    for scale in (0.01, 0.1, 1, 3, 6, 10):
+        model = Of(lambda a, scale=scale: torch.matrix_exp(scale * (a - a.mT) / 2), (8, 8)).double()
+        x = torch.randn(4, 8, dtype=torch.float64)
+        ours = estimate_importance(model, x, verify="off")
+        theirs = estimate_importance(model, x, engine="loop")
+        torch.testing.assert_close(ours["parts.0"], theirs["parts.0"], rtol=1e-9, atol=1e-10)
+
+
+def test_parametrization_that_is_cached():
+    torch.manual_seed(0)
+    model = nn.Sequential(parametrizations.weight_norm(nn.Linear(5, 4))).double().eval()
+    x = torch.randn(6, 5, dtype=torch.float64)
+    with parametrize.cached():
+        ours = estimate_importance(model, x)
+    theirs = estimate_importance(model, x, engine="loop")
+    for name in ours:
+        torch.testing.assert_close(ours[name], theirs[name])
