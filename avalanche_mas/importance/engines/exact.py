@@ -32,7 +32,7 @@ from avalanche_mas.importance.engines.instrument import Instrument, Pass, PlanMi
 from avalanche_mas.importance.engines.network import Network
 from avalanche_mas.importance.engines.objectives import OBJECTIVES, Objective, Output
 from avalanche_mas.importance.engines.plan import REPEATING, Plan
-from avalanche_mas.importance.engines.tracking import Operation, is_inplace
+from avalanche_mas.importance.engines.tracking import Operation, arguments, is_inplace
 from avalanche_mas.importance.parameters import wide, zeros
 from avalanche_mas.importance.rules.per_sample import Dense, PerSample
 from avalanche_mas.importance.rules.registry import (
@@ -275,7 +275,7 @@ class Backward(Instrument):
 
         shapes: list[torch.Size] = []
         args, kwargs = self.detach((call.args, call.kwargs))
-        if any(isinstance(t, Tensor) and t.requires_grad for t in tree_leaves((args, kwargs))):
+        if any(isinstance(t, Tensor) and t.requires_grad for t in arguments(args, kwargs)):
             own: Any = compute()
             if call.function is functional.batch_norm and self.size == 1:
                 _mend_single(own)

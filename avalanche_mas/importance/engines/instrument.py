@@ -9,11 +9,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor
-from torch.utils._pytree import tree_map
 
 from avalanche_mas.importance.engines.objectives import Magnitude, Objective
 from avalanche_mas.importance.engines.plan import Plan, Use
-from avalanche_mas.importance.engines.tracking import Operation, Tracker
+from avalanche_mas.importance.engines.tracking import Operation, Tracker, map_arguments
 from avalanche_mas.importance.rules.derivations import go_back
 from avalanche_mas.importance.rules.matmul import Products
 from avalanche_mas.importance.rules.per_sample import PerSample, Pullback, Sum
@@ -171,7 +170,7 @@ class Instrument(Tracker):
 
     def detach(self, values: Any) -> Any:
         """``values`` with the parameters in it detached."""
-        return tree_map(lambda leaf: leaf.detach() if self.find(leaf) else leaf, values)
+        return map_arguments(lambda leaf: leaf.detach() if self.find(leaf) else leaf, values)
 
     def add(self, parameter: Tensor | None, gradients: PerSample) -> None:
         """Adds Σ_k |g_k| of one use; waits for the others if the parameter has several.

@@ -111,9 +111,7 @@ class Tracker(TorchFunctionMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         kwargs = kwargs or {}
-        leaves = [*args, *kwargs.values()]
-        if any(isinstance(leaf, (tuple, list, dict)) for leaf in leaves):
-            leaves = tree_leaves((args, kwargs))
+        leaves = arguments(args, kwargs)
         names = tuple(name for name in map(self.find, leaves) if name is not None)
         if names and (self.live or torch.is_grad_enabled()):
             parts = None if self.live else find_decomposition(func)
@@ -130,6 +128,26 @@ class Tracker(TorchFunctionMode):
     def pass_by(self, operation: Operation) -> Any:
         """Runs an operation that uses no parameter and returns its result."""
         return operation.run()
+
+
+def arguments(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
+    """All arguments of a call, with tuples, lists and dicts unpacked."""
+    leaves = [*args, *kwargs.values()]
+    # most calls have none of these, and pytree takes longer than many an operation
+    if any(isinstance(leaf, (tuple, list, dict)) for leaf in leaves):
+        return tree_leaves((args, kwargs))
+    return leaves
+
+
+def map_arguments(
+    function: Callable[[Any], Any], call: tuple[tuple[Any, ...], dict[str, Any]]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """``(args, kwargs)`` of a call with ``function`` of all its arguments."""
+    args, kwargs = call
+    if any(isinstance(leaf, (tuple, list, dict)) for leaf in (*args, *kwargs.values())):
+        mapped: tuple[tuple[Any, ...], dict[str, Any]] = tree_map(function, call)
+        return mapped
+    return tuple(map(function, args)), {key: function(value) for key, value in kwargs.items()}
 
 
 def is_inplace(operation: Operation) -> bool:
