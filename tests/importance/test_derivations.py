@@ -61,9 +61,7 @@ OTHERS = {
     "spread": lambda: Of(lambda a, b: a - b, (5,), (4, 1)),
     "quotient": lambda: Of(lambda a, b: a / b, (4, 5), (4, 1)),
     "huge exponent": lambda: Of(lambda a: torch.matrix_exp(20 * a) / 1e9, (5, 5)),
-    "weight norm of columns": lambda: shaken(
-        parametrizations.weight_norm(nn.Linear(5, 4), dim=1)
-    ),
+    "weight norm of columns": lambda: shaken(parametrizations.weight_norm(nn.Linear(5, 4), dim=1)),
     "weight norm as a whole": lambda: shaken(
         parametrizations.weight_norm(nn.Linear(5, 4), dim=None)
     ),

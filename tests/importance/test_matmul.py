@@ -8,7 +8,13 @@ from avalanche_mas import estimate_importance, estimate_local_importance
 from avalanche_mas.importance.rules import matmul
 from avalanche_mas.importance.rules.matmul import Products, add_magnitudes, add_product
 
-needs_onednn = pytest.mark.skipif(not matmul.has_onednn(), reason="torch has no oneDNN here")
+needs_onednn = pytest.mark.skipif(matmul._onednn() is None, reason="torch has no oneDNN here")
+
+
+@pytest.fixture(autouse=True)
+def processor(monkeypatch):
+    """One of AMD: on those of Intel large products are MKL's."""
+    monkeypatch.setattr(matmul, "_is_of_intel", lambda: False)
 
 
 def gapped(*shape):
@@ -91,6 +97,15 @@ def test_without_onednn_torch_multiplies(monkeypatch, missing):
     a, b, total = torch.randn(2, m, t), torch.randn(2, t, n), torch.zeros(m, n)
     add_magnitudes(total, a, b, torch.abs)
     close(total, (a.double() @ b.double()).abs().sum(0))
+
+
+def test_on_processors_of_intel_torch_multiplies(monkeypatch, by_onednn):
+    monkeypatch.setattr(matmul, "_is_of_intel", lambda: True)
+    m, t, n = LARGE
+    a, b, total = torch.randn(2, m, t), torch.randn(2, t, n), torch.zeros(m, n)
+    add_magnitudes(total, a, b, torch.abs)
+    close(total, (a.double() @ b.double()).abs().sum(0))
+    assert not by_onednn
 
 
 @needs_onednn

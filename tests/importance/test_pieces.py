@@ -61,7 +61,7 @@ def test_blocks(monkeypatch):
     truth = naive_importance(network.eval(), X)
     for module in (matmul, conv):
         monkeypatch.setattr(module, "BLOCK_BYTES", 1 << 12)
-    monkeypatch.setattr(per_sample, "CHUNK_BYTES", 1 << 12)
+    monkeypatch.setattr(per_sample, "CACHED_BYTES", 1 << 12)
     assert worst_error(estimate_importance(network, X), truth) < 1e-10
 
 

@@ -30,12 +30,12 @@ _ABSOLUTE = "leaky_relu", [-1.0]  # y for y > 0, else −y
 
 @cache
 def _onednn() -> Callable[..., Tensor] | None:
-    """oneDNN's act(X Wᵀ): X, W, bias, act, numbers of act, algorithm. None where it is not to use.
+    """oneDNN's act(X Wᵀ): X, W, bias, act, numbers of act, algorithm. None where it does not work.
 
     The operation is what torch's own compiler makes of a linear layer, and not public: it is tried
     once. On other processors than those that oneDNN has kernels of its own for, it may be slow.
     """
-    if torch.backends.cpu.get_cpu_capability() not in ("AVX2", "AVX512") or _is_of_intel():
+    if torch.backends.cpu.get_cpu_capability() not in ("AVX2", "AVX512"):
         return None
     x, weight = torch.tensor([[[1.0, -2.0]], [[1.0, 1.0]]], dtype=torch.float32, device="cpu")
     try:
@@ -46,6 +46,7 @@ def _onednn() -> Callable[..., Tensor] | None:
     return product if tried.tolist() == [[1.0]] else None
 
 
+@cache
 def _is_of_intel() -> bool:
     try:
         name = torch.cpu.get_capabilities()["cpu_name"]
@@ -56,7 +57,7 @@ def _is_of_intel() -> bool:
 
 def has_onednn() -> bool:
     """Whether large products are oneDNN's on this machine."""
-    return _onednn() is not None
+    return _onednn() is not None and not _is_of_intel()
 
 
 def add_product(total: Tensor, a: Tensor, b: Tensor, magnitude: Magnitude) -> None:
