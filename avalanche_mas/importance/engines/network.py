@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
@@ -27,7 +27,7 @@ from avalanche_mas.importance.batches import (
     take,
     unmarked,
 )
-from avalanche_mas.importance.engines.looking import Functions, Looking
+from avalanche_mas.importance.engines.looking import Answered, Functions, Looking, Way
 from avalanche_mas.importance.engines.tracking import Operation, is_inplace
 from avalanche_mas.importance.parameters import measurable, named_parameters
 from avalanche_mas.importance.rules.registry import name_of
@@ -94,6 +94,17 @@ class Network:
     def prepare(self, batch: Any) -> Prepared:
         """A forward pass that is ready to run: nothing is copied any more when it does."""
         return self._prepared(self.twin(), batch)
+
+    def look(self, batch: Any, known: Container[Way] = ()) -> Looking:
+        """What a pass over a batch asks about the samples' values.
+
+        :param known: ways after which nothing more is asked: the pass ends there.
+        """
+        prepared = self.prepare(batch)
+        looking = Looking(leaves_of(prepared.inputs), known)
+        with suppress(Answered), looking, Functions(looking):
+            prepared.run()
+        return looking
 
     def _prepared(self, twin: nn.Module, batch: Any) -> Prepared:
         inputs = map_leaves(self._own, unmarked(batch))
@@ -195,7 +206,7 @@ class Network:
         return _marked(batch, self._shared)
 
     def _found_shared(self, batch: Any, size: int, doubtful: list[int]) -> set[int]:
-        asked = self._asked(batch)
+        asked = self.look(batch).asked
         others = [i for i in doubtful if i not in asked]
         if others != doubtful:
             # With the whole of it, a sample alone goes the way of all: that shows nothing.
@@ -214,14 +225,6 @@ class Network:
             "them belong to one sample each, and which to all, cannot be seen from the output. "
             "Leave what is shared out of the batch: forward=lambda model, batch: model(batch, ...)."
         )
-
-    def _asked(self, batch: Any) -> frozenset[int]:
-        """The numbers of the inputs at whose values the model looks."""
-        prepared = self.prepare(batch)
-        looking = Looking(leaves_of(prepared.inputs))
-        with looking, Functions(looking):
-            prepared.run()
-        return looking.asked
 
     def _candidates(
         self, batch: Any, size: int, doubtful: list[int]

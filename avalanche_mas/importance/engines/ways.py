@@ -20,7 +20,7 @@ from avalanche_mas.importance.batches import (
     shapes_of,
     take,
 )
-from avalanche_mas.importance.engines.looking import Answered, Functions, Looking, Way
+from avalanche_mas.importance.engines.looking import Way
 from avalanche_mas.importance.engines.network import Network
 
 _MAX_REMEMBERED = 1 << 16  # samples
@@ -68,13 +68,7 @@ class Ways:
 
     def _ask(self, batch: Any) -> tuple[Way, frozenset[int]]:
         known = self._known.setdefault((batch_size_of(batch) > 1, shapes_of(batch)), set())
-        prepared = self.network.prepare(batch)
-        looking = Looking(leaves_of(prepared.inputs), known)
-        try:
-            with looking, Functions(looking):
-                prepared.run()
-        except Answered:
-            pass
+        looking = self.network.look(batch, known)
         way = tuple(looking.answers)
         known.add(way)
         return way, looking.asked
