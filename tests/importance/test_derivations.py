@@ -93,6 +93,19 @@ def test_equals_the_loop(name, output, positions):
         torch.testing.assert_close(ours[parameter], theirs[parameter], rtol=1e-9, atol=1e-11)
 
 
+@pytest.mark.parametrize("name", ["adapter", "product", "weight norm"])
+@pytest.mark.parametrize("frozen", [0, 1])
+def test_some_frozen(name, frozen):
+    torch.manual_seed(0)
+    model = FACTORS[name]().double().eval()
+    list(model.parameters())[-1 - frozen].requires_grad_(False)
+    x = torch.randn(6, 5, dtype=torch.float64)
+    ours, theirs = (estimate_importance(model, x, engine=engine) for engine in ("exact", "loop"))
+    assert list(ours) == list(theirs)
+    for parameter in ours:
+        torch.testing.assert_close(ours[parameter], theirs[parameter])
+
+
 @pytest.mark.parametrize("name", FACTORS)
 def test_by_closed_form(name, monkeypatch):
     """No autograd through the derivation, whose cost would be that of every sample."""

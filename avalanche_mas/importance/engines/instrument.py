@@ -220,7 +220,8 @@ class Instrument(Tracker):
             parts = go_back(operation.function, operation.args, operation.kwargs, gradients)
             if parts is not None:
                 for tensor, of_part in parts:
-                    if (source := str(self.find(tensor))) not in unruled:
+                    source = self.find(tensor)  # None if it is frozen
+                    if source is not None and source not in unruled:
                         self._waiting.setdefault(source, []).append((tensor, of_part))
                 return
         for source in sorted(self._sources[name] - set(unruled)):
