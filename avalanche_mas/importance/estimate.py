@@ -323,7 +323,9 @@ class RunningMean:
             scratch, self._scratch = self._scratch or zeros(self.parameters), None
             batch = self.network.mark_shared(to_device(batch, self.device))
             self.engine(batch, scratch)
-            check_finite(scratch, self.network, batch, self._batches)
+            sums = [importance.sum().to(self.device) for importance in scratch.values()]
+            if not bool(torch.stack(sums).isfinite().all()):  # in one pass over the memory
+                check_finite(scratch, self.network, batch, self._batches)
             for name, total in self.total.items():
                 total.add_(scratch[name])
                 scratch[name].zero_()
