@@ -46,8 +46,8 @@ LEGENDS = {
     "deployment": (
         "Median (quartiles) of time per sample of inference under torch.inference_mode that is "
         "watched, over that of the same inference unwatched in the same round; the first line gives"
-        " that one in milliseconds. A timing is as many calls as it takes until a group of samples is "
-        "measured, so that it holds all that watching costs."
+        " that one in milliseconds. A timing is as many calls as it takes until a group of "
+        "samples is measured, so that it holds all that watching costs."
     ),
 }
 
