@@ -268,7 +268,7 @@ def test_samples_of_many_calls_are_measured_at_once(way, size, monkeypatch):
 
 @ways
 def test_calls_that_are_not_alike_are_not_mixed(way):
-    """Of other lengths, with another constant, in another precision."""
+    """Of other lengths, or with another constant."""
 
     def forward(self, x, scale, bias):
         return self.a(scale * x).sum(dim=1) + bias
@@ -284,16 +284,27 @@ def test_calls_that_are_not_alike_are_not_mixed(way):
     with watch(model, fraction=1.0) as watched:
         for call in calls:
             model(*call)
-        with torch.autocast("cpu", torch.bfloat16):
-            model(*calls[0])
-        assert watched._gathering.waiting == watched.samples == 2 * 17
+        assert watched._gathering.waiting == watched.samples == 2 * 16
     parts = [estimate(model, [c], forward=lambda model, batch: model(*batch)) for c in calls]
-    with torch.autocast("cpu", torch.bfloat16):
-        parts.append(estimate(model, [calls[0]], forward=lambda model, batch: model(*batch)))
     truth = parts[0]
     for part in parts[1:]:
         truth = truth.merge(part)
     assert worst_error(watched.importance, truth) < EXACT
+
+
+@ways
+def test_a_call_is_measured_in_the_precision_it_was_made_in(way):
+    """Also if it is measured where autocast is off."""
+    watch, estimate = WAYS[way]
+    model, x = mlp().float(), vectors().float()
+    with watch(model, fraction=1.0) as watched:
+        with torch.autocast("cpu", torch.bfloat16):
+            model(x)
+        assert watched._gathering.waiting == len(x)
+    with torch.autocast("cpu", torch.bfloat16):
+        truth = estimate(model, x)
+    assert worst_error(watched.importance, truth) < 1e-6
+    assert worst_error(estimate(model, x), truth) > 1e-4
 
 
 def attribute(model):
