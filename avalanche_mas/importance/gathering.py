@@ -26,6 +26,8 @@ from avalanche_mas.importance.snapshot import Snapshot
 GROUP = 256
 """Samples that are measured at once, if their bytes allow it. Writing to a large Ω costs as much as
 the samples themselves where these are fewer."""
+LARGE = 64
+"""A call of which so many are chosen is measured at once, so that an error is its own."""
 MAX_BYTES = 1 << 25
 """Of all samples that wait."""
 
@@ -86,8 +88,8 @@ class Gathering:
         call = _Call(batch, leaves_of(batch), tuple(map(_precision_on, self._devices)))
         self._calls.append(call)
         try:
-            if not all(map(_is_finite, call.leaves)):
-                self._measure([call])  # which it tells now, not later
+            if call.size >= LARGE or not all(map(_is_finite, call.leaves)):
+                self._measure([call])  # what is wrong with it is told now, not later
             elif (
                 sum(call.size for call in self._calls) >= GROUP
                 or sum(call.nbytes for call in self._calls) > MAX_BYTES
