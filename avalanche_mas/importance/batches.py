@@ -221,12 +221,16 @@ def map_leaves(function: Callable[[Any], Any], batch: Any) -> Any:
     Mappings of any kind keep their type, such as the batches of a tokenizer.
     """
     kind = type(batch)  # not isinstance, which reads attributes of what may be a label
+    if kind is Tensor:
+        return function(batch)
     if kind in (tuple, list, torch.Size):
         return kind(map_leaves(function, value) for value in batch)
     if kind is dict:
         return {key: map_leaves(function, value) for key, value in batch.items()}
     if kind in (OneSample, Shared, PackedSequence):
         return function(batch)
+    if issubclass(kind, tuple) and hasattr(kind, "_fields"):
+        return kind(*(map_leaves(function, value) for value in batch))
     if issubclass(kind, MutableMapping):
         twin = copy.copy(batch)
         for key, value in batch.items():
@@ -234,8 +238,6 @@ def map_leaves(function: Callable[[Any], Any], batch: Any) -> Any:
         return twin
     if issubclass(kind, Mapping):
         return {key: map_leaves(function, value) for key, value in batch.items()}
-    if issubclass(kind, tuple) and hasattr(kind, "_fields"):
-        return kind(*(map_leaves(function, value) for value in batch))
     return function(batch)
 
 

@@ -12,7 +12,6 @@ from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
 from avalanche_mas.importance.batches import (
     Forward,
@@ -247,12 +246,10 @@ def _estimate(model: nn.Module, data: Any, make_engine: MakeEngine, options: Opt
             with buffers_of_first(team, model):
                 # not under a name: it is to be gone when an interrupt may be raised, because Python
                 # drops one that is raised in a __del__
-                for batch in tqdm(
+                for batch in _shown(
                     interrupts.between(batches),
-                    desc="importance",
-                    total=count_batches(data, options.batch_size * share.size, options.max_samples),
-                    disable=not options.verbose or team.rank > 0,
-                    leave=False,
+                    count_batches(data, options.batch_size * share.size, options.max_samples),
+                    options.verbose and team.rank == 0,
                 ):
                     for part in map(OneSample, options.split(batch)) if options.split else (batch,):
                         running.add(part if forward or options.split else model_input(part))
@@ -261,6 +258,15 @@ def _estimate(model: nn.Module, data: Any, make_engine: MakeEngine, options: Opt
             running.gather(team)
     importance = running.finish()
     return importance if place == home else importance.to(home)
+
+
+def _shown(batches: Iterator[Any], total: int | None, verbose: bool) -> Iterator[Any]:
+    """The batches, perhaps with a progress bar."""
+    if not verbose:
+        return batches
+    from tqdm.auto import tqdm  # which a bare machine need not have
+
+    return iter(tqdm(batches, desc="importance", total=total, leave=False))
 
 
 @contextmanager
@@ -323,7 +329,9 @@ class RunningMean:
             scratch, self._scratch = self._scratch or zeros(self.parameters), None
             batch = self.network.mark_shared(to_device(batch, self.device))
             self.engine(batch, scratch)
-            check_finite(scratch, self.network, batch, self._batches)
+            sums = [importance.sum().to(self.device) for importance in scratch.values()]
+            if not bool(torch.stack(sums).isfinite().all()):  # in one pass over the memory
+                check_finite(scratch, self.network, batch, self._batches)
             for name, total in self.total.items():
                 total.add_(scratch[name])
                 scratch[name].zero_()

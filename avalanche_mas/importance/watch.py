@@ -8,19 +8,19 @@ import weakref
 from collections.abc import Callable, Iterable
 from functools import partial
 from types import TracebackType
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch._C._functorch import maybe_current_level
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
-from avalanche_mas.importance.batches import batch_size_of, take
+from avalanche_mas.importance.batches import batch_size_of, map_leaves, take
 from avalanche_mas.importance.engines.exact import Exact
-from avalanche_mas.importance.engines.finite import NotFiniteError
-from avalanche_mas.importance.engines.inference_pass import Live, LocalMean
+from avalanche_mas.importance.engines.local import Local
 from avalanche_mas.importance.engines.objectives import Output
 from avalanche_mas.importance.estimate import RunningMean
+from avalanche_mas.importance.gathering import Gathering, Mean
 from avalanche_mas.importance.importance import Importance
 from avalanche_mas.importance.interrupts import DeferredInterrupts
 from avalanche_mas.importance.parameters import checksum, named_parameters, unwrap
@@ -28,21 +28,9 @@ from avalanche_mas.importance.parameters import checksum, named_parameters, unwr
 FRACTION = 0.1
 """Of the samples, which is measured unless another one is asked for.
 
-What l-MAS multiplies for a linear layer is as much as the layer itself does for a sample, so that a
-watched model takes at least (1 + fraction) times as long."""
-
-
-class Mean(Protocol):
-    """A mean of importance that samples can be added to, such as :class:`.RunningMean`."""
-
-    samples: int
-
-    def add_whole(self, batch: Any) -> None:
-        """Measures a batch and adds all of it, or after an error nothing; it leaves no trace."""
-
-    @property
-    def importance(self) -> Importance:
-        """Ω of everything that was added."""
+A sample that is measured goes through the model once more. For l-MAS a linear layer then multiplies
+as much again, so that a watched model takes at least (1 + 2 fraction) times as long, if calls have
+as many samples as a group; where they have fewer, their own passes take longer for a sample."""
 
 
 class CallArguments(NamedTuple):
@@ -66,18 +54,25 @@ class Watch:
 
     A sample is what has its own entry along the first dimension of the first tensor that the model
     is called with. Of all samples, in the order in which they come, every tenth is measured, or
-    whatever ``fraction`` says, beginning with the first; no random number is drawn. The model's
-    parameters, modes, gradients and random states are not touched, nor is its output. Several
-    threads may call the model: what they add is added by one after the other. A copy of the model,
-    or a file that it is saved to, knows nothing of being watched.
+    whatever ``fraction`` says, beginning with the first; no random number is drawn. They are copied
+    and wait until :data:`.gathering.GROUP` of them can be measured at once, at the end of a call of
+    the user's; the rest when the context closes, also after an error, or when Ω is asked for. Of
+    these copies no more than :data:`.gathering.MAX_BYTES` wait.
+
+    The model's parameters, modes, gradients and random states are not touched, nor is its output.
+    If anything but its parameters changes, what waits is measured as of before. Several threads may
+    call the model: what they add is added by one after the other. A copy of the model, or a file
+    that it is saved to, knows nothing of being watched.
 
     A call that fails adds nothing, and neither does one whose importance is not finite, of which a
-    warning tells. Calls inside ``torch.func`` transforms and ``torch.jit.trace`` are not measured.
+    warning tells. Samples that wait are lost, with an error that says so, if they cannot be
+    measured when the context closes: because parameters have changed, or memory is short. Calls
+    inside ``torch.func`` transforms and ``torch.jit.trace`` are not measured.
 
     :param model: called by the user as ever, in eval mode. It may be wrapped, and is then to be
         called by the wrapper or from inside. What ``DistributedDataParallel`` computes in other
         processes is not seen.
-    :param mean: where samples are added.
+    :param make_mean: a model → where its samples are added. It gets a shadow of the model.
     :param fraction: the part of the samples that is measured.
     :param parts: a call's arguments → those of several calls that come to the same, for which the
         model can be measured faster.
@@ -87,7 +82,7 @@ class Watch:
     def __init__(
         self,
         model: nn.Module,
-        mean: Mean,
+        make_mean: Callable[[nn.Module], Mean],
         fraction: float = FRACTION,
         parts: _Parts = lambda batch: (batch,),
     ) -> None:
@@ -97,10 +92,9 @@ class Watch:
         self.seen = 0
         """Samples that went through the model."""
         self._taken = 0  # of these, those to measure
-        self._mean, self._parts = mean, parts
+        self._parts = parts
         self._called, self._model = _called(model), unwrap(model)
-        inside = (module for module in self._called.modules() if "_orig_mod" in module._modules)
-        self._own = self._called is self._model and next(inside, None) is None
+        self._gathering = Gathering(self._model, make_mean)
         self._lock = threading.RLock()
         self._thread = threading.local()
         self._at: dict[str, _Before] = {}  # parameters at entry
@@ -109,17 +103,21 @@ class Watch:
 
     @property
     def samples(self) -> int:
-        """Samples that have been measured."""
-        return self._mean.samples
+        """Samples that have been measured, or wait for it."""
+        with self._lock:
+            return self._gathering.mean.samples + self._gathering.waiting
 
     @property
     def importance(self) -> Importance:
-        """Ω of the samples that have been measured so far; also inside the context.
+        """Ω of the samples so far; also inside the context, where it measures those that wait.
 
-        :raises ValueError: if there are none, or if it is not finite.
+        :raises ValueError: if there are none, if it is not finite, or if parameters have changed.
         """
-        with self._lock:
-            return self._mean.importance
+        with self._lock, DeferredInterrupts():
+            if self._gathering.waiting:
+                self._check_unmoved()
+                self._gathering.measure()
+            return self._gathering.mean.importance
 
     def __enter__(self) -> Watch:
         own = set(self._model.parameters())
@@ -153,9 +151,9 @@ class Watch:
         except BaseException:
             self._leave()
             raise
+        self._measure_rest(raising=kind is None)
         if kind is not None:
             return
-        self._check_unmoved(bits=True)
         if not is_seen:
             warnings.warn(
                 "model.compile() was called while the model was being watched, and later calls "
@@ -168,6 +166,24 @@ class Watch:
                 "the module inside it, and not its forward()",
                 stacklevel=2,
             )
+
+    def _measure_rest(self, *, raising: bool) -> None:
+        """Measures what waits, or gives it up, with a warning and perhaps with the error itself."""
+        gathering = self._gathering
+        try:
+            if raising or gathering.waiting:
+                self._check_unmoved(bits=True)
+            with self._lock, DeferredInterrupts():
+                gathering.measure()
+        except Exception as error:
+            if lost := gathering.drop():
+                warnings.warn(
+                    f"{lost} samples of the watched model's last calls waited to be measured, and "
+                    f"are left out: {error}",
+                    stacklevel=3,
+                )
+            if raising:
+                raise
 
     def _leave(self) -> bool:
         """From now on nothing is seen any more; returns whether calls were seen until now."""
@@ -182,59 +198,55 @@ class Watch:
         """The model's call, and the measurement of its samples."""
         if getattr(self._thread, "inside", False) or _is_transformed():  # the model calls itself
             return inner(*args, **kwargs)
-        with DeferredInterrupts() as interrupts:
+        batch, done = CallArguments(args, kwargs), False
+        size = batch_size_of(batch)
+        with self._lock:
+            rows = self._chosen(size)
+            self.seen, self._taken = self.seen + size, self._taken + len(rows)
+        try:
             self._thread.inside = True
-            try:
-                call = self._begin(CallArguments(args, kwargs))
-                try:
-                    with call.live or interrupts.allowed():
+            if not rows and not self._called.training:
+                output = inner(*args, **kwargs)
+            else:
+                with DeferredInterrupts() as interrupts:
+                    kept = self._copies(batch, size, rows)
+                    with interrupts.allowed():
                         output = inner(*args, **kwargs)
-                except BaseException:
                     with self._lock:
-                        self.seen, self._taken = self.seen - call.size, self._taken - call.chosen
-                    raise
-                self._end(call)
-                return output
-            finally:
-                self._thread.inside = False
+                        for part in kept:
+                            self._gathering.add(part)
+                    done = True
+            done = True
+            return output
+        finally:
+            self._thread.inside = False
+            if not done:
+                with self._lock:
+                    self.seen, self._taken = self.seen - size, self._taken - len(rows)
 
-    def _begin(self, batch: CallArguments) -> _Call:
+    def _copies(self, batch: CallArguments, size: int, rows: list[int]) -> list[CallArguments]:
+        """The samples to measure: the model may write to what it is given."""
+        with self._lock:
+            if not self._gathering.holds():
+                self._check_in_eval_mode()
+                self._check_unmoved()
+                self._gathering.hold()
+            elif not self._some_are_equal():
+                self._check_unmoved(bits=True)
+        with torch.inference_mode(False), torch.no_grad():
+            if len(rows) == 1:  # a slice is faster than an index, but a view
+                one = take(batch, slice(rows[0], rows[0] + 1), size)
+                some = map_leaves(lambda leaf: leaf.clone() if type(leaf) is Tensor else leaf, one)
+            else:
+                some = take(batch, torch.tensor(rows), size)
+            return list(self._parts(some))
+
+    def _check_in_eval_mode(self) -> None:
         if training := [name for name, part in self._model.named_modules() if part.training]:
             raise ValueError(
                 f"the watched model is in train mode ({training[0] or 'all of it'}), but importance"
                 " is that of a network as it is used: call model.eval() first"
             )
-        size = batch_size_of(batch)
-        with self._lock:
-            chosen = self._chosen(size)
-            if chosen:
-                self._check_unmoved()
-            call = self._followed(batch, size, chosen) if chosen else _Call(size, 0, batch)
-            self.seen, self._taken = self.seen + size, self._taken + len(chosen)
-            return call
-
-    def _followed(self, batch: CallArguments, size: int, chosen: list[int]) -> _Call:
-        """A call some of whose samples are measured."""
-        rows = torch.tensor(chosen)
-        with torch.inference_mode(False), torch.no_grad():
-            kept = take(batch, rows, size)  # copies: the model may write to what it is given
-        parts = tuple(self._parts(batch)) if self._own else ()
-        local = self._mean if isinstance(self._mean, LocalMean) else None
-        live = local.follow(parts[0], size, rows) if local and len(parts) == 1 else None
-        return _Call(size, len(chosen), parts[0] if live else batch, kept, live)
-
-    def _end(self, call: _Call) -> None:
-        if call.kept is None:
-            return
-        with self._lock:
-            try:
-                local = self._mean if isinstance(self._mean, LocalMean) else None
-                if call.live and local and local.add_live(call.live, call.batch):
-                    return
-                for part in self._parts(call.kept):
-                    self._mean.add_whole(part)
-            except NotFiniteError as error:
-                warnings.warn(f"{error} The samples of this call are left out.", stacklevel=4)
 
     def _look_at_parameters(self) -> None:
         parameters = named_parameters(self._model)
@@ -253,7 +265,7 @@ class Watch:
         :raises ValueError: if a parameter is not what it was when the context was opened.
         """
         parameters = named_parameters(self._model)
-        bits = bits or not torch.equal(torch.cat(self._some), self._some_before)
+        bits = bits or not self._some_are_equal()
         for name in {**self._at, **parameters}:
             parameter, before = parameters.get(name), self._at.get(name)
             if parameter is None or before is None or not before.is_now(parameter, bits):
@@ -263,6 +275,9 @@ class Watch:
                     "mean. Leave the context before the model is trained, loaded, frozen or "
                     "rebuilt."
                 )
+
+    def _some_are_equal(self) -> bool:
+        return torch.equal(torch.cat(self._some), self._some_before)
 
     def _chosen(self, size: int) -> list[int]:
         """The j-th sample to measure is number ⌊j / fraction⌋ of all, both counted from 0."""
@@ -309,16 +324,6 @@ def _is_transformed() -> bool:
     return torch._C._get_tracing_state() is not None or maybe_current_level() is not None
 
 
-class _Call(NamedTuple):
-    """A call of the watched model that is under way."""
-
-    size: int
-    chosen: int  # so many of them are measured
-    batch: CallArguments
-    kept: CallArguments | None = None  # copies of the samples to measure
-    live: Live | None = None
-
-
 class _Interception:
     """Stands where ``Module.compile`` leaves what ``model(...)`` runs; copies and files lack it."""
 
@@ -356,8 +361,9 @@ def watch_importance(
             ...  # inference as ever
         importance = watched.importance
 
-    A part of the samples goes through the model a second time, forward and backward, right after
-    the user's own call. Ω is :func:`~avalanche_mas.estimate_importance` of exactly these samples.
+    A part of the samples goes through the model a second time, forward and backward, in groups
+    that are gathered over the user's calls. Ω is :func:`~avalanche_mas.estimate_importance` of
+    exactly these samples.
 
     :param model: any module, in eval mode, see :class:`Watch`.
     :param output: ``"norm"``, ``"vector"`` or ``"squares"``, as for ``estimate_importance``.
@@ -365,21 +371,38 @@ def watch_importance(
     :return: a context manager, see :class:`Watch`.
     :raises ValueError: for an option out of range, or a model without trainable parameters.
     """
-    mean = RunningMean(unwrap(model), partial(Exact, output=output), call_again)
-    return Watch(model, mean, fraction)
+    return Watch(model, partial(global_mean, output=output), fraction)
 
 
 def watch_local_importance(model: nn.Module, *, fraction: float = FRACTION) -> Watch:
-    """l-MAS (Eq. 5-7) of what a deployed model is used for, from its own forward passes.
+    """l-MAS (Eq. 5-7) of what a deployed model is used for.
 
-    Nothing is computed a second time, also under :func:`torch.inference_mode`, where the model's
-    operations can be foreseen from one call to the next. Where they cannot (attention in its fast
-    path, or a model that looks at its data), the measured samples go through the model once more.
-    Ω is :func:`~avalanche_mas.estimate_local_importance` of exactly these samples.
+    A part of the samples goes through the model a second time, forward only, in groups that are
+    gathered over the user's calls. Ω is :func:`~avalanche_mas.estimate_local_importance` of
+    exactly these samples.
 
     :param model: any module, in eval mode, see :class:`Watch`.
     :param fraction: the part of the samples that is measured.
     :return: a context manager, see :class:`Watch`.
     :raises ValueError: for an option out of range, or a model without trainable parameters.
     """
-    return Watch(model, LocalMean(unwrap(model), call_again), fraction)
+    return Watch(model, LocalMean, fraction)
+
+
+def global_mean(model: nn.Module, output: Output = "norm") -> RunningMean:
+    """The running mean of MAS over calls of a model."""
+    return RunningMean(model, partial(Exact, output=output), call_again)
+
+
+class LocalMean(RunningMean):
+    """The running mean of l-MAS over calls of a model, which may change from group to group."""
+
+    engine: Local
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__(model, Local, call_again)
+
+    def add_whole(self, batch: Any) -> None:
+        """As :meth:`.RunningMean.add_whole`."""
+        self.engine.forget()
+        super().add_whole(batch)

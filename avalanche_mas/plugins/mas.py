@@ -1,7 +1,6 @@
 """Memory Aware Synapses as Avalanche plugins (Aljundi et al., ECCV 2018): MAS and l-MAS."""
 
 import warnings
-from functools import partial
 from typing import Any, Literal
 
 from torch import nn
@@ -13,11 +12,9 @@ from avalanche_mas.importance import (
 )
 from avalanche_mas.importance.batches import Forward
 from avalanche_mas.importance.engines.base import EngineName
-from avalanche_mas.importance.engines.exact import Exact
-from avalanche_mas.importance.engines.inference_pass import LocalMean
-from avalanche_mas.importance.estimate import RunningMean, check_engine
-from avalanche_mas.importance.parameters import unwrap
-from avalanche_mas.importance.watch import Mean, call_again
+from avalanche_mas.importance.estimate import check_engine
+from avalanche_mas.importance.gathering import Mean
+from avalanche_mas.importance.watch import LocalMean, global_mean
 from avalanche_mas.plugins.base.measured import MeasuredPlugin, Streams
 
 
@@ -102,7 +99,7 @@ class MASPlugin(MeasuredPlugin):
     def _running(self, model: nn.Module) -> Mean:
         if self.engine not in ("auto", "exact"):
             return super()._running(model)
-        return RunningMean(unwrap(model), partial(Exact, output=self.output), call_again)
+        return global_mean(model, self.output)
 
 
 class LocalMASPlugin(MeasuredPlugin):
@@ -130,7 +127,7 @@ class LocalMASPlugin(MeasuredPlugin):
         )
 
     def _running(self, model: nn.Module) -> Mean:
-        return LocalMean(unwrap(model), call_again)
+        return LocalMean(model)
 
 
 def _from_avalanche(lambda_reg: float, alpha: float) -> tuple[float, float]:

@@ -206,9 +206,15 @@ def speed(
     from ..speed.rows import SpeedSettings
     from ..speed.suite import run as measure
 
-    device = "cuda" if gpu else "cpu"
-    settings = SpeedSettings(rounds or (2 if quick else 11), threads, device, quick)
-    folder = out or Path(f"results/speed{'-gpu' if gpu else ''}{'-quick' if quick else ''}")
+    if gpu:
+        from ..speed.gpu import main
+
+        chosen = [f"--model={name}" for name in models or ()]
+        raise typer.Exit(
+            main([*chosen, f"--rounds={rounds or 0}", *([f"--out={out}"] if out else [])])
+        )
+    settings = SpeedSettings(rounds or (2 if quick else 11), threads, "cpu", quick)
+    folder = out or Path(f"results/speed{'-quick' if quick else ''}")
     with _stoppable(folder):
         try:
             measure(settings, folder, part or (), models or (), console)

@@ -71,6 +71,7 @@ def _ready(
     parameters = {
         _original_name(case.model, name, parameter): parameter
         for name, parameter in model.named_parameters()
+        if parameter.requires_grad
     }
     total = {name: torch.zeros_like(parameter) for name, parameter in parameters.items()}
 

@@ -46,8 +46,8 @@ LEGENDS = {
     "deployment": (
         "Median (quartiles) of time per sample of inference under torch.inference_mode that is "
         "watched, over that of the same inference unwatched in the same round; the first line gives"
-        f" that one in milliseconds. A timing is {deployment.BATCHES} batches, after which the "
-        "importance is up to date."
+        " that one in milliseconds. A timing is as many calls as it takes until a group of "
+        "samples is measured, so that it holds all that watching costs."
     ),
 }
 
@@ -121,10 +121,10 @@ def layers_table(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def deployment_table(rows: pd.DataFrame) -> pd.DataFrame:
-    """Ways down, networks across."""
+    """Ways down, networks and batch sizes across."""
     sections = _by_section(rows)
     return _table(
-        {NETWORKS[name].title: _against(deployment.PLAIN, by_round(own)) for name, own in sections}
+        {_titled(name): _against(deployment.PLAIN, by_round(own)) for name, own in sections}
     )
 
 
@@ -210,6 +210,11 @@ def _explained(part: str, title: str, table: pd.DataFrame) -> tuple[Table, str]:
 def _by_section(rows: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
     for section, own in rows.groupby("section", sort=False):
         yield str(section), own
+
+
+def _titled(section: str) -> str:
+    network, comma, rest = section.partition(",")
+    return NETWORKS[network].title + comma + rest
 
 
 def _against(plain: str, times: pd.DataFrame) -> dict[str, str]:

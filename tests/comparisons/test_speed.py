@@ -358,7 +358,9 @@ def test_the_table_has_ratios_and_reasons():
 
 def test_watched_inference_is_compared_with_unwatched():
     values = {deployment.PLAIN: [1e-3, 2e-3], "l-MAS of 25%": [1.2e-3, 2.6e-3]}
-    table = report.deployment_table(rows_of("deployment", "mlp", values)).set_index("way")["MLP"]
+    table = report.deployment_table(rows_of("deployment", "mlp, B=8", values)).set_index("way")[
+        "MLP, B=8"
+    ]
     assert table[deployment.PLAIN] == "1.5 ms"
     assert table["l-MAS of 25%"].startswith("1.25 ")
 

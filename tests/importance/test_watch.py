@@ -17,7 +17,7 @@ from avalanche_mas import (
     watch_importance,
     watch_local_importance,
 )
-from avalanche_mas.importance.engines import inference_pass
+from avalanche_mas.importance import gathering
 
 WAYS = {
     "MAS": (watch_importance, estimate_importance),
@@ -72,19 +72,16 @@ def test_other_fractions(fraction, positions):
     assert watched.samples == len(rows)
 
 
-def test_a_convolutional_network_is_measured_in_its_own_pass(monkeypatch):
-    """Also what ReLU(inplace=True) overwrites; nothing goes through the model a second time."""
-    model, x, calls = cnn(), images(), []
-    x = x.double()
-    model[0].register_forward_pre_hook(lambda module, args: calls.append(len(args[0])))
-    with watch_local_importance(model, fraction=0.5) as watched, torch.inference_mode():
-        outputs = [model(part) for part in x.split([3, 4, 2])]
-        first = len(calls)
-        outputs += [model(part) for part in x.split([3, 4, 2])]
-    assert calls[first:] == [3, 4, 2]
+@ways
+def test_a_convolutional_network_that_writes_over_its_activations(way):
+    """Also what ReLU(inplace=True) overwrites; the output is as ever, bit for bit."""
+    watch, estimate = WAYS[way]
+    model, x = cnn(), images().double()
     plain = torch.cat([model(part) for part in x.split([3, 4, 2])] * 2)
+    with watch(model, fraction=0.5) as watched, torch.inference_mode():
+        outputs = [model(part) for part in [*x.split([3, 4, 2])] * 2]
     assert torch.equal(torch.cat(outputs), plain)
-    truth = estimate_local_importance(model, torch.cat([x, x])[::2])
+    truth = estimate(model, torch.cat([x, x])[::2])
     assert worst_error(watched.importance, truth) < EXACT
 
 
@@ -244,15 +241,151 @@ def test_arguments_of_any_form(way):
     assert worst_error(watched.importance, truth) < EXACT
 
 
-def test_large_batches_wait_and_count_all_the_same(monkeypatch):
-    monkeypatch.setattr(inference_pass, "WAITING_SAMPLES", 5)
-    model, x = mlp(), vectors()
-    with watch_local_importance(model, fraction=1.0) as watched:
-        for part in x.split(3):
+@ways
+@pytest.mark.parametrize("size", [1, 3, 8])
+def test_samples_of_many_calls_are_measured_at_once(way, size, monkeypatch):
+    monkeypatch.setattr(gathering, "GROUP", 6)
+    watch, estimate = WAYS[way]
+    model, x = mlp(), vectors(40)
+    with watch(model, fraction=0.5) as watched:
+        whole, sizes = watched._gathering.mean.add_whole, []
+
+        def counted(batch):
+            sizes.append(len(batch.args[0]))
+            whole(batch)
+
+        watched._gathering.mean.add_whole = counted
+        for part in x.split(size):
             model(part)
-    truth = estimate_local_importance(model, x, batch_size=3)
-    assert worst_error(watched.importance, truth) < EXACT
+        inside = sum(sizes)
+        assert watched.samples == 20
+    assert sum(sizes) == 20
+    assert inside >= 20 - 6
+    assert min(sizes[:-1]) >= 6
+    assert worst_error(watched.importance, estimate(model, x[::2])) < EXACT
     assert set(watched.importance.standard_errors) == {"0", "2"}
+
+
+@ways
+def test_calls_that_are_not_alike_are_not_mixed(way):
+    """Of other lengths, or with another constant."""
+
+    def forward(self, x, scale, bias):
+        return self.a(scale * x).sum(dim=1) + bias
+
+    watch, estimate = WAYS[way]
+    model = module(forward, a=nn.Linear(5, 6)).double().eval()
+    calls = [
+        (torch.randn(2, length, 5).double(), scale, torch.full((6,), shift).double())
+        for length in (3, 4)
+        for scale in (1.0, 2.0)
+        for shift in (0.0, 5.0)
+    ] * 2
+    with watch(model, fraction=1.0) as watched:
+        for call in calls:
+            model(*call)
+        assert watched._gathering.waiting == watched.samples == 2 * 16
+    parts = [estimate(model, [c], forward=lambda model, batch: model(*batch)) for c in calls]
+    truth = parts[0]
+    for part in parts[1:]:
+        truth = truth.merge(part)
+    assert worst_error(watched.importance, truth) < EXACT
+
+
+@ways
+def test_a_call_is_measured_in_the_precision_it_was_made_in(way):
+    """Also if it is measured where autocast is off."""
+    watch, estimate = WAYS[way]
+    model, x = mlp().float(), vectors().float()
+    with watch(model, fraction=1.0) as watched:
+        with torch.autocast("cpu", torch.bfloat16):
+            model(x)
+        assert watched._gathering.waiting == len(x)
+    with torch.autocast("cpu", torch.bfloat16):
+        truth = estimate(model, x)
+    assert worst_error(watched.importance, truth) < 1e-6
+    assert worst_error(estimate(model, x), truth) > 1e-4
+
+
+def attribute(model):
+    model.gain = 3.0
+
+
+def in_a_list(model):
+    model.gains.append(3.0)
+
+
+def buffer(model):
+    model.shift.mul_(2)
+
+
+def hook(model):
+    model.a.register_forward_hook(lambda module, args, output: 2 * output)
+
+
+def submodule(model):
+    model.activation = nn.Tanh().eval()
+
+
+@ways
+@pytest.mark.parametrize("change", [attribute, in_a_list, buffer, hook, submodule])
+def test_each_sample_is_of_the_model_that_met_it(way, change):
+    """Whatever but parameters changes between calls, what waits is measured as of before."""
+
+    def forward(self, x):
+        return self.b(self.activation(self.a(x)) + self.shift) * self.gain * sum(self.gains)
+
+    def make():
+        torch.manual_seed(0)
+        layers = {"a": nn.Linear(5, 6), "b": nn.Linear(6, 4), "activation": nn.ReLU()}
+        model = module(forward, **layers)
+        model.register_buffer("shift", torch.ones(6))
+        model.gain, model.gains = 1.0, [1.0]
+        return model.double().eval()
+
+    watch, estimate = WAYS[way]
+    model, x = make(), vectors(12)
+    with watch(model, fraction=1.0) as watched:
+        model(x[:3])
+        model(x[3:5])
+        assert watched._gathering.waiting == 5  # nothing has changed
+        change(model)
+        model(x[5:])
+        assert watched._gathering.waiting == 7
+    again = make()
+    before = estimate(again, x[:5])
+    change(again)
+    assert worst_error(watched.importance, before.merge(estimate(again, x[5:]))) < EXACT
+
+
+@ways
+def test_few_bytes_wait(way, monkeypatch):
+    monkeypatch.setattr(gathering, "MAX_BYTES", 10 * 5 * 8)
+    model, x = mlp(), vectors()
+    with WAYS[way][0](model, fraction=1.0) as watched:
+        for part in x.split(4):
+            model(part)
+            assert watched._gathering.waiting <= 10
+    assert worst_error(watched.importance, WAYS[way][1](model, x)) < EXACT
+
+
+def test_what_waits_is_lost_with_a_word_if_it_cannot_be_measured():
+    model, x = mlp(), vectors()
+
+    def use(error):
+        with watch_importance(model, fraction=1.0) as watched:
+            model(x)
+            with torch.no_grad():
+                model[0].weight.add_(1)
+            if error:
+                raise error
+        return watched
+
+    lost = r"29 samples .* left out: the parameter '0.weight'"
+    with pytest.warns(UserWarning, match=lost), pytest.raises(ZeroDivisionError):
+        use(ZeroDivisionError())
+    with pytest.warns(UserWarning, match=lost), pytest.raises(ValueError, match="has changed"):
+        use(None)
 
 
 def test_the_error_says_nothing_was_measured():

@@ -11,10 +11,11 @@ from torch import Tensor, nn
 
 from avalanche_mas.importance import Importance
 from avalanche_mas.importance.batches import Forward
+from avalanche_mas.importance.gathering import Mean
 from avalanche_mas.importance.interrupts import DeferredInterrupts
 from avalanche_mas.importance.parameters import unwrap
 from avalanche_mas.importance.team import Team
-from avalanche_mas.importance.watch import FRACTION, Mean, Watch, call_again
+from avalanche_mas.importance.watch import FRACTION, Watch, call_again
 from avalanche_mas.plugins.base.arguments import check_counts, check_forward
 from avalanche_mas.plugins.base.observations import (
     At,
@@ -176,9 +177,8 @@ class MeasuredPlugin(RegularizationPlugin):
                 for x in arriving:
                     answer(model(x))
 
-        They are added when it closes, also after an exception, unless the model has moved. l-MAS
-        takes what it needs from these forward passes; other methods let the chosen samples go
-        through the model once more.
+        They are added when it closes, also after an exception, unless the model has moved. The
+        chosen samples go through the model once more, in groups that are gathered over the calls.
 
         :param model: as for :meth:`observe`; called as ever, in eval mode, from one thread at a
             time, see :class:`.watch.Watch`.
@@ -197,7 +197,7 @@ class MeasuredPlugin(RegularizationPlugin):
             )
         multi_task = isinstance(unwrap(model), MultiTaskModule)
         parts = {"parts": one_task_each} if multi_task else {}
-        watched, at = Watch(model, self._running(model), fraction, **parts), parameters_of(model)
+        watched, at = Watch(model, self._running, fraction, **parts), parameters_of(model)
         try:
             with watched:
                 yield watched
