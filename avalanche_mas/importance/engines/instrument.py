@@ -50,7 +50,6 @@ class Pass:
     :param total: name → where Σ_k |g_k| is added; strides as the parameters'.
     :param record: how parameters are measured; added to when that turns out on the way.
     :param products: where sums that are matrix products may wait for other pieces of the batch.
-    :param rows: the samples that are measured; None for all.
     """
 
     parameters: dict[str, Tensor]
@@ -60,7 +59,6 @@ class Pass:
     total: dict[str, Tensor]
     record: Record
     products: Products
-    rows: Tensor | None = None
 
 
 class PlanMismatch(Exception):
@@ -101,7 +99,6 @@ class Instrument(Tracker):
             raise PlanMismatch
         if use.is_view and not any(use.output_axes):
             return operation.run()
-        given = self.given
         function, args, kwargs, leaves, names = operation
         try:
             if use.unclear:
@@ -115,7 +112,7 @@ class Instrument(Tracker):
             if any(overlaps_itself(leaf) for leaf in leaves if self.find(leaf)):
                 raise NoRule("an expanded view of a parameter")
             axes = {id(leaf): axis for leaf, axis in zip(leaves, use.axes, strict=True) if axis}
-            call = Call(function, args, kwargs, self.size, axes, list(use.output_axes), given.rows)
+            call = Call(function, args, kwargs, self.size, axes, list(use.output_axes))
             closed_form = find_rule(function)
             if closed_form is not None:
                 with suppress(NoRule):
@@ -164,8 +161,7 @@ class Instrument(Tracker):
         self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         """The result of a call whose weight gradients autograd is not asked for."""
-        if not self.live:
-            args, kwargs = self.detach((args, kwargs))
+        args, kwargs = self.detach((args, kwargs))
         return function(*args, **kwargs)
 
     def detach(self, values: Any) -> Any:

@@ -45,11 +45,9 @@ from avalanche_mas.importance.engines.ways import Group
 from avalanche_mas.importance.parameters import zeros
 from avalanche_mas.importance.rules.matmul import Products
 from avalanche_mas.importance.rules.registry import (
-    Axis,
     Call,
     Gradients,
     name_of,
-    rows_of,
     samples_first,
 )
 
@@ -233,17 +231,14 @@ class _Layer:
     """A layer whose activation, if it has one, has not been seen yet."""
 
     z: Tensor
-    axis: Axis | None  # where the samples lie in z
-    emit: _Emit  # takes δ at z, of the samples that are measured
+    emit: _Emit
 
 
 class Hebbian(Instrument):
-    """Gets δ from the activation that directly follows a layer, for all samples or some rows."""
+    """Gets δ from the activation that directly follows a layer."""
 
     def __init__(self, given: Pass) -> None:
         super().__init__(given)
-        self.rows = rows = given.rows
-        self._measured = self.size if rows is None else len(rows)
         self._simple = set(self.parameters) - self.plan.shared
         self._open: dict[int, _Layer] = {}
         self._through: _Emit | None = None
@@ -261,7 +256,7 @@ class Hebbian(Instrument):
         def emit(delta: Tensor, one_sign: bool) -> None:
             call.check_kept()
             if axis is not None:
-                for parameter, per_sample in gradients(samples_first(delta, axis, self._measured)):
+                for parameter, per_sample in gradients(samples_first(delta, axis, self.size)):
                     name = self.find(parameter)
                     if name is None:
                         continue
@@ -274,7 +269,7 @@ class Hebbian(Instrument):
                 through(delta, one_sign)
 
         z: Tensor = self.plainly(call.function, call.args, call.kwargs)
-        self._open[id(z)] = _Layer(z, axis, emit)
+        self._open[id(z)] = _Layer(z, emit)
         return z
 
     def pass_by(self, operation: Operation) -> Any:
@@ -289,22 +284,21 @@ class Hebbian(Instrument):
         if layer is not None and function in RELU:
             del self._open[id(layer.z)]
             y: Tensor = operation.run()
-            layer.emit(self._of_measured(y, layer.axis), True)  # f f′ = f
+            layer.emit(y.detach(), True)  # f f′ = f
             return self._mark_nonnegative(y)
         if layer is not None and function in ELEMENTWISE:
             del self._open[id(layer.z)]
-            z = self._of_measured(layer.z, layer.axis)
-            layer.emit(half_gradient(operation, z), False)
+            layer.emit(half_gradient(operation, layer.z.detach()), False)
             return operation.run()
         through = self._close(operation)
         result = operation.run()
         if layer is not None and through is not None:  # a BatchNorm without trainable parameters
-            self._open[id(result)] = _Layer(result, layer.axis, through)
+            self._open[id(result)] = _Layer(result, through)
         return result
 
     def finish(self) -> None:
         for layer in self._open.values():
-            layer.emit(self._of_measured(layer.z, layer.axis), False)
+            layer.emit(layer.z.detach(), False)
         self._open.clear()
         super().finish()
 
@@ -320,17 +314,12 @@ class Hebbian(Instrument):
         for layer in [self._open.pop(id(leaf)) for leaf in leaves if id(leaf) in self._open]:
             scale = batch_norm_scale(*args, **kwargs) if function is functional.batch_norm else None
             if scale is None:
-                layer.emit(self._of_measured(layer.z, layer.axis), False)
+                layer.emit(layer.z.detach(), False)
             else:
                 through = partial(
                     self._emit_scaled, layer.emit, scale.view(-1, *(1,) * (layer.z.dim() - 2))
                 )
         return through
-
-    def _of_measured(self, tensor: Tensor, axis: Axis | None) -> Tensor:
-        if self.rows is None or axis is None:
-            return tensor.detach()
-        return rows_of(tensor, axis, self.size, self.rows)
 
     def _mark_nonnegative(self, tensor: Any) -> Any:
         """Notes that no entry is negative, for as long as the tensor is not written to."""

@@ -47,10 +47,6 @@ class Tracker(TorchFunctionMode):
     :param parameters: canonical name → parameter.
     """
 
-    live = False
-    """Whether the forward pass is the user's own, perhaps without autograd: every torch call runs
-    as it was made, and a view of a parameter need not require a gradient."""
-
     def __init__(self, parameters: Mapping[str, Tensor]) -> None:
         super().__init__()
         self.parameters = parameters
@@ -90,9 +86,7 @@ class Tracker(TorchFunctionMode):
 
         A derived tensor counts as a parameter.
         """
-        if not isinstance(value, Tensor) or value.is_sparse:
-            return None
-        if not value.requires_grad and (not self.live or torch.is_grad_enabled()):
+        if not isinstance(value, Tensor) or value.is_sparse or not value.requires_grad:
             return None
         try:
             storage = value.untyped_storage().data_ptr()
@@ -113,8 +107,8 @@ class Tracker(TorchFunctionMode):
         kwargs = kwargs or {}
         leaves = arguments(args, kwargs)
         names = tuple(name for name in map(self.find, leaves) if name is not None)
-        if names and (self.live or torch.is_grad_enabled()):
-            parts = None if self.live else find_decomposition(func)
+        if names and torch.is_grad_enabled():
+            parts = find_decomposition(func)
             if parts is not None:
                 with suppress(NoRule), self:
                     return parts(*args, **kwargs)

@@ -48,7 +48,6 @@ class Call:
     :param size: number of samples B.
     :param axes: ``id(tensor)`` → where the samples lie in it, for the arguments that have any.
     :param output_axes: the same for each tensor of the result.
-    :param rows: the samples that are measured, as indices on the tensors' device; None for all.
     """
 
     function: Callable[..., Any]
@@ -57,7 +56,6 @@ class Call:
     size: int
     axes: dict[int, Axis]
     output_axes: list[Axis | None]
-    rows: Tensor | None = None
     _kept: list[tuple[Tensor, int]] = field(default_factory=list)
 
     def axis(self, tensor: Tensor) -> Axis:
@@ -75,15 +73,11 @@ class Call:
         """An argument, detached, with the samples in front: shape (B, *shape of one sample).
 
         One sample has as many dimensions as the argument; where the samples were, it has the
-        number of entries that belong to it (1 for an ordinary batch). Where only some samples are
-        measured, B is their number, and the answer is a copy.
+        number of entries that belong to it (1 for an ordinary batch).
 
         :param tensor: one of the operation's arguments.
         :return: the rearranged tensor.
         """
-        if self.rows is not None:
-            some = rows_of(tensor, self.axis(tensor), self.size, self.rows)
-            return samples_first(some, self.axis(tensor), len(self.rows))
         self._kept.append((tensor, tensor._version))
         return samples_first(tensor.detach(), self.axis(tensor), self.size)
 
@@ -111,15 +105,6 @@ def samples_back(tensor: Tensor, axis: Axis) -> Tensor:
     """The inverse of :func:`samples_first`."""
     place = axis.dim + 1 if axis.inner else axis.dim
     return tensor.movedim(0, place).flatten(axis.dim, axis.dim + 1)
-
-
-def rows_of(tensor: Tensor, axis: Axis, size: int, rows: Tensor) -> Tensor:
-    """A copy with some of ``size`` samples only, fit for autograd also in inference mode."""
-    with torch.inference_mode(False), torch.no_grad():
-        m = axis.per_sample
-        split = torch.unflatten(tensor, axis.dim, (m, size) if axis.inner else (size, m))
-        some = split.index_select(axis.dim + axis.inner, rows.to(split.device))
-        return some.flatten(axis.dim, axis.dim + 1)
 
 
 def rule(*functions: Callable[..., Any]) -> Callable[[_Rule], _Rule]:
