@@ -16,7 +16,7 @@ from torch.optim import SGD, Adam, Optimizer
 from torch.optim.lr_scheduler import StepLR
 
 from avalanche_mas.evaluation import FactRetrievalMAP, method_memory
-from avalanche_mas.models import FactLoss
+from avalanche_mas.models import FactLoss, FactNetwork
 from avalanche_mas.plugins.registry import METHODS
 from avalanche_mas.training import JointTraining
 
@@ -73,13 +73,37 @@ def run_cell(cell: FactCell) -> FactResult:
     )
 
 
-def _optimizer(model: nn.Module, training: FactTraining) -> Optimizer:
-    """What trains the parameters that are not held."""
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    rate, decay = training.learning_rate, training.weight_decay
+def _optimizer(model: FactNetwork, training: FactTraining) -> Optimizer:
+    """What trains the parameters that are not held: four groups, each at its own rate."""
+    last = set(map(id, _last_layers(model)))
+    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            kind = id(parameter) in last, parameter.ndim == 1
+            groups.setdefault(kind, []).append(parameter)
+    rates = {
+        (False, False): 1.0,
+        (False, True): training.bias_rate,
+        (True, False): training.last_rate,
+        (True, True): training.last_bias_rate,
+    }
+    options = [
+        {
+            "params": parameters,
+            "lr": training.learning_rate * rates[of_last, bias],
+            "weight_decay": 0.0 if bias else training.weight_decay,
+        }
+        for (of_last, bias), parameters in groups.items()
+    ]
     if training.optimizer == "adam":
-        return Adam(parameters, rate, weight_decay=decay)
-    return SGD(parameters, rate, training.momentum, weight_decay=decay)
+        return Adam(options)
+    return SGD(options, momentum=training.momentum)
+
+
+def _last_layers(model: FactNetwork) -> list[nn.Parameter]:
+    """The parameters of the linear layer that each branch ends in."""
+    ends = [[*branch.modules()][-1] for branch in model.branches.values()]
+    return [parameter for end in ends for parameter in end.parameters()]
 
 
 def _options(cell: FactCell, benchmark: CLScenario) -> dict[str, Any]:

@@ -13,7 +13,8 @@ from torch import nn
 from torch.optim import SGD
 
 from avalanche_mas.benchmarks.sequence import TaskSequence
-from avalanche_mas.models import multi_head_alexnet, multi_head_small
+from avalanche_mas.models import multi_head, multi_head_alexnet, multi_head_small
+from avalanche_mas.models.efficientnet import trained_part
 from avalanche_mas.plugins.registry import METHODS
 
 from ..training.stream import StreamResult, train_and_measure
@@ -88,4 +89,6 @@ def train(
 def _network(model: str) -> nn.Module:
     if model == "small":
         return multi_head_small()
+    if model == "pretrained":
+        return multi_head(trained_part())
     return multi_head_alexnet("IMAGENET1K_V1" if model == "alexnet" else model)
