@@ -105,8 +105,10 @@ def network_of(state: Mapping[str, Tensor]) -> nn.Sequential:
     :raises KeyError: if an entry is missing.
     """
     blocks = [_block(state, f"_blocks.{i}.", stride) for i, stride in enumerate(_STRIDES)]
-    classifier = nn.Linear(*reversed(state["_fc.weight"].shape), dtype=state["_fc.weight"].dtype)
-    classifier.load_state_dict({name: state[f"_fc.{name}"] for name in ("weight", "bias")})
+    outputs, features = state["_fc.weight"].shape
+    classifier = nn.Linear(features, outputs)
+    kept = {name: state[f"_fc.{name}"] for name in ("weight", "bias")}
+    classifier.load_state_dict(kept, assign=True)
     network = nn.Sequential(
         nn.Sequential(*_convolution(state, "_conv_stem", "_bn0", stride=2), nn.ReLU6()),
         *blocks,

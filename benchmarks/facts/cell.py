@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Literal
 
@@ -10,6 +10,7 @@ from ..runs.cell import training_name
 
 SUBSET = "sports"  # the name of the stream of the facts to adapt to, and of Ω measured on them
 TRAIN_AND_TEST = "train and test"
+PAPER_LAMBDA = 5.0  # of MAS
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,8 @@ class Row:
     label: str
     method: str  # a name in METHODS
     measured_on: str = "train"  # or TRAIN_AND_TEST, or SUBSET: only for MAS
+    lam: float | None = None  # its strength; None: it is chosen, if the method has one
+    anew: bool = False  # Ω after each task is not added to the Ω before
 
 
 @dataclass(frozen=True)
@@ -91,6 +94,8 @@ class FactResult:
     train_seconds: float  # in all, evaluation left out
     memory_bytes: int  # what the method keeps beside the model
     weights_sha256: str  # of the final parameters
+    silent: list[float] = field(default_factory=list)
+    """The share of units that the sports' training pictures leave silent, after each task."""
     diverged: bool = False  # Ω became infinite or NaN; from there on the network was only scored
 
     @property

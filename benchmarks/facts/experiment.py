@@ -10,8 +10,9 @@ from typing import ClassVar
 from avalanche_mas.plugins.registry import METHODS
 
 from ..runs.cell import RunCells
+from ..training.learnt import learnt_seeds
 from ..training.selection import Choice, choose_lambdas
-from .cell import FactCell, FactData, FactResult, FactTraining, Row
+from .cell import PAPER_LAMBDA, FactCell, FactData, FactResult, FactTraining, Row
 from .data import check
 from .network import make_network
 
@@ -40,7 +41,6 @@ PAPER = FactTraining(
     last_bias_rate=20.0,
     bias_rate=4.0,
 )
-PAPER_LAMBDA = 5.0  # of MAS
 
 
 @dataclass(frozen=True)
@@ -52,9 +52,9 @@ class FactSettings:
     data: FactData = field(default_factory=FactData)
     training: FactTraining = PRETRAINED
     trainings: tuple[FactTraining, ...] = (PRETRAINED, SMALL, PAPER)  # to choose from, by network
-    seeds: tuple[int, ...] = (0, 1, 2)
+    seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
 
-    # For methods that are not given one, λ is chosen by the mean over the tasks of what is kept of
+    # For rows that are not given one, λ is chosen by the mean over the tasks of what is kept of
     # them after the last, on a part of the training pictures, and with seeds that are not among
     # those reported. Rows that differ only in where Ω is measured share it, and so do experiments
     # on random tasks, whatever their number.
@@ -147,39 +147,64 @@ class FactSettings:
 
 @dataclass(frozen=True)
 class Findings:
-    """All that an experiment measured."""
+    """All that an experiment measured.
+
+    :param settings: the hyper-parameters.
+    :param tests: the runs that are reported.
+    :param lambdas: λ of each row that has one, as tables show it.
+    :param left_out: a sentence on each seed that is not reported.
+    """
 
     settings: FactSettings
     tests: Mapping[FactCell, FactResult]
-    choices: Mapping[str, Choice]  # of λ, by method
+    lambdas: Mapping[str, str]
+    left_out: list[str]
 
 
 def run_rows(settings: FactSettings, run_cells: RunCells[FactCell, FactResult]) -> Findings:
-    """Choose λ for each method that has one, then run every row with every seed."""
+    """Choose λ for each method that needs it, then run every row with every seed."""
     choices = _choose_lambdas(settings, run_cells)
-    cells = [
-        _cell(settings, row, choices[row.method].lam if row.method in choices else None, seed)
-        for row in settings.rows
-        for seed in settings.seeds
-    ]
-    return Findings(settings, run_cells("test", cells), choices)
+    rows: dict[Row, float | None] = {}
+    for row in settings.rows:
+        chosen = choices[row.method].lam if row.method in choices else None
+        fixed = replace(row, label="", lam=chosen)
+        if row.lam is None and fixed in [replace(other, label="") for other in rows]:
+            continue  # what is chosen is the fixed one, which has a row already
+        rows[row] = chosen if row.lam is None else row.lam
+    tests = run_cells(
+        "test",
+        [_cell(settings, row, lam, seed) for row, lam in rows.items() for seed in settings.seeds],
+    )
+    first = dict.fromkeys(settings.seeds, 0.0)
+    for cell, result in tests.items():
+        if len(result.tasks) > 1:  # joint training has one row only
+            first[cell.seed] = max(first[cell.seed], result.tasks[0][0])
+    seeds, left_out = learnt_seeds(first, "the table")
+    return Findings(
+        settings,
+        {cell: result for cell, result in tests.items() if cell.seed in seeds},
+        {
+            row.label: str(choices[row.method]) if row.lam is None else f"{lam:g}"
+            for row, lam in rows.items()
+            if lam is not None
+        },
+        left_out,
+    )
 
 
 def _choose_lambdas(
     settings: FactSettings, run_cells: RunCells[FactCell, FactResult]
 ) -> dict[str, Choice]:
     given = dict(settings.given)
-    plain = {
-        row.method: row
-        for row in settings.rows
-        if METHODS[row.method].plugin and (row.method in given or row.measured_on == "train")
-    }
+    methods = dict.fromkeys(
+        row.method for row in settings.rows if METHODS[row.method].plugin and row.lam is None
+    )
     return choose_lambdas(
-        {method: [given[method]] if method in given else settings.lambdas for method in plain},
+        {method: [given[method]] if method in given else settings.lambdas for method in methods},
         settings.extensions,
         lambda method, lam: [
             replace(
-                _cell(settings, plain[method], lam, seed),
+                _cell(settings, Row(method, method), lam, seed),
                 split=settings.selection_split,
                 validation=settings.selection_validation,
             )

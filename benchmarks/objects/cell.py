@@ -18,6 +18,15 @@ class Drawn:
 
 
 @dataclass(frozen=True)
+class FirstTask:
+    """What is different while the first task is learnt; joint training has none."""
+
+    learning_rate: float
+    drop_every: int | None
+    batch_size: int
+
+
+@dataclass(frozen=True)
 class ObjectTraining:
     """How the network is trained, the same for every method."""
 
@@ -30,6 +39,7 @@ class ObjectTraining:
     momentum: float  # SGD's
     batch_size: int
     epochs: int  # passes over the training images of a task
+    first: FirstTask | None = None
 
 
 @dataclass(frozen=True)
@@ -46,11 +56,12 @@ class ObjectCell:
     training: ObjectTraining
     streams: str = "train"  # of MAS and l-MAS: where Ω is measured
     output: str = "norm"  # of MAS: which output's sensitivity Ω is
+    row: str = ""  # of a table; empty: the method's own
 
     @property
     def label(self) -> str:
         """The row of a table that the run belongs to."""
-        return self.method
+        return self.row or self.method
 
     @property
     def name(self) -> str:
