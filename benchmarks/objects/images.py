@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -67,12 +68,9 @@ def load(cell: ObjectCell) -> TaskSequence:
     root, transform = data_root(cell.data, cell.drawn), _preprocessing(cell.training)
     if cell.training.augmented:
         return object_recognition(root, cell.tasks, transform, cell.validation, cell.seed)
-    pretrained = cell.training.model == "pretrained"
+    read = partial(_tensors, root, transform, cell.training.model == "pretrained")
     return task_sequence(
-        [
-            tuple(_tensors(root, task, split, transform, pretrained) for split in ("train", "test"))
-            for task in cell.tasks
-        ],
+        [(read(task, "train"), read(task, "test")) for task in cell.tasks],
         names=cell.tasks,
         validation=cell.validation,
         seed=cell.seed,
@@ -84,7 +82,7 @@ def _preprocessing(training: ObjectTraining) -> Preprocessing:
 
 
 def _tensors(
-    root: Path, task: str, split: str, preprocessing: Preprocessing, pretrained: bool
+    root: Path, preprocessing: Preprocessing, pretrained: bool, task: str, split: str
 ) -> TensorDataset:
     """Read all images of a split as they are evaluated, without chance."""
     evaluated: Transform = preprocessing(task)[1]
