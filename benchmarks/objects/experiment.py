@@ -167,8 +167,7 @@ class ObjectSettings:
         if len(self.factors) > 1:
             sequences = (*sequences, self.selection_sequence)
         tasks = [task for sequence in sequences for task in sequence.split("-")]
-        if self.training.model == "pretrained":
-            trained_part()  # or it is said how to install it
+        self._check_network()
         check_data(self.data, self.drawn, tasks, self.training)
 
     def check(self) -> None:
@@ -177,8 +176,13 @@ class ObjectSettings:
         :raises FileNotFoundError: if official data, or a file of them, are missing.
         :raises ValueError: if a file is not what it should be.
         """
+        self._check_network()
         if self.data is not None:
             self.prepare()
+
+    def _check_network(self) -> None:
+        if self.training.model == "pretrained":
+            trained_part()  # or it is said how to install it
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ FACTS = ("table3", "table4", "figure7")
 def root(tmp_path_factory):
     root = tmp_path_factory.mktemp("official")
     miniature(root / "objects", images_per_class=2, size=24, verbose=False)
-    fact_miniature(root / "facts", most=4, size=24, verbose=False)
+    fact_miniature(root / "facts", most=6, size=24, verbose=False)
     return root
 
 
