@@ -17,7 +17,6 @@ from avalanche_mas.benchmarks.sequence import TaskSequence
 from avalanche_mas.models import multi_head, multi_head_alexnet, multi_head_small
 from avalanche_mas.models.efficientnet import trained_part
 from avalanche_mas.plugins.registry import METHODS
-from avalanche_mas.training import JointTraining
 
 from ..training.stream import StreamResult, train_and_measure
 from .cell import FirstTask, ObjectCell, ObjectTraining
@@ -52,7 +51,7 @@ class Schedule(SupervisedPlugin):  # type: ignore[misc]
             group["lr"] = now.learning_rate / 10**drops
 
     def _of(self, strategy: SupervisedTemplate) -> ObjectTraining | FirstTask:
-        if isinstance(strategy, JointTraining) or strategy.experience.current_experience:
+        if strategy.experience.current_experience:  # of joint training it is the last one's
             return self.training
         return self.training.first or self.training
 
