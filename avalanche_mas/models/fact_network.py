@@ -6,6 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from avalanche_mas.models.efficientnet import FROZEN_BLOCKS, efficientnet_lite0, split
 from avalanche_mas.models.pretrained import Weights, pretrained
 from avalanche_mas.models.small import FEATURES, small_trunk
 
@@ -68,6 +69,32 @@ def fact_vgg16(
         "PO": nn.Sequential(*again[_POOL3:], _last(2 * dim)),
     }
     return FactNetwork(layers[:_POOL3], branches)
+
+
+def fact_pretrained(dim: int = 300, frozen: int = FROZEN_BLOCKS) -> FactNetwork:
+    """EfficientNet-Lite0 with ImageNet's weights, as ``multi_head_pretrained``, and three branches.
+
+    :param dim: d, numbers per unit.
+    :param frozen: how many of the 16 blocks are held, with the stem; 0: nothing is.
+    :return: images (B, 3, H, W), H and W multiples of 32, → (B, 3d).
+    :raises ImportError: if the weights are not installed.
+    :raises ValueError: if there are not so many blocks.
+    """
+    network = efficientnet_lite0()
+    split(network, frozen)
+    return fact_branches(network, dim)
+
+
+def fact_branches(network: nn.Sequential, dim: int) -> FactNetwork:
+    """Puts branches for subject, predicate and object in the place of a network's last layer.
+
+    :param network: it ends in a linear layer.
+    :param dim: d, numbers per unit.
+    """
+    *trunk, last = network
+    assert isinstance(last, nn.Linear)
+    branches = {unit: nn.Linear(last.in_features, dim) for unit in "SPO"}
+    return FactNetwork(nn.Sequential(*trunk), branches)
 
 
 def fact_small(dim: int = 300) -> FactNetwork:

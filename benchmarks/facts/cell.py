@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Literal
 
@@ -10,6 +10,7 @@ from ..runs.cell import training_name
 
 SUBSET = "sports"  # the name of the stream of the facts to adapt to, and of Ω measured on them
 TRAIN_AND_TEST = "train and test"
+PAPER_LAMBDA = 5.0  # of MAS
 
 
 @dataclass(frozen=True)
@@ -25,15 +26,20 @@ class FactData:
 class FactTraining:
     """How the network is trained, the same for every method."""
 
-    network: str  # "small"; or "vgg16", pretrained, or a file of its weights: two blocks are held
+    network: str  # "pretrained", "small", "vgg16" of torchvision, or a file of VGG-16's weights
     image_size: int  # side in pixels of what the network sees
     optimizer: Literal["sgd", "adam"]
     learning_rate: float
     momentum: float  # SGD's; Adam goes by its own defaults
-    weight_decay: float
+    weight_decay: float  # not of biases
     batch_size: int
     epochs: int  # passes over the training pictures of a task
     decay_after: int | None = None  # epochs after which the learning rate is a tenth
+    # Learning rates in units of learning_rate: of the last layers' weights, of their biases, and of
+    # all other biases.
+    last_rate: float = 1.0
+    last_bias_rate: float = 1.0
+    bias_rate: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -43,6 +49,8 @@ class Row:
     label: str
     method: str  # a name in METHODS
     measured_on: str = "train"  # or TRAIN_AND_TEST, or SUBSET: only for MAS
+    lam: float | None = None  # its strength; None: it is chosen, if the method has one
+    anew: bool = False  # Ω after each task is not added to the Ω before
 
 
 @dataclass(frozen=True)
@@ -69,10 +77,11 @@ class FactCell:
 
     @property
     def expected_seconds(self) -> float | None:
-        """How long it takes on one core, roughly; None for other networks than the small one."""
-        if self.data.root is not None or self.training.network != "small":
+        """How long it takes on one core, roughly; None for other data and for VGG-16."""
+        of_a_picture = {"small": 0.005, "pretrained": 0.07}
+        if self.data.root is not None or self.training.network not in of_a_picture:
             return None
-        return 0.005 * self.data.most * self.training.epochs
+        return of_a_picture[self.training.network] * self.data.most * self.training.epochs
 
 
 @dataclass(frozen=True)
@@ -85,6 +94,8 @@ class FactResult:
     train_seconds: float  # in all, evaluation left out
     memory_bytes: int  # what the method keeps beside the model
     weights_sha256: str  # of the final parameters
+    silent: list[float] = field(default_factory=list)
+    """The share of units that the sports' training pictures leave silent, after each task."""
     diverged: bool = False  # Ω became infinite or NaN; from there on the network was only scored
 
     @property

@@ -30,6 +30,7 @@ from avalanche_mas.benchmarks.facts import (
 from avalanche_mas.miniature.facts import WORD_VECTORS, fact_miniature
 
 from ..runs.cache import cache_folder
+from ..training.features import frozen_features
 from .cell import SUBSET, FactCell, FactData
 
 
@@ -82,16 +83,16 @@ def fact_streams(cell: FactCell) -> CLScenario:
             made.tasks,
             *fact_transforms(size),
         )
-    drawn = cell.data.root is None
     streams = []
     for name in ("train", "test"):
         datasets = [experience.dataset for experience in made.streams[name]]
         facts = [experience.fact_numbers for experience in made.streams[name]]
-        streams.append(_stream(name, datasets, facts, made, drawn))
+        kept = _kept(datasets, cell)
+        streams.append(_stream(name, kept, facts, made))
         if leading:
             numbers = made.release.numbers(leading)
-            subset = made.subset(leading, name)
-            streams.append(_stream(f"{SUBSET}_{name}", [subset], [numbers], made, drawn))
+            (subset,) = _kept([made.subset(leading, name)], cell)
+            streams.append(_stream(f"{SUBSET}_{name}", [subset], [numbers], made))
     scenario = CLScenario(streams)
     for stream in streams:  # so that from one stream's experience the other's can be found
         stream.benchmark = scenario
@@ -125,13 +126,12 @@ def _stream(
     datasets: list[AvalancheDataset[Any]],
     facts: list[tuple[int, ...]],
     made: FactBenchmark,
-    drawn: bool,
 ) -> EagerCLStream[FactExperience]:
     return EagerCLStream(
         name,
         [
             FactExperience(
-                _in_memory(dataset) if drawn else dataset,
+                dataset,
                 i,
                 numbers,
                 tuple(made.facts[number] for number in numbers),
@@ -141,12 +141,22 @@ def _stream(
     )
 
 
-def _in_memory(dataset: AvalancheDataset[Any]) -> AvalancheDataset[Any]:
-    """Read all pictures once. They are not varied in training: each is the same in every epoch."""
+def _kept(datasets: list[AvalancheDataset[Any]], cell: FactCell) -> list[AvalancheDataset[Any]]:
+    """What is read once and kept: drawn pictures, or what a frozen part makes of any.
+
+    They are not varied in training: each is the same in every epoch.
+    """
+    pretrained = cell.training.network == "pretrained"
+    if cell.data.root is not None and not pretrained:
+        return datasets
+    return [_in_memory(dataset, pretrained) for dataset in datasets]
+
+
+def _in_memory(dataset: AvalancheDataset[Any], pretrained: bool) -> AvalancheDataset[Any]:
     dataset = dataset.eval()
     batches = list(DataLoader(dataset, batch_size=64))
     pictures, targets = (torch.cat(parts) for parts in zip(*batches, strict=True))
     return make_avalanche_dataset(
-        TensorDataset(pictures, targets),
+        TensorDataset(frozen_features(pictures) if pretrained else pictures, targets),
         data_attributes=[DataAttribute(list(dataset.fact_numbers), "fact_numbers")],
     )

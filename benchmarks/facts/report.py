@@ -11,7 +11,7 @@ import pandas as pd
 from ..report.formatter import listed, spread
 from ..report.writer import Part, Report, Table
 from ..runs.cell import RunCells
-from .cell import FactCell, FactResult
+from .cell import PAPER_LAMBDA, FactCell, FactResult
 from .experiment import FactSettings, Findings, run_rows
 
 LEGEND = (
@@ -21,8 +21,8 @@ LEGEND = (
     "ranks count. {data}{joint}λ: {rule}"
 )
 _DRAWN = (
-    "The data are a drawn miniature of 6DS and the network is small, so it is the order of the "
-    "methods that can be compared with the paper, not the numbers. "
+    "The data are a drawn miniature of 6DS, so it is the order of the methods that can be compared "
+    "with the paper, not the numbers. "
 )
 _JOINT = "Joint: trained on all tasks at once, an upper bound. "
 _CHOSEN = (
@@ -72,13 +72,10 @@ class FactReport(Report):
 
     def parts(self, origin: str) -> Iterator[Part]:
         """The tables, the legend and the remarks."""
-        choices = self.findings.choices
-        rows = self.findings.settings.rows
-        lambdas = {row.label: str(choices[row.method]) for row in rows if row.method in choices}
         for panel in self.panels:
-            yield Table(panel.title, panel.frame(lambdas))
+            yield Table(panel.title, panel.frame(self.findings.lambdas))
         yield _legend(self.findings)
-        yield [*self.remarks, origin]
+        yield [*self.remarks, *self.findings.left_out, origin]
 
     def data(self) -> pd.DataFrame:
         """One row for each number that was measured."""
@@ -156,9 +153,11 @@ def runs_table(tests: Mapping[FactCell, FactResult]) -> pd.DataFrame:
 
 def _legend(findings: Findings) -> str:
     settings = findings.settings
-    used = {row.method for row in settings.rows}
-    rules = [f"{method} {lam:g}, the paper's" for method, lam in settings.given if method in used]
-    if findings.choices.keys() - dict(settings.given):
+    rows = [row for row in settings.rows if row.label in findings.lambdas]
+    given = dict(settings.given)
+    published = [row.label for row in rows if row.lam is not None or row.method in given]
+    rules = [f"{PAPER_LAMBDA:g}, the paper's, for {'; '.join(published)}"] if published else []
+    if len(published) < len(rows):
         grid = listed(f"{lam:g}" for lam in settings.lambdas)
         seeds = listed(settings.selection_seeds)
         rules.append(_CHOSEN.format(grid=grid, seeds=seeds, split=settings.selection_split))

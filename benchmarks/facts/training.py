@@ -11,12 +11,13 @@ from avalanche.benchmarks import CLExperience, CLScenario
 from avalanche.training.determinism.rng_manager import RNGManager
 from avalanche.training.plugins import EvaluationPlugin, LRSchedulerPlugin, SupervisedPlugin
 from avalanche.training.templates import SupervisedTemplate
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import SGD, Adam, Optimizer
 from torch.optim.lr_scheduler import StepLR
+from torch.utils.data import DataLoader
 
 from avalanche_mas.evaluation import FactRetrievalMAP, method_memory
-from avalanche_mas.models import FactLoss
+from avalanche_mas.models import FactLoss, FactNetwork
 from avalanche_mas.plugins.registry import METHODS
 from avalanche_mas.training import JointTraining
 
@@ -62,6 +63,8 @@ def run_cell(cell: FactCell) -> FactResult:
         result.overall.append(overall)
         if f"{SUBSET}_test" in benchmark.streams:
             result.subset.append(_retrieval(strategy, benchmark.streams[f"{SUBSET}_test"])[-1])
+            (sports,) = benchmark.streams[f"{SUBSET}_train"]
+            result.silent.append(silent_share(strategy, sports))
     return FactResult(
         result.tasks,
         result.overall,
@@ -69,29 +72,83 @@ def run_cell(cell: FactCell) -> FactResult:
         train_seconds=seconds,
         memory_bytes=method_memory(strategy),
         weights_sha256=digest(model),
+        silent=result.silent,
         diverged=diverged,
     )
 
 
-def _optimizer(model: nn.Module, training: FactTraining) -> Optimizer:
-    """What trains the parameters that are not held."""
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    rate, decay = training.learning_rate, training.weight_decay
+def _optimizer(model: FactNetwork, training: FactTraining) -> Optimizer:
+    """What trains the parameters that are not held: four groups, each at its own rate."""
+    last = set(map(id, _last_layers(model)))
+    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            kind = id(parameter) in last, parameter.ndim == 1
+            groups.setdefault(kind, []).append(parameter)
+    rates = {
+        (False, False): 1.0,
+        (False, True): training.bias_rate,
+        (True, False): training.last_rate,
+        (True, True): training.last_bias_rate,
+    }
+    options = [
+        {
+            "params": parameters,
+            "lr": training.learning_rate * rates[of_last, bias],
+            "weight_decay": 0.0 if bias else training.weight_decay,
+        }
+        for (of_last, bias), parameters in groups.items()
+    ]
     if training.optimizer == "adam":
-        return Adam(parameters, rate, weight_decay=decay)
-    return SGD(parameters, rate, training.momentum, weight_decay=decay)
+        return Adam(options)
+    return SGD(options, momentum=training.momentum)
+
+
+def _last_layers(model: FactNetwork) -> list[nn.Parameter]:
+    """The parameters of the linear layer that each branch ends in."""
+    ends = [[*branch.modules()][-1] for branch in model.branches.values()]
+    return [parameter for end in ends for parameter in end.parameters()]
 
 
 def _options(cell: FactCell, benchmark: CLScenario) -> dict[str, Any]:
     """What the method's plugin needs to know of the data that it measures Ω on."""
+    options: dict[str, Any] = {"accumulate": 0.0} if cell.row.anew else {}
     if cell.row.measured_on == SUBSET:
-        return {"streams": partial(_subset, benchmark.streams[f"{SUBSET}_train"][0])}
-    return {"streams": ("train", "test")} if cell.row.measured_on == TRAIN_AND_TEST else {}
+        options["streams"] = partial(_subset, benchmark.streams[f"{SUBSET}_train"][0])
+    elif cell.row.measured_on == TRAIN_AND_TEST:
+        options["streams"] = ("train", "test")
+    return options
 
 
 def _subset(subset: CLExperience, experience: CLExperience) -> Any:
     """After every task the same pictures."""
     return subset.dataset
+
+
+@torch.no_grad()
+def silent_share(strategy: SupervisedTemplate, experience: CLExperience) -> float:
+    """The share of units that no picture makes positive: what leads to them has Ω = 0.
+
+    :param strategy: whose model is asked, and left as it was.
+    :param experience: of the pictures.
+    :return: units and channels of the outputs of all ReLUs; in [0, 1].
+    """
+    model, awake = strategy.model, dict[nn.Module, Tensor]()
+
+    def note(module: nn.Module, inputs: Any, output: Tensor) -> None:
+        now = (output > 0).flatten(2).any(2) if output.ndim > 2 else output > 0
+        awake[module] = now.any(0) | awake.get(module, torch.zeros_like(now[0]))
+
+    training = model.training
+    units = [m for m in model.modules() if isinstance(m, (nn.ReLU, nn.ReLU6))]
+    hooks = [unit.register_forward_hook(note) for unit in units]
+    model.eval()
+    for x, *_ in DataLoader(experience.dataset.eval(), 100, generator=torch.Generator()):
+        model(x.to(strategy.device))
+    model.train(training)
+    for hook in hooks:
+        hook.remove()
+    return 1 - float(torch.cat(list(awake.values())).double().mean())
 
 
 def _retrieval(strategy: SupervisedTemplate, stream: Any) -> list[float]:

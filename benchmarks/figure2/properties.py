@@ -18,7 +18,6 @@ import torch
 from avalanche.benchmarks import benchmark_from_datasets
 from avalanche.benchmarks.utils import AvalancheDataset
 from avalanche.training.determinism.rng_manager import RNGManager
-from avalanche.training.plugins import SupervisedPlugin
 from avalanche.training.templates import SupervisedTemplate
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
@@ -27,6 +26,7 @@ from avalanche_mas.benchmarks import permuted_digits
 from avalanche_mas.evaluation import method_memory
 from avalanche_mas.plugins.registry import METHODS, Method
 
+from ..training.memory import Held
 from ..training.samples import accuracy, outputs_for, tensors
 from .trials import (
     Trial,
@@ -52,7 +52,7 @@ class Finding:
 def constant_memory(method: Method, trial: Trial, seed: int) -> Finding:
     """Is as much kept, while and after a task is learnt, with ten tasks as with two?"""
     stream = permuted_digits(max(trial.tasks), seed).train_stream
-    held = _Held()
+    held = Held()
     strategy = make_learner(method, make_network(trial, seed), trial, trial.strengths[0], held)
     strategy.train_epochs = 1
     kept = []
@@ -144,17 +144,6 @@ PROPERTIES: dict[str, Callable[[Method, Trial, int], Finding]] = {
     "unlabelled data": unlabelled_data,
     "adaptive": adaptive,
 }
-
-
-class _Held(SupervisedPlugin):  # type: ignore[misc]
-    """Notes how much the plugins hold when the last epoch of an experience begins."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.bytes = 0
-
-    def before_training_epoch(self, strategy: SupervisedTemplate, **kwargs: object) -> None:
-        self.bytes = method_memory(strategy)
 
 
 def _protects_pretrained(method: Method, trial: Trial, seed: int, data: Any) -> Finding:

@@ -18,10 +18,19 @@ class Drawn:
 
 
 @dataclass(frozen=True)
+class FirstTask:
+    """What is different while the first task is learnt; joint training has none."""
+
+    learning_rate: float
+    drop_every: int | None
+    batch_size: int
+
+
+@dataclass(frozen=True)
 class ObjectTraining:
     """How the network is trained, the same for every method."""
 
-    model: str  # "small", "alexnet" with ImageNet's weights, or the path of AlexNet's weights
+    model: str  # "pretrained", "small", "alexnet" with ImageNet's weights, or the path of such
     resize: int  # an image's shorter side, in pixels
     crop: int  # the side of the square cut out of it
     augmented: bool  # cut out anywhere and mirrored, as the paper; else out of the middle
@@ -30,6 +39,7 @@ class ObjectTraining:
     momentum: float  # SGD's
     batch_size: int
     epochs: int  # passes over the training images of a task
+    first: FirstTask | None = None
 
 
 @dataclass(frozen=True)
@@ -46,11 +56,12 @@ class ObjectCell:
     training: ObjectTraining
     streams: str = "train"  # of MAS and l-MAS: where Ω is measured
     output: str = "norm"  # of MAS: which output's sensitivity Ω is
+    row: str = ""  # of a table; empty: the method's own
 
     @property
     def label(self) -> str:
         """The row of a table that the run belongs to."""
-        return self.method
+        return self.row or self.method
 
     @property
     def name(self) -> str:
@@ -60,11 +71,12 @@ class ObjectCell:
 
     @property
     def expected_seconds(self) -> float | None:
-        """How long it takes on one core, roughly; None for other networks than the small one."""
-        if self.drawn is None or self.training.model != "small":
+        """How long it takes on one core, roughly; None for other data and for AlexNet."""
+        of_an_image = {"small": 0.0035 / 48**2, "pretrained": 0.05 / 64**2}
+        if self.drawn is None or self.training.model not in of_an_image:
             return None
-        images = self.drawn.images_per_class * len(self.tasks)
-        return 0.0035 * images * self.training.epochs * (self.training.crop / 48) ** 2
+        images = self.drawn.images_per_class * len(self.tasks) * self.training.epochs
+        return of_an_image[self.training.model] * images * self.training.crop**2
 
     @property
     def tasks(self) -> list[str]:

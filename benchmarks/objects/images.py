@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -15,6 +16,7 @@ from avalanche_mas.benchmarks.sequence import TaskSequence, Transform, task_sequ
 from avalanche_mas.miniature.objects import miniature
 
 from ..runs.cache import cache_folder
+from ..training.features import frozen_features
 from .cell import Drawn, ObjectCell, ObjectTraining
 
 
@@ -60,16 +62,15 @@ def check_data(
 def load(cell: ObjectCell) -> TaskSequence:
     """The benchmark of a cell.
 
-    Where every image is always the same square, all are read once and kept in memory.
+    Where every image is always the same square, all are read once and kept in memory; for the
+    pretrained network what its frozen part makes of them.
     """
     root, transform = data_root(cell.data, cell.drawn), _preprocessing(cell.training)
     if cell.training.augmented:
         return object_recognition(root, cell.tasks, transform, cell.validation, cell.seed)
+    read = partial(_tensors, root, transform, cell.training.model == "pretrained")
     return task_sequence(
-        [
-            (_tensors(root, task, "train", transform), _tensors(root, task, "test", transform))
-            for task in cell.tasks
-        ],
+        [(read(task, "train"), read(task, "test")) for task in cell.tasks],
         names=cell.tasks,
         validation=cell.validation,
         seed=cell.seed,
@@ -80,9 +81,13 @@ def _preprocessing(training: ObjectTraining) -> Preprocessing:
     return Preprocessing(training.resize, training.crop)
 
 
-def _tensors(root: Path, task: str, split: str, preprocessing: Preprocessing) -> TensorDataset:
+def _tensors(
+    root: Path, preprocessing: Preprocessing, pretrained: bool, task: str, split: str
+) -> TensorDataset:
     """Read all images of a split as they are evaluated, without chance."""
     evaluated: Transform = preprocessing(task)[1]
     dataset = DATASETS[task](root, split, evaluated)
     images = torch.stack([dataset[i][0] for i in range(len(dataset))])
-    return TensorDataset(images, torch.tensor(dataset.targets))
+    return TensorDataset(
+        frozen_features(images) if pretrained else images, torch.tensor(dataset.targets)
+    )

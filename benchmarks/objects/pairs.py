@@ -13,6 +13,7 @@ from ..report.formatter import spread
 from ..report.writer import Part, Report, Table
 from ..training.stream import StreamResult
 from .accuracies import final_and_drop
+from .experiment import arrow
 
 Paper = Mapping[str, Sequence[tuple[float, float, float]]]
 """Row → for each sequence: first task's accuracy, its drop, second task's accuracy, in %."""
@@ -22,11 +23,6 @@ LEGEND = (
     "accuracy on the first task after the second (its drop since it was learnt), and accuracy on "
     "the second."
 )
-
-
-def arrow(sequence: str) -> str:
-    """The name of a sequence as in the paper."""
-    return "→".join(task.capitalize() for task in sequence.split("-"))
 
 
 def numbers(result: StreamResult) -> NDArray[np.float64]:

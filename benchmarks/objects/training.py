@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -13,32 +14,46 @@ from torch import nn
 from torch.optim import SGD
 
 from avalanche_mas.benchmarks.sequence import TaskSequence
-from avalanche_mas.models import multi_head_alexnet, multi_head_small
+from avalanche_mas.models import multi_head, multi_head_alexnet, multi_head_small
+from avalanche_mas.models.efficientnet import trained_part
 from avalanche_mas.plugins.registry import METHODS
 
 from ..training.stream import StreamResult, train_and_measure
-from .cell import ObjectCell
+from .cell import FirstTask, ObjectCell, ObjectTraining
 from .images import load
 
 _LOADERS = 4  # that read and augment images from disk; another number draws other augmentations
 
 
-class DropLearningRate(SupervisedPlugin):  # type: ignore[misc]
+class Schedule(SupervisedPlugin):  # type: ignore[misc]
     """Divides the learning rate by ten every so many epochs; each task starts with the whole one.
 
-    :param learning_rate: the one that a task starts with.
-    :param every: so many epochs.
+    The first task may have a learning rate and a batch size of its own.
+
+    :param training: how the network is trained.
     """
 
-    def __init__(self, learning_rate: float, every: int) -> None:
+    def __init__(self, training: ObjectTraining) -> None:
         super().__init__()
-        self.learning_rate, self.every = learning_rate, every
+        self.training = training
+
+    def before_train_dataset_adaptation(
+        self, strategy: SupervisedTemplate, **kwargs: object
+    ) -> None:
+        """Set the task's batch size."""
+        strategy.train_mb_size = self._of(strategy).batch_size
 
     def before_training_epoch(self, strategy: SupervisedTemplate, **kwargs: object) -> None:
         """Set the epoch's learning rate."""
-        drops = strategy.clock.train_exp_epochs // self.every
+        now = self._of(strategy)
+        drops = strategy.clock.train_exp_epochs // now.drop_every if now.drop_every else 0
         for group in strategy.optimizer.param_groups:
-            group["lr"] = self.learning_rate / 10**drops
+            group["lr"] = now.learning_rate / 10**drops
+
+    def _of(self, strategy: SupervisedTemplate) -> ObjectTraining | FirstTask:
+        if strategy.experience.current_experience:  # of joint training it is the last one's
+            return self.training
+        return self.training.first or self.training
 
 
 def run_cell(cell: ObjectCell) -> StreamResult:
@@ -63,11 +78,10 @@ def train(
     method = METHODS[cell.method]
     if training.augmented and method.records:  # no image is drawn twice
         options = {"targets": "recomputed", **options}
-    schedule = (
-        [DropLearningRate(training.learning_rate, training.drop_every)]
-        if training.drop_every
-        else []
-    )
+    if method.plugin and "warmup_epochs" in inspect.signature(method.plugin).parameters:
+        # The paper's LwF trains the new head first; so long, as in released code of EBLL.
+        options = {"warmup_epochs": training.epochs, **options}
+    schedule = [Schedule(training)] if training.drop_every or training.first else []
     return train_and_measure(
         benchmark,
         "valid" if cell.validation else "test",
@@ -88,4 +102,6 @@ def train(
 def _network(model: str) -> nn.Module:
     if model == "small":
         return multi_head_small()
+    if model == "pretrained":
+        return multi_head(trained_part())
     return multi_head_alexnet("IMAGENET1K_V1" if model == "alexnet" else model)

@@ -21,6 +21,8 @@ from avalanche_mas.importance.engines.finite import NotFiniteError
 from avalanche_mas.plugins.registry import Method
 from avalanche_mas.training import JointTraining
 
+from .memory import Held
+
 
 @dataclass(frozen=True)
 class StreamResult:
@@ -36,6 +38,7 @@ class StreamResult:
     diverged: bool = False  # Ω became infinite or NaN; from there on the network was only scored
     memory_after_each: list[int] = field(default_factory=list)  # bytes, after each experience
     found: list[dict[str, Any]] = field(default_factory=list)  # by the framework, for each
+    memory_while_learning: list[int] = field(default_factory=list)  # the most, for each experience
 
 
 class Length(Protocol):
@@ -103,6 +106,7 @@ def train_and_measure(
     """
     RNGManager.set_random_seeds(seed)
     model = make_model()
+    held = Held()
     strategy = method.strategy(
         model=model,
         optimizer=make_optimizer(model.parameters()),
@@ -111,6 +115,7 @@ def train_and_measure(
         train_epochs=training.epochs,
         eval_mb_size=evaluation_batch,
         plugins=[
+            held,
             _Mark(),  # around the method's plugins: callbacks run in this order
             *method.plugins(lam, classifier=classifier, **(options or {})),
             _Mark(),
@@ -126,6 +131,7 @@ def train_and_measure(
     steps = [experiences] if joint else [[experience] for experience in experiences]
     seconds, diverged = 0.0, False
     memory: list[int] = []
+    while_learning: list[int] = []
     for i, step in enumerate(steps):
         if not diverged:
             started = time.perf_counter()
@@ -136,6 +142,7 @@ def train_and_measure(
         if diverged:
             matrix.after_training_exp(strategy)  # training did not come to where a row is started
         memory.append(method_memory(strategy))
+        while_learning.append(max(held.bytes, memory[-1]))
         learnt = len(experiences) if joint else i + 1
         _evaluate(strategy, method, benchmark.streams[stream][:learnt], loaders)
     R = matrix.result()
@@ -150,6 +157,7 @@ def train_and_measure(
         weights_sha256=digest(strategy.model),
         diverged=diverged,
         memory_after_each=memory,
+        memory_while_learning=while_learning,
     )
 
 

@@ -1,7 +1,6 @@
 """Data of the fact experiments: what streams hold, and what happens if they are missing."""
 
 from collections import Counter
-from dataclasses import replace
 
 import pytest
 import torch
@@ -13,6 +12,7 @@ from benchmarks.cli import app
 from benchmarks.experiments import figure7, table4
 from benchmarks.facts.cell import FactCell, FactData
 from benchmarks.facts.data import fact_streams, hold_out
+from benchmarks.facts.experiment import SMALL
 
 
 @pytest.fixture(scope="module")
@@ -133,5 +133,6 @@ def test_the_papers_settings(miniature):
     training = settings.training
     assert (training.network, training.batch_size, training.epochs) == ("vgg16", 35, 300)
     assert dict(settings.given)["MAS"] == 5
-    shorter = settings.configure(epochs=3, model="small").training
-    assert shorter == replace(training, epochs=3, network="small")
+    assert (training.last_rate, training.last_bias_rate, training.bias_rate) == (10, 20, 4)
+    assert settings.configure(epochs=3).training.epochs == 3
+    assert settings.configure(model="small").training == SMALL

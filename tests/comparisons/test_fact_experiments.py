@@ -65,7 +65,7 @@ def test_run_resume_and_report(tmp_path, command_line):
     command = ["run", *arguments, "--workers", "1"]
     command_line(*command)
     files = {file: file.stat().st_mtime_ns for file in cells.glob("*.json")}
-    assert len(files) == 8
+    assert len(files) == 9  # two λ of SI and of MAS, and five rows
     table = (folder / "table.md").read_text(encoding="utf-8")
     victim = min(files)
     victim.unlink()
@@ -93,9 +93,9 @@ def test_differences_from_the_paper():
     report = table4.run(settings, look_up)
     frame = report.panels[0].frame({}).set_index("method")
     assert frame.loc["finetuning", "T1"] == "0.20 ± 0.14"
-    assert list(frame.loc["· paper", "T1"]) == ["0.19", "0.36", "0.42", ""]
-    assert list(frame.loc["· difference", "T1"]) == ["+0.01", "-0.06", "+0.18", ""]
-    assert frame["all"].iloc[-1] == "-0.05"  # of MAS on train and test, whose tasks are not given
+    assert list(frame.loc["· paper", "T1"]) == ["0.19", "0.36", "0.42", "0.43"]
+    assert list(frame.loc["· difference", "T1"]) == ["+0.01", "-0.06", "+0.18", "-0.03"]
+    assert list(frame.loc["· paper"].iloc[-1])[1:] == ["0.43", "0.37", "0.46", "0.66", "0.3"]
     said = "\n".join(report.remarks)
     assert "finetuning, first task: 0.800 to 0.100, -88 % (seed 0)" in said
     assert "SI, first task" in said
@@ -114,33 +114,44 @@ def test_lambda_is_chosen_on_validation_pictures_by_the_mean_over_tasks(tmp_path
         scores = {("SI", 1.0): 0.9, ("MAS", 10.0): 0.8}
         return {c: made_up(0.5, scores.get((c.label, c.lam), 0.5)) for c in cells}
 
-    choices = run_rows(settings, look_up).choices
-    assert {method: (c.lam, c.at_edge) for method, c in choices.items()} == {
-        "SI": (1.0, False),
-        "MAS": (10.0, False),
+    assert run_rows(settings, look_up).lambdas == {
+        "SI": "1",
+        "MAS": "5",
+        "MAS, train and test": "5",
+        "MAS, λ chosen": "10",
     }
     judged, wider, tested = asked
     assert {c.lam for c in wider} == {0.1}  # of SI, whose best was at the edge
     assert {c.validation for c in judged} == {0.25}
     assert {c.split for c in judged} == {"random-4"}
     assert not {c.seed for c in judged} & {c.seed for c in tested}
-    assert {c.lam for c in tested if c.row.method == "MAS"} == {10.0}
+    assert {c.lam for c in tested if c.row.method == "MAS"} == {5.0, 10.0}
     given = replace(settings, given=(("MAS", 5.0), ("LocalMAS", 5.0)))
     report = table4.run(given, look_up)
-    assert report.findings.choices["MAS"].lam == 5.0
+    assert report.findings.lambdas == {"SI": "1", "MAS": "5", "MAS, train and test": "5"}
     report.write(tmp_path, CONSOLE, "Made by a test.")
     text = (tmp_path / "table.md").read_text(encoding="utf-8")
-    assert "λ: MAS 5, the paper's; otherwise the one of 1, 10, 100 (extended" in text
+    assert (
+        "λ: 5, the paper's, for MAS; MAS, train and test; otherwise the one of 1, 10, 100 (extended"
+        in text
+    )
 
 
 def test_figure_7_compares_the_adapted_network():
     ends = {"MAS": 0.4, "MAS, sports only": 0.6}
 
     def look_up(title, cells):
-        return {c: made_up(0.8, ends.get(c.label, 0.2)) for c in cells}
+        return {
+            c: replace(made_up(0.8 if c.seed else 0.3, ends.get(c.label, 0.2)), silent=[0.25, 0.5])
+            for c in cells
+        }
 
-    report = figure7.run(replace(figure7.SETTINGS, seeds=(0, 1)), look_up)
-    assert "+0.200 (seed 0), +0.200 (seed 1); better on 2 of 2 seeds" in report.remarks[0]
+    report = figure7.run(replace(figure7.SETTINGS, seeds=(0, 1, 2)), look_up)
+    assert "+0.200 (seed 1), +0.200 (seed 2); better on 2 of 2 seeds" in report.remarks[0]
+    assert "MAS, sports only minus SI: +0.400 (seed 1)" in report.remarks[2]
+    assert "25 % after the first task and 50 % in the end (MAS, sports only)" in report.remarks[3]
     frame = report.panels[0].frame({}).set_index("method")
     assert frame.loc["MAS", "after T4"] == "0.40 ± 0.00"
-    assert list(frame.loc["· difference", "after T4"]) == ["+0.00", "+0.00", "-0.10"]
+    assert list(frame.loc["· difference", "after T4"]) == ["+0.00", "+0.00", "+0.10"]
+    (sentence,) = report.findings.left_out
+    assert sentence.startswith("Seed 0 is left out of the table, for all methods")

@@ -50,10 +50,10 @@ def test_table_shows_what_was_measured_beside_the_paper():
     assert list(table.loc["SI"]) == ["no (yes)", "no (yes)", "no (no)", "no (no)", "no (no)"]
     assert table.loc["meanIMM", "on pretrained"] == "yes (yes)"
     assert table.loc["LocalMAS", "adaptive"] == "yes (-)"
-    assert table.loc["LwF", "on pretrained"] == "yes (n/a)"
+    assert table.loc["LwF", "on pretrained"] == "yes (yes)"
     reasons = outcome.reasons()
     assert "SI, constant memory: no (the paper: yes): because." in reasons
-    assert "EWC, adaptive: yes (the paper: no): because." in reasons
+    assert "EWC, adaptive: yes (better than the paper says): because." in reasons
     assert not [reason for reason in reasons if reason.startswith(("MAS,", "LocalMAS,"))]
 
 

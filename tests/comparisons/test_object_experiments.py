@@ -14,16 +14,16 @@ from benchmarks.experiments import load
 NAMES = ("figure5", "figure6", "table1", "table2", "l2-vs-vector", "adaptation")
 ROWS = {
     "figure5": ("| AvalancheMAS |", "| joint |", "MAS forgets", "Are these real tasks?"),
-    "figure6": ("| modeIMM |", "in units of that after the first"),
+    "figure6": ("| modeIMM |", "in units of that at the first", "recorded outputs"),
     "table1": (
-        "| IMM |",
+        "| meanIMM |",
         "Flowers→Scenes",
         "the paper's, on the real images",
         "77.2 (-0.8) / 57.4",
     ),
     "table2": ("| LocalMAS, train + test |", "in the paper about 3 %"),
-    "l2-vs-vector": ("| vector |", "0.47 ± 0.12", "Measuring Ω takes"),
-    "adaptation": ("passion flower", "Krishna Kamal", "later tasks"),
+    "l2-vs-vector": ("| vector |", "0.47 ± 0.12", "Measuring Ω takes", "makes ΣΩ of the"),
+    "adaptation": ("| passion flower | anew |", "| rose | summed |", "Krishna Kamal"),
 }
 
 
@@ -148,7 +148,7 @@ def test_broken_data_are_found_before_training(out, tiny, tmp_path, broken, mess
 def test_options_that_make_no_sense_are_refused(out):
     answer = call("run", "figure5", out, "--model", "alexnett")
     assert answer.exit_code == 1
-    assert "give small, alexnet, or a file" in answer.output
+    assert "give pretrained, small, alexnet, or a file" in answer.output
     answer = call("run", "digits", out, "--epochs", 3)
     assert answer.exit_code == 2
     assert "no option --epochs" in answer.output

@@ -93,7 +93,6 @@ BAD = [
     {"lambda_reg": float("nan")},
     {"lambda_reg": float("inf")},
     {"accumulate": "product"},
-    {"accumulate": 0.0},
     {"accumulate": 1.0},
     {"accumulate": -0.5},
     {"step": "newton"},

@@ -40,7 +40,8 @@ class RegularizationPlugin(StatefulPlugin):
 
     :param lambda_reg: λ of Eq. 3, whose gradient is λΩ(θ−θ*).
     :param accumulate: ``"sum"`` of the tasks' Ω (the paper), their running ``"mean"``, or a decay
-        in (0, 1): Ω = decay·Ω_old + (1−decay)·Ω_new. With the latter two, a tensor that a task does
+        in [0, 1): Ω = decay·Ω_old + (1−decay)·Ω_new; 0 measures anew, as the authors' code does in
+        their adaptation test. With the latter two, a tensor that a task does
         not use keeps its Ω, see :meth:`Importance.add <avalanche_mas.Importance.add>`.
     :param step: ``"proximal"`` (stable for every λ; SGD, Adam, AdamW), ``"gradient"`` (as the
         paper's code; any optimizer), or ``"auto"``: proximal where possible.
@@ -65,8 +66,8 @@ class RegularizationPlugin(StatefulPlugin):
                 raise ValueError(f"accumulate must be 'sum', 'mean' or a decay, got {accumulate!r}")
         else:
             check_number(accumulate=accumulate)
-            if not 0.0 < accumulate < 1.0:
-                raise ValueError(f"accumulate as a decay must lie in (0, 1), got {accumulate!r}")
+            if not 0.0 <= accumulate < 1.0:
+                raise ValueError(f"accumulate as a decay must lie in [0, 1), got {accumulate!r}")
         if step not in ("auto", "proximal", "gradient"):
             raise ValueError(f"step must be 'auto', 'proximal' or 'gradient', got {step!r}")
         if initial is not None and not isinstance(initial, Importance):
