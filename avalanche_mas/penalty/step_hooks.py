@@ -105,6 +105,11 @@ def check_step(step: Step, optimizer: Optimizer) -> None:
     optimizer = innermost(optimizer)
     if is_proximal(step, optimizer):
         check_proximal(optimizer)
+    elif any(group.get("maximize") for group in optimizer.param_groups):
+        raise ValueError(
+            f"{type(optimizer).__name__}(maximize=True) would follow the penalty's gradient away "
+            "from θ*: minimise minus the objective, or use step='proximal'"
+        )
     searches = optimizer.param_groups[0].get("line_search_fn") is not None
     if isinstance(optimizer, LBFGS) and not searches:
         raise ValueError(
