@@ -7,7 +7,17 @@ import torch
 from avalanche.checkpointing import maybe_load_checkpoint, save_checkpoint
 from avalanche.models import IncrementalClassifier
 from deployed import EXACT, arriving, go_on, trained
-from tiny_avalanche import PLUGINS, assert_close, mlp, naive, same_bits, weights
+from tiny_avalanche import (
+    FEATURES,
+    PLUGINS,
+    MultiHead,
+    assert_close,
+    mlp,
+    naive,
+    same_bits,
+    split,
+    weights,
+)
 from torch import nn
 
 from avalanche_mas import EWCPlugin, MASPlugin, estimate_fisher
@@ -93,3 +103,34 @@ def test_heads_may_grow_in_between():
     go_on(strategy, benchmark)
     assert plugin.tasks == 3
     assert plugin.importance["2.classifier.weight"].shape == (6, 8)
+
+
+def test_training_inside_watch_is_refused_and_what_was_watched_is_kept():
+    """Before a head is made for the next task, which would be another model."""
+    model, plugin = MultiHead(), MASPlugin()
+    strategy = naive(model, plugin)
+    first, second, *_ = split(task_labels=True, dtype=torch.float64).train_stream
+    strategy.train(first)
+    before = weights(model.eval())
+    with (
+        pytest.raises(RuntimeError, match=r"MASPlugin watches.*leave the context of watch"),
+        plugin.watch(model, fraction=1.0),
+    ):
+        model(torch.randn(6, FEATURES), torch.zeros(6, dtype=torch.long))
+        strategy.train(second)
+    assert same_bits(before, weights(model))
+    assert plugin.observed.samples == 6
+    strategy.train(second)
+    assert plugin.tasks == 3
+
+
+def test_what_was_watched_is_kept_where_the_model_has_grown():
+    model, plugin = MultiHead(), MASPlugin()
+    strategy = naive(model, plugin)
+    first, second, *_ = split(task_labels=True, dtype=torch.float64).train_stream
+    strategy.train(first)
+    with pytest.raises(OSError, match="the real error"), plugin.watch(model.eval(), fraction=1.0):
+        model(torch.randn(6, FEATURES), torch.zeros(6, dtype=torch.long))
+        model.heads.adaptation(second)
+        raise OSError("the real error")
+    assert plugin.observed.samples == 6
