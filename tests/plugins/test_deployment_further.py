@@ -105,32 +105,37 @@ def test_heads_may_grow_in_between():
     assert plugin.importance["2.classifier.weight"].shape == (6, 8)
 
 
-def test_training_inside_watch_is_refused_and_what_was_watched_is_kept():
-    """Before a head is made for the next task, which would be another model."""
-    model, plugin = MultiHead(), MASPlugin()
-    strategy = naive(model, plugin)
-    first, second, *_ = split(task_labels=True, dtype=torch.float64).train_stream
-    strategy.train(first)
-    before = weights(model.eval())
-    with (
-        pytest.raises(RuntimeError, match=r"MASPlugin watches.*leave the context of watch"),
-        plugin.watch(model, fraction=1.0),
-    ):
+def heads_for_two_tasks():
+    plugin, benchmark = MASPlugin(), split(task_labels=True, dtype=torch.float64)
+    strategy, _ = trained(plugin, model=MultiHead(), benchmark=benchmark)
+    return plugin, strategy, benchmark.train_stream[1]
+
+
+def watched(plugin, model, action):
+    with plugin.watch(model.eval(), fraction=1.0):
         model(torch.randn(6, FEATURES), torch.zeros(6, dtype=torch.long))
-        strategy.train(second)
-    assert same_bits(before, weights(model))
+        action()
+
+
+def test_training_inside_watch_is_refused_and_what_was_watched_is_kept():
+    """Before a head is made for the next task, or anything else about the model changes."""
+    plugin, strategy, later = heads_for_two_tasks()
+    before = weights(strategy.model)
+    with pytest.raises(RuntimeError, match=r"MASPlugin watches.*leave the context of watch"):
+        watched(plugin, strategy.model, lambda: strategy.train(later))
+    assert same_bits(before, weights(strategy.model))
     assert plugin.observed.samples == 6
-    strategy.train(second)
+    strategy.train(later)
     assert plugin.tasks == 3
 
 
 def test_what_was_watched_is_kept_where_the_model_has_grown():
-    model, plugin = MultiHead(), MASPlugin()
-    strategy = naive(model, plugin)
-    first, second, *_ = split(task_labels=True, dtype=torch.float64).train_stream
-    strategy.train(first)
-    with pytest.raises(OSError, match="the real error"), plugin.watch(model.eval(), fraction=1.0):
-        model(torch.randn(6, FEATURES), torch.zeros(6, dtype=torch.long))
-        model.heads.adaptation(second)
+    plugin, strategy, later = heads_for_two_tasks()
+
+    def grow_and_fail():
+        strategy.model.heads.adaptation(later)
         raise OSError("the real error")
+
+    with pytest.raises(OSError, match="the real error"):
+        watched(plugin, strategy.model, grow_and_fail)
     assert plugin.observed.samples == 6
