@@ -27,7 +27,7 @@ class ClassSubset(Subset[Any]):
 
     def __getitem__(self, index: int) -> Any:
         """The sample, with its new label."""
-        x, _, *rest = super().__getitem__(index)
+        x, _, *rest = self.dataset[self.indices[index]]
         return x, self.targets[index], *rest
 
     def __getitems__(self, indices: list[int]) -> list[Any]:

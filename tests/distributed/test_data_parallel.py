@@ -10,7 +10,7 @@ from training import METHODS, avalanches_own_way, evaluation, methods, situation
 from benchmarks.distributed.show import Shown, show
 
 SITUATIONS = ["last mini-batch of one", "growing head", "no task labels", "joint"]
-SITUATIONS += ["evaluated meanwhile"]
+SITUATIONS += ["evaluated meanwhile", "a loop of one's own"]
 
 
 @pytest.fixture(scope="module")
