@@ -117,7 +117,7 @@ def situations():
 
 
 def own_loop():
-    """No strategy: 12 samples in a step, shared by PyTorch's wrapper, which is put on in between."""
+    """No strategy: 12 samples in a step, with PyTorch's wrapper, which is put on in between."""
     torch.manual_seed(1)
     model, (x, y), team = mlp(), clusters(dtype=torch.float64), Team.of("split")
     omega = estimate_importance(model, x)
