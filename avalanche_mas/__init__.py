@@ -9,7 +9,11 @@ Importance and penalty are plain PyTorch, which is loaded when a name is first a
 Avalanche when a plugin is.
 """
 
+import warnings
 from typing import TYPE_CHECKING
+
+# Avalanche loads qpsolvers, which greets all who have no solver; only GEM uses one.
+warnings.filterwarnings("ignore", "no QP solver found", UserWarning, "qpsolvers")
 
 if TYPE_CHECKING:
     from avalanche_mas.importance import (

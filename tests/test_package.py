@@ -102,6 +102,14 @@ print(json.dumps({"seconds": seconds, "modules": sorted(set(sys.modules) - befor
     assert added["seconds"] < 0.5
 
 
+def test_nothing_is_said_on_import():
+    """Not even by qpsolvers, which Avalanche loads; other warnings are as they were."""
+    code = "import avalanche_mas, warnings; avalanche_mas.MASPlugin; warnings.warn('own')"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout == ""
+    assert run.stderr.strip() == "<string>:1: UserWarning: own"
+
+
 @pytest.mark.parametrize(
     "statement",
     [

@@ -12,10 +12,12 @@ if TYPE_CHECKING:
         Preprocessing,
         object_recognition,
     )
+    from avalanche_mas.benchmarks.regression import regression_sequence
     from avalanche_mas.benchmarks.sequence import task_sequence
+    from avalanche_mas.benchmarks.split import split_by_class
 
 # Searched when a name is first used: the commands in `download` need no Avalanche.
-_MODULES = ("digits", "fact_benchmark", "object_benchmark", "sequence")
+_MODULES = ("digits", "fact_benchmark", "object_benchmark", "regression", "sequence", "split")
 
 __all__ = [
     "EIGHT_TASKS",
@@ -24,6 +26,8 @@ __all__ = [
     "fact_learning",
     "object_recognition",
     "permuted_digits",
+    "regression_sequence",
+    "split_by_class",
     "split_digits",
     "task_sequence",
 ]

@@ -29,14 +29,18 @@ class TaskExperience(DatasetExperience):  # type: ignore[misc]
     :param dataset: the samples ``(x, y, t)``.
     :param task: the task label, which is the position in the stream too.
     :param name: the name of the task.
-    :param classes: the classes of all tasks.
+    :param classes: the classes of all tasks; None for targets that are no classes.
     """
 
-    def __init__(self, dataset: Any, task: int, name: str, classes: Sequence[list[int]]) -> None:
+    def __init__(
+        self, dataset: Any, task: int, name: str, classes: Sequence[list[int]] | None
+    ) -> None:
         super().__init__(dataset=dataset, current_experience=task)
         self.task_name = name
         self.task_label = task
         self.task_labels = [task]
+        if classes is None:
+            return
         # A list: MultiHeadClassifier indexes with it, which fails with a set.
         self.classes_in_this_experience = list(classes[task])
         self.previous_classes = sorted(set().union(*classes[:task]))
@@ -55,11 +59,14 @@ class TaskSequence(CLScenario):  # type: ignore[misc]
 
     :param streams: for each stream the datasets of its tasks.
     :param names: the names of the tasks.
-    :param classes: the classes of each task, in ascending order.
+    :param classes: the classes of each task, in ascending order; None if there are none.
     """
 
     def __init__(
-        self, streams: dict[str, list[Any]], names: Sequence[str], classes: Sequence[list[int]]
+        self,
+        streams: dict[str, list[Any]],
+        names: Sequence[str],
+        classes: Sequence[list[int]] | None = None,
     ) -> None:
         self.task_names = list(names)
         self.n_experiences = len(self.task_names)
@@ -116,15 +123,11 @@ def task_sequence(
     :raises ValueError: if there are no tasks, a dataset is empty, a test dataset has classes that
         its training dataset has not, its labels do not begin at 0, or an argument does not fit.
     """
-    if not tasks:
-        raise ValueError("tasks is empty: give at least one pair (training dataset, test dataset)")
     if not 0.0 <= validation < 1.0:
         raise ValueError(f"validation is {validation}: give a share of the training set in [0, 1)")
-    names = [f"task {task}" for task in range(len(tasks))] if names is None else list(names)
-    if len(names) != len(tasks) or len(set(names)) != len(names):
-        raise ValueError(f"names is {names}: give {len(tasks)} different names, one for each task")
-    train_transforms = _for_each(train_transform, "train_transform", names)
-    eval_transforms = _for_each(eval_transform, "eval_transform", names)
+    names = names_of(tasks, names)
+    train_transforms = for_each(train_transform, "train_transform", names)
+    eval_transforms = for_each(eval_transform, "eval_transform", names)
     streams: dict[str, list[Any]] = {"train": [], "test": []}
     classes = []
     for task, (pair, name) in enumerate(zip(tasks, names, strict=True)):
@@ -149,8 +152,29 @@ def task_sequence(
     return TaskSequence(streams, names, classes)
 
 
-def _for_each(transforms: Transforms, argument: str, names: list[str]) -> list[Transform | None]:
-    """Give each task its transform."""
+def names_of(tasks: Sequence[tuple[Any, Any]], names: Sequence[str] | None) -> list[str]:
+    """The names of tasks.
+
+    :param tasks: for each task a training and a test dataset.
+    :param names: their names; None: ``task 0``, ``task 1``, ...
+    :raises ValueError: if there are no tasks, or the names do not fit.
+    """
+    if not tasks:
+        raise ValueError("tasks is empty: give at least one pair (training dataset, test dataset)")
+    names = [f"task {task}" for task in range(len(tasks))] if names is None else list(names)
+    if len(names) != len(tasks) or len(set(names)) != len(names):
+        raise ValueError(f"names is {names}: give {len(tasks)} different names, one for each task")
+    return names
+
+
+def for_each(transforms: Transforms, argument: str, names: list[str]) -> list[Transform | None]:
+    """Gives each task its transform.
+
+    :param transforms: one for all, or one for each.
+    :param argument: what the user calls them.
+    :param names: the names of the tasks.
+    :raises ValueError: if there is another number of them.
+    """
     if not isinstance(transforms, Sequence):
         return [transforms] * len(names)
     if len(transforms) != len(names):
@@ -175,7 +199,7 @@ def _as_task(
         raise TypeError(
             f"{what}, a {type(dataset).__name__}, has no integer labels: give it an attribute "
             f"`targets`, a list of integers from 0 ({error}). Targets of a regression are no "
-            "classes: make its stream with Avalanche's benchmark_from_datasets."
+            "classes: make its stream with regression_sequence."
         ) from error
     if not labels:
         raise ValueError(f"{what} is empty")
@@ -201,7 +225,8 @@ def _classes(
     if 0 not in learned:
         raise ValueError(
             f"the labels of {name!r} begin at {min(learned)}: number the classes of each task from "
-            "0, as its head has a unit for every label up to the highest"
+            "0, as its head has a unit for every label up to the highest. split_by_class does so "
+            "where one dataset is divided into tasks"
         )
     unknown = set(test.targets.uniques) - learned
     if unknown:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from avalanche_mas.evaluation.accuracy_matrix import (
         AccuracyMatrix,
+        ErrorMatrix,
         average_accuracy,
         final_accuracy,
         forgetting,
@@ -36,6 +37,7 @@ _MODULES = (
 
 __all__ = [
     "AccuracyMatrix",
+    "ErrorMatrix",
     "FactRetrievalMAP",
     "FreeParameters",
     "MethodMemory",

@@ -8,7 +8,7 @@ import os
 import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -191,9 +191,10 @@ class Importance(Mapping[str, Tensor]):
                         f"format={metadata.get('format')!r}, expected {_FORMAT!r}. "
                         "Only files written by Importance.save can be loaded."
                     )
-                if int(metadata["version"]) > _VERSION:
+                version = metadata.get("version", "")
+                if version.isdecimal() and int(version) > _VERSION:
                     raise ValueError(
-                        f"{path} has format version {metadata['version']}; this avalanche_mas "
+                        f"{path} has format version {version}; this avalanche_mas "
                         f"reads versions up to {_VERSION}. Upgrade avalanche_mas to load it."
                     )
                 omega = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -201,13 +202,11 @@ class Importance(Mapping[str, Tensor]):
             raise ValueError(
                 f"{path} is truncated or not a safetensors file ({error}); save it again"
             ) from error
-        if metadata["version"] == "1":  # in which names were sorted
-            metadata |= {"standard_errors": metadata["errors"], "names": json.dumps(list(omega))}
         try:
-            recorded = {key: json.loads(metadata[key]) for key in (*_RECORDED, "names")}
-            omega = {name: omega[name] for name in recorded.pop("names")}  # the file sorts them
+            names, recorded = _read(metadata, sorted(omega))
+            omega = {name: omega[name] for name in names}  # the file sorts them
             return cls(omega, **recorded)
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, RecursionError) as error:
             raise ValueError(
                 f"{path} has metadata that Importance.save does not write ({error!r}): save it "
                 "again"
@@ -276,6 +275,30 @@ class Importance(Mapping[str, Tensor]):
         return Importance(
             omega, samples, standard_errors=errors, fallbacks=self.fallbacks | other.fallbacks
         )
+
+
+def _read(metadata: Mapping[str, str], known: list[str]) -> tuple[list[str], dict[str, Any]]:
+    """The names in their order, and what was recorded, of tensors by sorted names.
+
+    :raises KeyError, ValueError, RecursionError: for what :meth:`Importance.save` does not write.
+    """
+    version = metadata["version"]
+    if version not in ("1", "2"):
+        raise ValueError(f"version {version!r}")
+    if version == "1":  # in which names were sorted
+        old = {"standard_errors": metadata["errors"], "names": json.dumps(known)}
+        metadata = {**metadata, **old}
+    recorded = {key: json.loads(metadata[key]) for key in (*_RECORDED, "names")}
+    names = recorded.pop("names")
+    if not isinstance(names, list) or sorted(map(str, names)) != known:
+        raise ValueError(f"names {names!r} of tensors {known}")
+    if type(recorded["samples"]) is not int:
+        raise ValueError(f"samples {recorded['samples']!r}")
+    for key, kind in ("standard_errors", (int, float)), ("fallbacks", str):
+        values = recorded[key].values() if isinstance(recorded[key], dict) else [None]
+        if not all(isinstance(value, kind) for value in values):
+            raise ValueError(f"{key} {recorded[key]!r}")
+    return names, recorded
 
 
 def _check_same_network(a: Importance, b: Importance) -> None:

@@ -20,6 +20,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Mapping
+from functools import partial
 from numbers import Real
 from typing import Any, NamedTuple
 
@@ -29,6 +30,16 @@ from torch.optim import SGD, Optimizer
 
 from avalanche_mas.importance.parameters import check_growth, grow, named_parameters, wide_dtype
 from avalanche_mas.penalty.blocks import blocks
+from avalanche_mas.penalty.step_hooks import (
+    Arguments,
+    Step,
+    StepHooks,
+    check_step,
+    innermost,
+    is_proximal,
+    pull,
+    push,
+)
 from avalanche_mas.penalty.step_size import check_proximal, step_size
 
 
@@ -52,10 +63,8 @@ class QuadraticPenalty:
     It needs no Avalanche. In a training loop of one's own::
 
         penalty = QuadraticPenalty(model, importance, lambda_reg=1.0)   # after the first task
-        ...
-        loss.backward()
-        optimizer.step()
-        penalty.proximal_step(optimizer)      # or penalty.add_gradient() before optimizer.step()
+        with penalty.register(optimizer):
+            ...  # train the next task as ever: the penalty acts in each step of the optimizer
 
     Only parameters that took part are touched: one that has no gradient in this step, such as
     another task's head, keeps its bits.
@@ -159,6 +168,37 @@ class QuadraticPenalty:
             self.omega[name] = self.omega[name].to(parameter.device, wide_dtype(parameter))
             self._terms.append(_Term(parameter, self.anchor[name], self.omega[name]))
 
+    def register(self, optimizer: Optimizer, step: Step = "auto") -> StepHooks:
+        """From now on the penalty acts in every step of the optimizer, whoever takes it.
+
+        It acts once for accumulated gradients, in each evaluation of a closure, and not in a step
+        that a ``GradScaler`` skips; wrappers such as accelerate's and Lightning's are looked
+        through. Gradients that are clipped before the step are the task's alone. ::
+
+            with penalty.register(optimizer):     # or remove() what it returns
+                ...
+
+        After the model was wrapped, or has grown, :meth:`bind` comes first.
+
+        :param optimizer: the one that trains the model.
+        :param step: ``"proximal"``, ``"gradient"``, or ``"auto"``: proximal where possible, which
+            is for SGD, Adam and AdamW.
+        :return: the hooks, to be removed when the task has been learnt.
+        :raises TypeError: for a proximal step of an optimizer whose step size is not known.
+        :raises ValueError: for an unknown form, an optimizer that would diverge, or one that takes
+            another penalty's proximal step already.
+        """
+        check_step(step, optimizer)
+        if not is_proximal(step, optimizer):
+            return StepHooks().register(optimizer, before=partial(_before_step, self))
+        if any(_is_pull(hook) for hook in innermost(optimizer)._optimizer_step_post_hooks.values()):
+            raise ValueError(
+                "the optimizer takes a penalty's proximal step already, and one after the other "
+                "does not lead to where their sum is stationary: remove() the first, add up the "
+                "importances, or register this one with step='gradient'"
+            )
+        return StepHooks().register(optimizer, after=partial(_after_step, self))
+
     @torch.no_grad()
     def value(self) -> Tensor:
         """(λ/2) (Σ Ω (θ−θ*)² + constant) now, as a 0-d tensor without gradient.
@@ -201,6 +241,7 @@ class QuadraticPenalty:
         :return: the penalty's :meth:`value` after it, for which nothing is read a second time.
         :raises TypeError: if η is not known for this kind of optimizer.
         """
+        optimizer = innermost(optimizer)
         check_proximal(optimizer)
         groups = _groups(optimizer)
         energies = []
@@ -255,6 +296,20 @@ class QuadraticPenalty:
             step = group["lr"] * ((1 - group["dampening"]) if momentum else 1)
             worst = max(worst, float(step * self.lambda_reg * term.omega.max() / limit))
         return worst
+
+
+def _before_step(
+    penalty: QuadraticPenalty, optimizer: Optimizer, args: Any, kwargs: Any
+) -> Arguments | None:
+    return push(penalty, optimizer, (args, kwargs))[0]
+
+
+def _after_step(penalty: QuadraticPenalty, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+    pull(penalty, optimizer)
+
+
+def _is_pull(hook: Any) -> bool:
+    return isinstance(hook, partial) and hook.func is _after_step
 
 
 def _groups(optimizer: Optimizer) -> dict[int, dict[str, Any]]:

@@ -32,9 +32,9 @@ def store(tmp_path):
 
 @pytest.fixture
 def wait_for():
-    """Wait until a condition holds, but not for ever."""
+    """Wait until a condition holds: long, as a machine may be busy, but not for ever."""
 
-    def wait(condition, seconds=120):
+    def wait(condition, seconds=900):
         end = time.monotonic() + seconds
         while not condition():
             assert time.monotonic() < end, "waited in vain"

@@ -1,17 +1,15 @@
 """One run of ``torchrun`` for each number of processes; all tests here ask for its results."""
 
-import os
-import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 import torch
 
 HERE = Path(__file__).parent
-FOLDERS = [str(HERE), str(HERE.parent / "plugins"), str(HERE.parents[1])]
-sys.path[:0] = FOLDERS[:2]
+sys.path[:0] = [str(HERE), str(HERE.parent / "plugins")]
+
+from launch import run_until_stalled  # noqa: E402
 
 # processes → where one of them fails in the end
 FAILURES = {2: "training", 3: "importance"}
@@ -27,17 +25,12 @@ class Run:
     def __init__(self, size, folder):
         torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={size}"]
         worker = [str(HERE / "worker.py"), str(folder), FAILURES[size]]
-        self.ended = subprocess.run(
-            [sys.executable, "-W", "ignore", *torchrun, *worker],
-            env={**os.environ, "PYTHONPATH": os.pathsep.join([*FOLDERS, *sys.path])},
-            capture_output=True,
-            text=True,
-            timeout=240,
+        self.returncode, self.stderr = run_until_stalled(
+            [sys.executable, "-W", "ignore", *torchrun, *worker], folder
         )
-        now = time.time()
         failing = folder / "failing"
-        assert failing.exists(), self.ended.stderr[-5000:]
-        self.size, self.seconds_to_fail = size, now - float(failing.read_text())
+        assert failing.exists(), self.stderr[-5000:]
+        self.size = size
         self.ranks = [torch.load(folder / f"{rank}.pt") for rank in range(size)]
 
 

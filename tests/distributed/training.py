@@ -14,6 +14,7 @@ from avalanche.training.supervised import Naive
 from every_method import Features, ManyHeads, OneHead
 from tiny_avalanche import clusters, mlp, split
 from torch import nn, optim
+from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import TensorDataset
 
 from avalanche_mas import (
@@ -24,7 +25,9 @@ from avalanche_mas import (
     LocalMASPlugin,
     LwFPlugin,
     MASPlugin,
+    QuadraticPenalty,
     SIPlugin,
+    estimate_importance,
 )
 from avalanche_mas.importance.team import Team
 from avalanche_mas.training import DataParallelJointTraining, DataParallelNaive
@@ -107,9 +110,29 @@ def situations():
         "evaluated meanwhile": trained(
             strategy_of(ManyHeads(), [MASPlugin(10.0)], eval_every=1), heads
         ),
+        "a loop of one's own": own_loop(),
     }
     torch.set_default_dtype(torch.float32)
     return found
+
+
+def own_loop():
+    """No strategy: 12 samples in a step, with PyTorch's wrapper, which is put on in between."""
+    torch.manual_seed(1)
+    model, (x, y), team = mlp(), clusters(dtype=torch.float64), Team.of("split")
+    omega = estimate_importance(model, x)
+    penalty = QuadraticPenalty(model, omega, 10.0)
+    wrapped = DistributedDataParallel(model) if team.size > 1 else model
+    penalty.bind(wrapped)
+    optimizer = optim.SGD(wrapped.parameters(), lr=0.05, momentum=0.9)
+    with penalty.register(optimizer):
+        for batch in torch.randperm(60, generator=torch.Generator().manual_seed(2)).split(12):
+            own = batch[team.rank :: team.size]
+            nn.functional.cross_entropy(wrapped(x[own]), y[own]).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+    state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    return state | {f"omega of {name}": tensor for name, tensor in omega.items()}, omega.samples
 
 
 def evaluation():

@@ -1,7 +1,8 @@
 """What each process of ``torchrun`` runs: all checks, whose results it writes; then one fails."""
 
+import faulthandler
+import signal
 import sys
-import time
 from pathlib import Path
 
 import torch
@@ -60,10 +61,11 @@ def fail(where):
 
 
 if __name__ == "__main__":
+    faulthandler.register(signal.SIGUSR1)  # asks where a process hangs
     folder, where = Path(sys.argv[1]), sys.argv[2]
     torch.set_num_threads(1)
     dist.init_process_group("gloo")
     torch.save(results(), folder / f"{dist.get_rank()}.pt")
     dist.barrier()
-    (folder / "failing").write_text(str(time.time()))
+    (folder / "failing").touch()
     fail(where)

@@ -198,6 +198,29 @@ def test_wrong_file(tmp_path, content):
         Importance.load(path)
 
 
+BROKEN = {
+    "version": [None, "", "two", "0", "-1", "1"],  # version 1 has other fields
+    "samples": [None, "", "null", "-1", "1.5", "true", '"3"', "[3]", "NaN"],
+    "standard_errors": [None, "null", "[1]", "1.5", '{"a": "b"}', "[" * 100_000],
+    "fallbacks": [None, "null", '"a"', '{"a": 1}', "{"],
+    "names": [None, "{}", '"w"', '["v"]', "[]", '["w", "w"]', '["w", "v"]', "[1]", "1"],
+}
+
+
+@pytest.mark.parametrize(("key", "value"), [(key, v) for key in BROKEN for v in BROKEN[key]])
+def test_broken_metadata(tmp_path, key, value):
+    path = tmp_path / "omega"
+    omega = Importance({"w": torch.ones(2)}, samples=3, standard_errors={"w": 0.1})
+    omega.save(path)
+    with safetensors.safe_open(path, framework="pt") as file:
+        metadata = file.metadata() | {key: value}
+    if value is None:
+        del metadata[key]
+    safetensors.torch.save_file({"w": torch.ones(2)}, path, metadata)
+    with pytest.raises(ValueError, match=r"omega has metadata that Importance\.save does not"):
+        Importance.load(path)
+
+
 @pytest.mark.parametrize("metadata", [None, {"format": "pt"}, {"version": "1"}])
 def test_other_safetensors_file(tmp_path, metadata):
     path = tmp_path / "model.safetensors"

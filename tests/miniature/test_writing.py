@@ -155,13 +155,13 @@ def test_interrupted(tmp_path):
         preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     )
     try:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 900
         while not list(tmp_path.glob("root/.draft-*/flowers-102/jpg/*.jpg")):
             assert process.poll() is None
             assert time.monotonic() < deadline
             time.sleep(0.05)
         process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=60) != 0
+        assert process.wait() != 0
     finally:
         process.kill()
     assert os.listdir(tmp_path) == []

@@ -217,22 +217,6 @@ def test_a_model_that_moved_is_refused(Plugin):
     plugin.observe(model, x)
 
 
-def test_training_while_watching_shows_its_own_error_and_loses_nothing():
-    plugin = MASPlugin()
-    strategy, benchmark = trained(plugin)
-    model, x = strategy.model.eval(), arriving()[0]
-
-    def watched():
-        with plugin.watch(model, 1.0):
-            model(x)
-            go_on(strategy, benchmark)
-
-    with pytest.raises(ValueError, match="train mode"):
-        watched()
-    assert plugin.observed is not None
-    assert plugin.observed.samples == len(x)
-
-
 def test_what_is_trained_cannot_be_observed():
     plugin = MASPlugin()
     strategy, benchmark = trained(plugin)

@@ -7,7 +7,17 @@ import torch
 from avalanche.checkpointing import maybe_load_checkpoint, save_checkpoint
 from avalanche.models import IncrementalClassifier
 from deployed import EXACT, arriving, go_on, trained
-from tiny_avalanche import PLUGINS, assert_close, mlp, naive, same_bits, weights
+from tiny_avalanche import (
+    FEATURES,
+    PLUGINS,
+    MultiHead,
+    assert_close,
+    mlp,
+    naive,
+    same_bits,
+    split,
+    weights,
+)
 from torch import nn
 
 from avalanche_mas import EWCPlugin, MASPlugin, estimate_fisher
@@ -93,3 +103,39 @@ def test_heads_may_grow_in_between():
     go_on(strategy, benchmark)
     assert plugin.tasks == 3
     assert plugin.importance["2.classifier.weight"].shape == (6, 8)
+
+
+def heads_for_two_tasks():
+    plugin, benchmark = MASPlugin(), split(task_labels=True, dtype=torch.float64)
+    strategy, _ = trained(plugin, model=MultiHead(), benchmark=benchmark)
+    return plugin, strategy, benchmark.train_stream[1]
+
+
+def watched(plugin, model, action):
+    with plugin.watch(model.eval(), fraction=1.0):
+        model(torch.randn(6, FEATURES), torch.zeros(6, dtype=torch.long))
+        action()
+
+
+def test_training_inside_watch_is_refused_and_what_was_watched_is_kept():
+    """Before a head is made for the next task, or anything else about the model changes."""
+    plugin, strategy, later = heads_for_two_tasks()
+    before = weights(strategy.model)
+    with pytest.raises(RuntimeError, match=r"MASPlugin watches.*leave the context of watch"):
+        watched(plugin, strategy.model, lambda: strategy.train(later))
+    assert same_bits(before, weights(strategy.model))
+    assert plugin.observed.samples == 6
+    strategy.train(later)
+    assert plugin.tasks == 3
+
+
+def test_what_was_watched_is_kept_where_the_model_has_grown():
+    plugin, strategy, later = heads_for_two_tasks()
+
+    def grow_and_fail():
+        strategy.model.heads.adaptation(later)
+        raise OSError("the real error")
+
+    with pytest.raises(OSError, match="the real error"):
+        watched(plugin, strategy.model, grow_and_fail)
+    assert plugin.observed.samples == 6

@@ -120,6 +120,14 @@ def test_lbfgs_needs_a_line_search():
         learnt(WithClosure, MASPlugin(), optimizer=optim.LBFGS)
 
 
+def test_an_optimizer_that_maximises_is_refused():
+    def maximising(parameters):
+        return optim.SGD(parameters, maximize=True)
+
+    with pytest.raises(ValueError, match=r"SGD\(maximize=True\) would follow the penalty"):
+        learnt(Naive, MASPlugin(step="gradient"), optimizer=maximising)
+
+
 class Scaled(Naive):
     """As users write it, with the scaler wherever they keep it."""
 

@@ -94,6 +94,7 @@ class MeasuredPlugin(RegularizationPlugin):
         self.pieces = 0
         """Measurements of observed samples, over the plugin's whole life."""
         self._observations = Observations()
+        self._watching = False
         self._unprotected = False  # whether a task has ended without a measurement since
 
     @abstractmethod
@@ -200,9 +201,11 @@ class MeasuredPlugin(RegularizationPlugin):
         watched, at = Watch(model, self._running, fraction, **parts), parameters_of(model)
         try:
             with watched:
+                self._watching = True
                 yield watched
         finally:
-            if watched.samples and parameters_of(model) == at:
+            self._watching = False
+            if watched.samples and at.items() <= parameters_of(model).items():  # it may have grown
                 self._add_piece(watched.importance, at)
 
     def forget_observed(self) -> None:
@@ -225,6 +228,15 @@ class MeasuredPlugin(RegularizationPlugin):
                 "be observed between experiences"
             )
         self._observations.check(model)
+
+    def before_training(self, strategy: Any, **kwargs: Any) -> None:
+        """Refuses to train while the model is watched, before anything about it changes."""
+        if self._watching:
+            raise RuntimeError(
+                f"{type(self).__name__} watches what the model is used for: leave the context of "
+                "watch before the next experience is trained. What was watched is kept."
+            )
+        super().before_training(strategy, **kwargs)
 
     def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
         """Finds the data that will be measured, or fails before anything is trained.

@@ -8,12 +8,20 @@ from abc import abstractmethod
 from typing import Any, Literal
 
 from torch import Tensor, nn
-from torch.optim import LBFGS, Optimizer
+from torch.optim import Optimizer
 
 from avalanche_mas.importance import Importance
 from avalanche_mas.importance.parameters import named_parameters, unwrap
 from avalanche_mas.penalty.quadratic import QuadraticPenalty, check_lambda, check_number
-from avalanche_mas.penalty.step_size import check_proximal, supports_proximal
+from avalanche_mas.penalty.step_hooks import (
+    Arguments,
+    Step,
+    StepHooks,
+    check_step,
+    is_proximal,
+    pull,
+    push,
+)
 from avalanche_mas.plugins.base.state import (
     State,
     StatefulPlugin,
@@ -22,7 +30,6 @@ from avalanche_mas.plugins.base.state import (
     loaded_penalty,
     penalty_state,
 )
-from avalanche_mas.plugins.base.step_hooks import StepHooks, is_skipped, unscale
 
 
 class RegularizationPlugin(StatefulPlugin):
@@ -33,7 +40,7 @@ class RegularizationPlugin(StatefulPlugin):
 
     The penalty acts in every step of the strategy's optimizer and at no other time: once for
     gradients accumulated over several mini-batches, not in a step that a ``GradScaler`` skips, and
-    in each evaluation of a closure, see :mod:`.base.step_hooks`.
+    in each evaluation of a closure, see :mod:`.penalty.step_hooks`.
 
     Several of these plugins on one strategy add up, as long as one of them at most takes the
     proximal step.
@@ -56,7 +63,7 @@ class RegularizationPlugin(StatefulPlugin):
         lambda_reg: float = 1.0,
         *,
         accumulate: Literal["sum", "mean"] | float = "sum",
-        step: Literal["auto", "proximal", "gradient"] = "auto",
+        step: Step = "auto",
         initial: Importance | None = None,
     ) -> None:
         super().__init__()
@@ -118,14 +125,8 @@ class RegularizationPlugin(StatefulPlugin):
         """Refuses an optimizer for which the requested step is unknown, and a second such step."""
         self._hooks.remove()  # of a training that was broken off
         optimizer = strategy.optimizer
-        if self._proximal(optimizer):
-            check_proximal(optimizer)
-        searches = optimizer.param_groups[0].get("line_search_fn") is not None
-        if isinstance(optimizer, LBFGS) and self.lambda_reg and not searches:
-            raise ValueError(
-                "LBFGS without a line search diverges where the penalty's gradient is part of its "
-                "closure and Ω is large: make it with line_search_fn='strong_wolfe'"
-            )
+        if self.lambda_reg or self._proximal(optimizer):
+            check_step(self.step, optimizer)
         penalties = [p for p in strategy.plugins if isinstance(p, RegularizationPlugin)]
         if sum(p is self for p in penalties) > 1:
             raise ValueError(f"the same {type(self).__name__} is twice among the plugins")
@@ -183,28 +184,17 @@ class RegularizationPlugin(StatefulPlugin):
 
     def _before_step(
         self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
-        """Gradient form: adds λΩ(θ−θ*) to the gradients, those that a closure finds included."""
-        penalty = self.penalty
-        if penalty is None or not self.lambda_reg or self._proximal(optimizer):
+    ) -> Arguments | None:
+        if self.penalty is None or not self.lambda_reg or self._proximal(optimizer):
             return None
-        closure = kwargs.get("closure", args[1] if len(args) > 1 else None)
-        if closure is None:
-            unscale(optimizer)
-            self._value = penalty.add_gradient()
-            return None
-
-        def with_penalty() -> Any:
-            return closure() + penalty.add_gradient()
-
-        return args[:1], {**kwargs, "closure": with_penalty}
+        changed, self._value = push(self.penalty, optimizer, (args, kwargs))
+        return changed
 
     def _after_step(
         self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> None:
-        """Proximal form: pulls the parameters back towards θ*."""
-        if self.penalty is not None and self._proximal(optimizer) and not is_skipped(optimizer):
-            self._value = self.penalty.proximal_step(optimizer)
+        if self.penalty is not None and self._proximal(optimizer):
+            self._value = pull(self.penalty, optimizer)
 
     def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
         """Accumulates Ω of the experience, and moves θ* to the present solution."""
@@ -261,7 +251,7 @@ class RegularizationPlugin(StatefulPlugin):
             )
 
     def _proximal(self, optimizer: Optimizer) -> bool:
-        return self.step == "proximal" or (self.step == "auto" and supports_proximal(optimizer))
+        return is_proximal(self.step, optimizer)
 
 
 def _has_statistics(module: nn.Module) -> bool:

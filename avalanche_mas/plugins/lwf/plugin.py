@@ -213,10 +213,12 @@ class LwFPlugin(StatefulPlugin):
 
         :raises TypeError: if the targets are no classes.
         """
-        if self._unnamed and strategy.mb_y.is_floating_point():
+        y = strategy.mb_y
+        if self._unnamed and (y.is_floating_point() or y.dim() > 1):
             raise TypeError(
-                "the experience has no classes but floating-point targets: there are no class "
-                "probabilities that could be distilled. MASPlugin needs no classes."
+                f"the experience names no classes, and its targets are {y.dtype} of shape "
+                f"{tuple(y.shape)}: there are no class probabilities of a sample that could be "
+                "distilled. MASPlugin needs no classes."
             )
         if self._records:
             self._index = take_index(strategy.mbatch, strategy.adapted_dataset)

@@ -9,6 +9,7 @@ from torch.optim import Optimizer
 from avalanche_mas.importance import Importance
 from avalanche_mas.importance.batches import batch_size_of
 from avalanche_mas.importance.team import Team
+from avalanche_mas.penalty.step_hooks import StepHooks, is_skipped, unscale
 from avalanche_mas.plugins.base.arguments import (
     check_not_negative,
     check_positive,
@@ -16,7 +17,6 @@ from avalanche_mas.plugins.base.arguments import (
 )
 from avalanche_mas.plugins.base.regularization import RegularizationPlugin
 from avalanche_mas.plugins.base.state import State
-from avalanche_mas.plugins.base.step_hooks import StepHooks, is_skipped, unscale
 from avalanche_mas.plugins.si.path_integral import PathIntegral
 
 

@@ -222,7 +222,7 @@ GOOD = numbers([0, 1])
             [(TensorDataset(torch.zeros(2, 1), torch.zeros(2, 3)), GOOD)],
             {},
             TypeError,
-            "Targets of a regression are no classes: make its stream with",
+            "Targets of a regression are no classes: make its stream with regression_sequence",
         ),
         ([(TensorDataset(torch.zeros(2, 1), torch.zeros(2)), GOOD)], {}, TypeError, "regression"),
         (
