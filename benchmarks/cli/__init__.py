@@ -7,11 +7,13 @@ import signal
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from enum import Enum
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any
 
 import typer
+from rich.console import Console
 from rich.table import Table
 
 from ..runs.silence import silence_libraries
@@ -129,6 +131,7 @@ def run(
                 with exit_on_error():
                     chosen.settings.prepare()
             with Runner(chosen.module.run_cell, chosen.store, started) as run_cells:
+                _first_look(chosen, run_cells)
                 outcome = chosen.module.run(chosen.settings, run_cells)
         _write(outcome, chosen)
 
@@ -290,6 +293,20 @@ def _plan(chosen: ChosenExperiment, workers: int) -> None:
         )
     else:
         console.print("All is finished: nothing would be run.")
+
+
+def _first_look(chosen: ChosenExperiment, run_cells: Any) -> None:
+    """Run the first seed before all others, and save what it gives: something to look at, soon."""
+    seeds = chosen.settings.seeds
+    if len(seeds) < 2:
+        return
+    first = replace(chosen.settings, seeds=seeds[:1])
+    outcome = chosen.module.run(first, lambda title, cells: run_cells(f"seed {seeds[0]}", cells))
+    if run_cells.ran:
+        files = outcome.write(chosen.folder, Console(quiet=True), chosen.store.origin())
+        pictures = [file for file in files if file.suffix == ".png"] or files[:1]
+        shown = ", ".join(map(str, pictures))
+        console.print(f"A first look, at seed {seeds[0]} alone: {shown}", soft_wrap=True)
 
 
 def _write(outcome: Any, chosen: ChosenExperiment) -> None:

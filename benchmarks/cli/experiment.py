@@ -26,7 +26,8 @@ console = Console()
 class Selection(str, Enum):
     """How λ is chosen."""
 
-    VALIDATION = "validation"
+    TABLE = "table"
+    GRID = "grid"
     FRAMEWORK = "framework"
     PUBLISHED = "published"
 
@@ -113,8 +114,17 @@ def choose(
     select: Annotated[
         Selection | None,
         typer.Option(
-            help="How λ is chosen: on whole streams with other seeds; for each experience on its "
-            "own data (De Lange et al., 2021); or as published. Own folders.",
+            help="How λ is chosen: it was, for the published table; by a grid, on whole streams "
+            "with other seeds; by the framework, for each experience on its own data (De Lange et "
+            "al., 2021); or as the methods' authors published. Own folders.",
+            show_default="as the experiment says",
+        ),
+    ] = None,
+    only: Annotated[
+        str | None,
+        typer.Option(
+            "--methods",
+            help="Which methods, as `list` shows them, with commas between; or `all`.",
             show_default="as the experiment says",
         ),
     ] = None,
@@ -132,6 +142,10 @@ def choose(
     settings = module.FAST if fast else module.SETTINGS
     if seeds is not None:
         settings = replace(settings, seeds=tuple(range(seeds)))
+    if only is not None:
+        if not hasattr(settings, "methods"):
+            raise typer.BadParameter(f"the experiment '{name}' has no option --methods.")
+        settings = replace(settings, methods=_named_methods(only))
     options = {"data": data, "vectors": vectors, "model": model, "epochs": epochs}
     options |= {"select": select and select.value}
     given = {option: value for option, value in options.items() if value is not None}
@@ -150,12 +164,27 @@ def choose(
             markup=False,
         )
     kind = "" if data is None else "-data"
-    kind += "" if select is None or select is Selection.VALIDATION else f"-{select.value}"
+    usual = getattr(module.SETTINGS, "select", Selection.GRID.value)
+    kind += "" if select is None or select.value == usual else f"-{select.value}"
     kind += "-fast" if fast else ""
     cells = out / f"{getattr(settings, 'cells', name)}{kind}"
     store = CellStore[Any](cells, asdict(settings), module.RESULT)
     program = context.find_root().info_name or ""
     return ChosenExperiment(program, name, module, settings, store, out / f"{name}{kind}")
+
+
+def _named_methods(names: str) -> tuple[str, ...]:
+    """The methods of a list with commas, in the order of all.
+
+    :raises typer.BadParameter: if there is no such method.
+    """
+    from avalanche_mas.plugins.registry import METHODS
+
+    wanted = [*METHODS] if names == "all" else [name.strip() for name in names.split(",")]
+    for name in wanted:
+        if name not in METHODS:
+            raise unknown("method", name, METHODS)
+    return tuple(name for name in METHODS if name in wanted)
 
 
 def _is_drawn(data: Path) -> bool:
