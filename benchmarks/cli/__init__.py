@@ -6,8 +6,8 @@ import os
 import signal
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from enum import Enum
 from dataclasses import replace
+from enum import Enum
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any
@@ -19,6 +19,7 @@ from rich.table import Table
 from ..runs.silence import silence_libraries
 from ..runs.store import versions
 from .experiment import (
+    RESULTS,
     ChosenExperiment,
     check_writable,
     console,
@@ -42,7 +43,9 @@ EXAMPLES = {
     "list": "which experiments and methods there are",
     "run digits --dry-run": "what would be run, and how long it may take",
     "run digits": "run it, or what is left of it",
+    "run digits --methods MAS,EWC": "only these two",
     "compare digits MAS EWC": "two methods beside each other, seed by seed",
+    "claims": "what the paper claims, what was measured here, and whether it holds",
 }
 TWO_AT_MOST = min(2, os.cpu_count() or 1)
 
@@ -173,6 +176,42 @@ def compare(
         f"both share drops out of it. Better: on how many seeds {methods[0]} is.",
         style="dim",
     )
+
+
+@app.command()
+def claims(
+    out: Annotated[Path, typer.Option(help="Where the results are.")] = Path("results"),
+    fast: Annotated[
+        bool, typer.Option("--fast", help="Of the tiny versions: are all parts working?")
+    ] = False,
+    publish: Annotated[
+        bool, typer.Option("--publish", help="Also to benchmarks/results, README and docs.")
+    ] = False,
+) -> None:
+    """Show every claim of the paper beside what was measured here, with a verdict."""
+    from ..claims.paper import CLAIMS
+    from ..claims.report import check_claims
+    from ..claims.results import Results
+    from .publish import publish_claims
+
+    with exit_on_error((OSError,)):
+        found, origin = check_claims(CLAIMS, Results(out, RESULTS, fast))
+        folder = out / f"claims{'-fast' if fast else ''}"
+        files = found.write(folder, console, origin)
+        if publish:
+            files += publish_claims(found, origin)
+    console.print(f"Saved: {', '.join(map(str, files))}", soft_wrap=True)
+
+
+@app.command()
+@with_experiment
+def publish(chosen: ChosenExperiment) -> None:
+    """Put a finished experiment's table, plots and runs into benchmarks/results, for a commit."""
+    from .publish import publish_experiment
+
+    with exit_on_error((OSError,)):
+        files = publish_experiment(chosen)
+    console.print(f"Saved: {', '.join(map(str, files))}", soft_wrap=True)
 
 
 @app.command()

@@ -22,6 +22,12 @@ from ..runs.store import CellStore
 
 console = Console()
 
+RESULTS = Path(__file__).parents[1] / "results"
+"""What is published: a folder for each experiment."""
+
+CELLS = "cells.jsonl"
+"""The file of its single runs."""
+
 
 class Selection(str, Enum):
     """How λ is chosen."""
@@ -52,17 +58,17 @@ class ChosenExperiment:
     folder: Path
 
     def finished(self, title: str, cells: Iterable[Any]) -> dict[Any, Any]:
-        """Look cells up, where otherwise they are run.
+        """Look cells up, where otherwise they are run; also among those that were published.
 
         :raises typer.Exit: if one is not finished; what to do is printed.
         """
-        found = {cell: self.store.load(cell) for cell in cells}
+        found = {cell: self.store.find(cell) for cell in cells}
         missing = sum(result is None for result in found.values())
         if missing:
             console.print(
-                f"{missing} of {len(found)} runs of the part '{title}' are not in "
-                f"{self.store.folder}. Make them with: {self.program} run {self.name}, and the "
-                f"same options.",
+                f"{missing} of {len(found)} runs of the part '{title}' are neither in "
+                f"{self.store.folder} nor published. Make them with: {self.program} run "
+                f"{self.name}, and the same options.",
                 markup=False,
             )
             raise typer.Exit(1)
@@ -168,7 +174,8 @@ def choose(
     kind += "" if select is None or select.value == usual else f"-{select.value}"
     kind += "-fast" if fast else ""
     cells = out / f"{getattr(settings, 'cells', name)}{kind}"
-    store = CellStore[Any](cells, asdict(settings), module.RESULT)
+    published = RESULTS / cells.name / CELLS
+    store = CellStore[Any](cells, asdict(settings), module.RESULT, published)
     program = context.find_root().info_name or ""
     return ChosenExperiment(program, name, module, settings, store, out / f"{name}{kind}")
 

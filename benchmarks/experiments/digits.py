@@ -40,9 +40,7 @@ _TRAINING = DigitsTraining(
 )
 # EBLL and Avalanche's EWC, SI and LwF take as long as all of these together.
 _METHODS = tuple(
-    name
-    for name in METHODS
-    if name not in ("EBLL", "AvalancheEWC", "AvalancheSI", "AvalancheLwF")
+    name for name in METHODS if name not in ("EBLL", "AvalancheEWC", "AvalancheSI", "AvalancheLwF")
 )
 _FRAMEWORK = Framework(learning_rates=(0.1, 0.05, 0.02), strength=1e4, max_trials=21)
 
@@ -60,11 +58,11 @@ class DigitsSettings:
     # λ is that of the published table, which was chosen by the grid; or else, by ``select``:
     select: str = "table"
 
-    # By the grid λ is chosen for each method and benchmark by the mean final accuracy on validation images, a
-    # part of the training images, with seeds that are not among those reported. The reported runs
-    # train on all training images and are scored on the test images, which the choice never sees.
-    # The choice is made on whole streams: on the first three experiences alone it favours values
-    # with which Avalanche's EWC diverges later, as its penalty grows with each experience.
+    # By the grid λ is chosen for each method and benchmark by the mean final accuracy on validation
+    # images, a part of the training images, with seeds that are not among those reported. The
+    # reported runs train on all training images and are scored on the test images, which the
+    # choice never sees. The choice is made on whole streams: on the first three experiences alone
+    # it favours values with which Avalanche's EWC diverges later, as its penalty grows with each.
     lambdas: tuple[float, ...] = (1e-2, 1e-1, 1e0, 1e1, 1e2, 1e3, 1e4)  # the same for all
     grid_extensions: int = 3  # decades added at most, while the best λ lies at the grid's edge
     permuted_selection_seeds: tuple[int, ...] = (100,)
@@ -213,7 +211,11 @@ def _try_control(
         return []
     runs = {(c.benchmark, c.method): c for c in tests if c.seed == settings.seeds[0]}
     trials = [
-        [runs[b, method], replace(runs[b, method], lam=settings.control_lambda), runs[b, "finetuning"]]
+        [
+            runs[b, method],
+            replace(runs[b, method], lam=settings.control_lambda),
+            runs[b, "finetuning"],
+        ]
         for b in _BENCHMARKS
     ]
     results = run_cells("control", chain(*trials))
