@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
 
 from ..experiments import figure2, figure5, l2_vs_vector, table1, table2, table3, table4
 from ..experiments.adaptation import CLASSES
+from ..figure2.properties import PROPERTIES
 from ..objects.accuracies import final_and_drop
 from ..objects.pairs import numbers
 from .claim import Claim, Read
@@ -20,8 +20,14 @@ _PEERS = {"finetuning": "finetuning", "LwF": "LwF", _IMM: "IMM", "SI": "SI"}  # 
 _LONG_PEERS = {"modeIMM" if name == "IMM" else name: name for name in _PEERS.values()}
 
 
-def _against(ours: float, other: float, form: str = ".1f") -> str:
-    return f"{ours:{form}} against {other:{form}}"
+def _against(
+    paper: Mapping[str, Any], ours: str, other: str, column: int, form: str = ".1f"
+) -> str:
+    """A column of two of the paper's rows, mean over sequences; a dash if it lacks one."""
+    if not {ours, other} <= paper.keys():
+        return "-"
+    a, b = (np.mean([sequence[column] for sequence in paper[row]]) for row in (ours, other))
+    return f"{a:{form}} against {b:{form}}"
 
 
 # Tables 1 and 2, ℓ2 and the vector: means over the sequences
@@ -38,19 +44,12 @@ def _pairs(row: str, column: int) -> Read:
     return read
 
 
-def _paper(paper: Mapping[str, Any], row: str, column: int) -> float:
-    return float(np.mean([sequence[column] for sequence in paper[row]]))
-
-
-_T1 = partial(_paper, table1.PAPER)
-_T2 = partial(_paper, table2.PAPER)
-
 _TABLE_1 = [
     *(
         Claim(
             "Table 1",
             f"MAS forgets less of the first task than {name} (points)",
-            _against(_T1("MAS", _DROP), _T1(row, _DROP)),
+            _against(table1.PAPER, "MAS", row, _DROP),
             "table1",
             _pairs("MAS", _DROP),
             _pairs(row, _DROP),
@@ -61,7 +60,7 @@ _TABLE_1 = [
     Claim(
         "Table 1",
         "MAS learns the second task almost as well as finetuning, at most 3 points below (%)",
-        _against(_T1("MAS", _SECOND), _T1("finetuning", _SECOND)),
+        _against(table1.PAPER, "MAS", "finetuning", _SECOND),
         "table1",
         _pairs("MAS", _SECOND),
         _pairs("finetuning", _SECOND),
@@ -88,7 +87,7 @@ _TABLE_2 = [
     Claim(
         "Table 2",
         "MAS forgets less than l-MAS (points)",
-        _against(_T2("MAS, train", _DROP), _T2("LocalMAS, train", _DROP)),
+        _against(table2.PAPER, "MAS, train", "LocalMAS, train", _DROP),
         "table2",
         _pairs("MAS, train", _DROP),
         _pairs("LocalMAS, train", _DROP),
@@ -98,7 +97,7 @@ _TABLE_2 = [
         Claim(
             "Table 2",
             f"MAS with Ω from {what} forgets as with Ω from training images, within 1 point",
-            _against(_T2(row, _DROP), _T2("MAS, train", _DROP)),
+            _against(table2.PAPER, row, "MAS, train", _DROP),
             "table2",
             _pairs(row, _DROP),
             _pairs("MAS, train", _DROP),
@@ -137,7 +136,7 @@ def _unlike(method: str) -> Read:
 def _abilities(method: str) -> str:
     said = figure2.PAPER[method]
     words = {True: "yes", False: "no", None: "n/a"}
-    names = (name.lower() for name in figure2.PROPERTIES)
+    names = (name.lower() for name in PROPERTIES)
     return ", ".join(f"{name}: {words[one]}" for name, one in zip(names, said, strict=True))
 
 
@@ -325,7 +324,7 @@ def _fact_claim(
     return Claim(
         f"Table {table}",
         f"{names[0]} {what} than {names[1]} (mAP)",
-        _against(paper[row][column], paper[other][column], "g"),
+        f"{paper[row][column]:g} against {paper[other][column]:g}",
         f"table{table}",
         _facts(row, column),
         _facts(other, column),

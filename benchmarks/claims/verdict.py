@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf, isfinite
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.stats import ttest_1samp
 
 HOLDS, FAILS, OPEN, NOT_RUN = "holds", "does not hold", "not decided", "not run"
@@ -30,7 +30,7 @@ class Verdict:
     p: float | None = None
 
 
-def judge(differences: Sequence[float], low: float = -inf, high: float = inf) -> Verdict:
+def judge(differences: ArrayLike, low: float = -inf, high: float = inf) -> Verdict:
     """Test whether the mean of paired differences lies between two bounds, by a t-test for each.
 
     Against a bound of 0 it is the paired t-test. Both sides of each test count, so the claim and
