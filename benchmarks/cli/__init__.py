@@ -6,17 +6,20 @@ import os
 import signal
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from enum import Enum
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any
 
 import typer
+from rich.console import Console
 from rich.table import Table
 
 from ..runs.silence import silence_libraries
 from ..runs.store import versions
 from .experiment import (
+    RESULTS,
     ChosenExperiment,
     check_writable,
     console,
@@ -40,7 +43,9 @@ EXAMPLES = {
     "list": "which experiments and methods there are",
     "run digits --dry-run": "what would be run, and how long it may take",
     "run digits": "run it, or what is left of it",
+    "run digits --methods MAS,EWC": "only these two",
     "compare digits MAS EWC": "two methods beside each other, seed by seed",
+    "claims": "what the paper claims, what was measured here, and whether it holds",
 }
 TWO_AT_MOST = min(2, os.cpu_count() or 1)
 
@@ -129,6 +134,7 @@ def run(
                 with exit_on_error():
                     chosen.settings.prepare()
             with Runner(chosen.module.run_cell, chosen.store, started) as run_cells:
+                _first_look(chosen, run_cells)
                 outcome = chosen.module.run(chosen.settings, run_cells)
         _write(outcome, chosen)
 
@@ -170,6 +176,42 @@ def compare(
         f"both share drops out of it. Better: on how many seeds {methods[0]} is.",
         style="dim",
     )
+
+
+@app.command()
+def claims(
+    out: Annotated[Path, typer.Option(help="Where the results are.")] = Path("results"),
+    fast: Annotated[
+        bool, typer.Option("--fast", help="Of the tiny versions: are all parts working?")
+    ] = False,
+    publish: Annotated[
+        bool, typer.Option("--publish", help="Also to benchmarks/results, README and docs.")
+    ] = False,
+) -> None:
+    """Show every claim of the paper beside what was measured here, with a verdict."""
+    from ..claims.paper import CLAIMS
+    from ..claims.report import check_claims
+    from ..claims.results import Results
+    from .publish import publish_claims
+
+    with exit_on_error((OSError,)):
+        found, origin = check_claims(CLAIMS, Results(out, RESULTS, fast))
+        folder = out / f"claims{'-fast' if fast else ''}"
+        files = found.write(folder, console, origin)
+        if publish:
+            files += publish_claims(found, origin)
+    console.print(f"Saved: {', '.join(map(str, files))}", soft_wrap=True)
+
+
+@app.command()
+@with_experiment
+def publish(chosen: ChosenExperiment) -> None:
+    """Put a finished experiment's table, plots and runs into benchmarks/results, for a commit."""
+    from .publish import publish_experiment
+
+    with exit_on_error((OSError,)):
+        files = publish_experiment(chosen)
+    console.print(f"Saved: {', '.join(map(str, files))}", soft_wrap=True)
 
 
 @app.command()
@@ -296,6 +338,20 @@ def _plan(chosen: ChosenExperiment, workers: int) -> None:
         )
     else:
         console.print("All is finished: nothing would be run.")
+
+
+def _first_look(chosen: ChosenExperiment, run_cells: Any) -> None:
+    """Run the first seed before all others, and save what it gives: something to look at, soon."""
+    seeds = chosen.settings.seeds
+    if len(seeds) < 2:
+        return
+    first = replace(chosen.settings, seeds=seeds[:1])
+    outcome = chosen.module.run(first, lambda title, cells: run_cells(f"seed {seeds[0]}", cells))
+    if run_cells.ran:
+        files = outcome.write(chosen.folder, Console(quiet=True), chosen.store.origin())
+        pictures = [file for file in files if file.suffix == ".png"] or files[:1]
+        shown = ", ".join(map(str, pictures))
+        console.print(f"A first look, at seed {seeds[0]} alone: {shown}", soft_wrap=True)
 
 
 def _write(outcome: Any, chosen: ChosenExperiment) -> None:

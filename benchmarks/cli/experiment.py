@@ -22,11 +22,18 @@ from ..runs.store import CellStore
 
 console = Console()
 
+RESULTS = Path(__file__).parents[1] / "results"
+"""What is published: a folder for each experiment."""
+
+CELLS = "cells.jsonl"
+"""The file of its single runs."""
+
 
 class Selection(str, Enum):
     """How λ is chosen."""
 
-    VALIDATION = "validation"
+    TABLE = "table"
+    GRID = "grid"
     FRAMEWORK = "framework"
     PUBLISHED = "published"
 
@@ -51,17 +58,17 @@ class ChosenExperiment:
     folder: Path
 
     def finished(self, title: str, cells: Iterable[Any]) -> dict[Any, Any]:
-        """Look cells up, where otherwise they are run.
+        """Look cells up, where otherwise they are run; also among those that were published.
 
         :raises typer.Exit: if one is not finished; what to do is printed.
         """
-        found = {cell: self.store.load(cell) for cell in cells}
+        found = {cell: self.store.find(cell) for cell in cells}
         missing = sum(result is None for result in found.values())
         if missing:
             console.print(
-                f"{missing} of {len(found)} runs of the part '{title}' are not in "
-                f"{self.store.folder}. Make them with: {self.program} run {self.name}, and the "
-                f"same options.",
+                f"{missing} of {len(found)} runs of the part '{title}' are neither in "
+                f"{self.store.folder} nor published. Make them with: {self.program} run "
+                f"{self.name}, and the same options.",
                 markup=False,
             )
             raise typer.Exit(1)
@@ -113,8 +120,17 @@ def choose(
     select: Annotated[
         Selection | None,
         typer.Option(
-            help="How λ is chosen: on whole streams with other seeds; for each experience on its "
-            "own data (De Lange et al., 2021); or as published. Own folders.",
+            help="How λ is chosen: it was, for the published table; by a grid, on whole streams "
+            "with other seeds; by the framework, for each experience on its own data (De Lange et "
+            "al., 2021); or as the methods' authors published. Own folders.",
+            show_default="as the experiment says",
+        ),
+    ] = None,
+    only: Annotated[
+        str | None,
+        typer.Option(
+            "--methods",
+            help="Which methods, as `list` shows them, with commas between; or `all`.",
             show_default="as the experiment says",
         ),
     ] = None,
@@ -132,6 +148,10 @@ def choose(
     settings = module.FAST if fast else module.SETTINGS
     if seeds is not None:
         settings = replace(settings, seeds=tuple(range(seeds)))
+    if only is not None:
+        if not hasattr(settings, "methods"):
+            raise typer.BadParameter(f"the experiment '{name}' has no option --methods.")
+        settings = replace(settings, methods=_named_methods(only))
     options = {"data": data, "vectors": vectors, "model": model, "epochs": epochs}
     options |= {"select": select and select.value}
     given = {option: value for option, value in options.items() if value is not None}
@@ -150,12 +170,28 @@ def choose(
             markup=False,
         )
     kind = "" if data is None else "-data"
-    kind += "" if select is None or select is Selection.VALIDATION else f"-{select.value}"
+    usual = getattr(module.SETTINGS, "select", Selection.GRID.value)
+    kind += "" if select is None or select.value == usual else f"-{select.value}"
     kind += "-fast" if fast else ""
     cells = out / f"{getattr(settings, 'cells', name)}{kind}"
-    store = CellStore[Any](cells, asdict(settings), module.RESULT)
+    published = RESULTS / cells.name / CELLS
+    store = CellStore[Any](cells, asdict(settings), module.RESULT, published)
     program = context.find_root().info_name or ""
     return ChosenExperiment(program, name, module, settings, store, out / f"{name}{kind}")
+
+
+def _named_methods(names: str) -> tuple[str, ...]:
+    """The methods of a list with commas, in the order of all.
+
+    :raises typer.BadParameter: if there is no such method.
+    """
+    from avalanche_mas.plugins.registry import METHODS
+
+    wanted = [*METHODS] if names == "all" else [name.strip() for name in names.split(",")]
+    for name in wanted:
+        if name not in METHODS:
+            raise unknown("method", name, METHODS)
+    return tuple(name for name in METHODS if name in wanted)
 
 
 def _is_drawn(data: Path) -> bool:

@@ -59,13 +59,13 @@ class DeploymentReport(Report):
         yield [*self.remarks(), origin]
 
     def draw(self, folder: Path) -> list[Path]:
-        """Ω as images arrive, and what λ trades."""
+        """What adaptation gains, and Ω as images arrive."""
         picture = folder / f"{folder.name}.png"
         with plots.style():
             figure = Figure(figsize=(plots.PAGE, 2.7))
             left, right = figure.subplots(1, 2)
-            self.draw_arriving(left)
-            self.draw_keeping(right)
+            self.draw_gains(left)
+            self.draw_arriving(right)
             figure.savefig(picture)
         return [picture]
 
@@ -134,23 +134,38 @@ class DeploymentReport(Report):
         ax.set_ylabel("rank correlation with Ω so far")
         ax.legend()
 
-    def draw_keeping(self, ax: Axes) -> None:
-        """What λ trades, on the images of the first use."""
+    def draw_gains(self, ax: Axes) -> None:
+        """What Ω of the use gains over Ω of all digits at the same λ, mean over the uses."""
         plots.tidy(ax)
-        used = self.settings.used[0]
-        looks = self._looks()
-        for digits in (EVERYTHING, *self.settings.used):
-            points = [
-                (np.mean(self.further(digits, lam)), np.mean(self.of(digits, lam, "changed", used)))
-                for lam in self.settings.lambdas
-            ]
-            name = name_of(digits)
-            ax.plot(*zip(*points, strict=True), label=f"Ω of {name}", **looks[name])
-        strengths = listed(f"{lam:g}" for lam in self.settings.lambdas)
-        ax.set_title(f"then {self.settings.further_tasks} further tasks, λ = {strengths}")
-        ax.set_xlabel("accuracy on further tasks (%)")
-        ax.set_ylabel(f"outputs for {name_of(used)} changed (%)")
+        at = np.arange(len(self.settings.lambdas))
+        gains = {
+            f"accuracy on {self.settings.further_tasks} further tasks": self.further_gains,
+            "accuracy on what was used": self.used_gains,
+        }
+        for number, (name, gain) in enumerate(gains.items()):
+            found = np.array([gain(lam) for lam in self.settings.lambdas])
+            bars = found.std(axis=1, ddof=1) if found.shape[1] > 1 else None
+            line = {**_LOOKS[number], "capsize": 2}
+            ax.errorbar(at + 0.1 * number - 0.05, found.mean(axis=1), bars, label=name, **line)
+        ax.axhline(0, color="black", linewidth=0.8)
+        ax.set_xticks(at, [f"{lam:g}" for lam in self.settings.lambdas])
+        ax.set_title("what Ω of the use gains over Ω of all digits")
+        ax.set_xlabel("λ")
+        ax.set_ylabel("gain (points)")
         ax.legend()
+
+    def further_gains(self, lam: float) -> list[float]:
+        """How much better further tasks are learnt with Ω of the use, for each seed, in points."""
+        uses = [self.further(used, lam) for used in self.settings.used]
+        return list(np.mean(uses, axis=0) - self.further(EVERYTHING, lam))
+
+    def used_gains(self, lam: float) -> list[float]:
+        """How much better what was used is kept with Ω of it, for each seed, in points."""
+        gains = [
+            np.subtract(self.of(used, lam, "after", used), self.of(EVERYTHING, lam, "after", used))
+            for used in self.settings.used
+        ]
+        return list(np.mean(gains, axis=0))
 
     def _looks(self) -> dict[str, dict[str, Any]]:
         own = {name_of(u): look for u, look in zip(self.settings.used, _LOOKS, strict=False)}

@@ -39,7 +39,9 @@ def plot_accuracy(tests: Tests, styles: Styles, path: Path) -> None:
     benchmarks = list(dict.fromkeys(cell.benchmark for cell in tests))
     columns: Mapping[str, Styles] = {"": styles}
     if not styles:
-        columns = {title: _styles(methods) for title, methods in _COLUMNS.items()}
+        there = {cell.label for cell in tests}
+        kinds = {title: [m for m in own if m in there] for title, own in _COLUMNS.items()}
+        columns = {title: _styles(own) for title, own in kinds.items() if own} or {"": _styles([])}
     with plots.style(font_size=10):
         size = (1.2 + 4.2 * len(columns), 1.2 + 3.6 * len(benchmarks))
         figure = Figure(figsize=size)

@@ -50,8 +50,10 @@ def forgets_less(results: Mapping[DigitsCell, StreamResult], method: str, other:
         gains = {
             seed: 100 * (drops[other, seed] - drop)
             for (name, seed), drop in drops.items()
-            if name == method
+            if name == method and (other, seed) in drops
         }
+        if not gains:
+            continue  # one of the two was not run
         listed = ", ".join(f"{gain:.1f} (seed {seed})" for seed, gain in gains.items())
         sentences.append(
             f"{benchmark}: {method} forgets less than {other} on "

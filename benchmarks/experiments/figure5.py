@@ -8,10 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
-from avalanche_mas.evaluation import plots
 from avalanche_mas.plugins.registry import METHODS
 
 from ..objects.accuracies import final_and_drop
@@ -19,6 +17,7 @@ from ..objects.cell import ObjectCell
 from ..objects.experiment import EIGHT, ObjectSettings, Runs, run_sequences
 from ..objects.training import run_cell
 from ..report.formatter import listed, spread
+from ..report.overview import draw_overview
 from ..report.writer import Part, Report, Table
 from ..runs.cell import RunCells
 from ..training.stream import StreamResult
@@ -63,17 +62,12 @@ class Figure5Report(Report):
         yield [*self.remarks(), origin]
 
     def draw(self, folder: Path) -> list[Path]:
-        """Accuracies above and drops below, a group of bars for each task."""
-        labels = ("accuracy after the last task (%)", "drop since learnt (points)")
+        """A heat map of the accuracies, beside their mean against the mean drop."""
         picture = folder / f"{folder.name}.png"
-        with plots.style(font_size=11):
-            figure = Figure(figsize=(15, 8.5))
-            panels = figure.subplots(2, 1)
-            for part, (panel, label) in enumerate(zip(panels, labels, strict=True)):
-                values = {method: both[part] for method, both in self.means().items()}
-                plots.plot_task_bars(values, [*self.tasks, "mean"], label=label, ax=panel)
-            panels[0].get_legend().remove()
-            figure.savefig(picture, dpi=130)
+        found = {row: [final_and_drop(run) for run in runs] for row, runs in self.tests.items()}
+        accuracies = {row: np.array([final for final, _ in runs]) for row, runs in found.items()}
+        drops = {row: np.array([_mean(d[:-1]) for _, d in runs]) for row, runs in found.items()}
+        draw_overview(accuracies, drops, self.tasks, picture)
         return [picture]
 
     @property
@@ -99,6 +93,8 @@ class Figure5Report(Report):
     def remarks(self) -> list[str]:
         """What is read off from the runs, beside the paper's numbers."""
         means = self.means()
+        if not {"finetuning", "joint", "MAS", "SI"} <= means.keys():
+            return []  # --methods has left one out
         final = {method: values[0][-1] for method, values in means.items()}
         drop = {method: values[1][-1] for method, values in means.items()}
         ratios = []

@@ -53,6 +53,8 @@ def run(settings: ObjectSettings, run_cells: RunCells[ObjectCell, StreamResult])
         for row, drop in drops.items()
     ]
     for method, paper in PAPER_DROPS.items():
+        if method not in settings.methods:
+            continue  # --methods has left it out
         ours = drops[f"{method}, train"]
         remarks.append(
             f"{method} forgets {ours:.1f} %, in the paper about {paper:g} %: a difference of "

@@ -9,6 +9,7 @@ from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
 from types import TracebackType
 from typing import Generic, TypeAlias
 
+from rich import get_console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -40,6 +41,8 @@ class Runner(Generic[CellT, ResultT]):
         with LocalExecutor(workers=2) as executor, Runner(run_cell, store, executor) as run:
             results = run("choosing λ", cells)
 
+    Where it does not write to a terminal, a line for each finished cell takes the bar's place.
+
     Several runners, on one machine or on many, can share a folder: each takes the cells that are
     neither finished nor running, and waits for those that another one runs.
 
@@ -55,6 +58,8 @@ class Runner(Generic[CellT, ResultT]):
         self._store = store
         self._executor = executor
         self._locks = CellLocks(store.folder)
+        self.ran = 0
+        """How many cells were run, not looked up."""
         self._progress = Progress(
             TextColumn("{task.description:<14}"),
             BarColumn(bar_width=20),
@@ -68,6 +73,7 @@ class Runner(Generic[CellT, ResultT]):
                 table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis"),
             ),
             expand=True,
+            disable=not get_console().is_terminal,
             speed_estimate_period=24 * 3600.0,  # seconds: a single cell may take minutes
         )
 
@@ -112,6 +118,10 @@ class Runner(Generic[CellT, ResultT]):
                     del running[future]
                     last = cell.name.rpartition("-")[0]
                     self._progress.update(bar, completed=len(results), last=last)
+                    self.ran += 1
+                    if self._progress.disable:
+                        took = f"{last}, {future.result()[1]:.1f} s"
+                        print(f"{title}: {len(results)} of {len(order)} ({took})", flush=True)
         except BrokenExecutor as error:
             self._finish(running)
             at_work = ", ".join(cell.name for cell in running.values()) or "nothing"

@@ -9,6 +9,7 @@ import platform
 import re
 from collections.abc import Mapping
 from dataclasses import asdict
+from functools import cached_property
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -25,12 +26,18 @@ class CellStore(Generic[ResultT]):
     :param folder: where the files lie; it is made if need be.
     :param settings: the hyper-parameters of the whole experiment, written into every file.
     :param result_type: the dataclass of the results.
+    :param published: a file of further finished cells, see :func:`write_cells`; it need not exist.
     """
 
     def __init__(
-        self, folder: Path, settings: Mapping[str, Any], result_type: type[ResultT]
+        self,
+        folder: Path,
+        settings: Mapping[str, Any],
+        result_type: type[ResultT],
+        published: Path | None = None,
     ) -> None:
         self.folder = folder
+        self.published = published
         self.settings = settings
         self.result_type = result_type
         self._origins: dict[str, None] = {}  # an ordered set
@@ -80,14 +87,7 @@ class CellStore(Generic[ResultT]):
         """
         path = self.path(cell)
         try:
-            content = _read(path)
-            if content["cell"] != json.loads(json.dumps(asdict(cell))):  # tuples become lists
-                raise ValueError("it is about another cell")
-            result, origin = self._checked(content["result"]), content["versions"]
-            if not isinstance(origin, str):
-                raise ValueError(f"its versions are {origin!r}")
-            self._origins[origin] = None
-            return result
+            return self._result(cell, _read(path))
         except FileNotFoundError:
             return None
         except (ValueError, KeyError, TypeError, RecursionError) as error:
@@ -95,6 +95,27 @@ class CellStore(Generic[ResultT]):
             path.replace(aside)
             _log.warning("%s cannot be used (%s): moved to %s", path, error, aside.name)
             return None
+
+    def find(self, cell: Cell) -> ResultT | None:
+        """Read a finished cell, or else a published one.
+
+        :return: its result, or None if there is none.
+        :raises ValueError: if the published cell is not what it should be.
+        """
+        result = self.load(cell)
+        if result is None and cell.name in self._published_cells:
+            result = self._result(cell, self._published_cells[cell.name])
+        return result
+
+    def content(self, cell: Cell) -> dict[str, Any]:
+        """All that is known of a cell that :meth:`find` finds, the experiment's settings aside."""
+        path = self.path(cell)
+        found = _read(path) if path.exists() else self._published_cells[cell.name]
+        return {key: found[key] for key in ("cell", "result", "seconds", "versions")}
+
+    @cached_property
+    def _published_cells(self) -> dict[str, Any]:
+        return read_cells(self.published) if self.published else {}
 
     def seconds(self, cell: Cell) -> float | None:
         """How long a finished cell took; None if it is not finished, or that was not noted."""
@@ -104,6 +125,16 @@ class CellStore(Generic[ResultT]):
             return None if seconds is None else float(seconds)
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return None
+
+    def _result(self, cell: Cell, content: dict[str, Any]) -> ResultT:
+        """The result that a file holds, if it is about this cell."""
+        if content["cell"] != json.loads(json.dumps(asdict(cell))):  # tuples become lists
+            raise ValueError("it is about another cell")
+        result, origin = self._checked(content["result"]), content["versions"]
+        if not isinstance(origin, str):
+            raise ValueError(f"its versions are {origin!r}")
+        self._origins[origin] = None
+        return result
 
     def _checked(self, result: dict[str, Any]) -> ResultT:
         """The result of these values, each of the type that its field has."""
@@ -119,11 +150,36 @@ def _read(path: Path) -> Any:
 
     :raises ValueError: if it is none, or has NaN or infinity, which are not JSON.
     """
+    return _parsed(path.read_text(encoding="utf-8"))
 
+
+def _parsed(text: str) -> Any:
     def refuse(constant: str) -> None:
         raise ValueError(f"it has a {constant}")
 
-    return json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
+    return json.loads(text, parse_constant=refuse)
+
+
+def read_cells(file: Path) -> dict[str, Any]:
+    """What :func:`write_cells` has written, by the cells' names; nothing if there is no file."""
+    if not file.exists():
+        return {}
+    lines = file.read_text(encoding="utf-8").splitlines()
+    return {entry.pop("name"): entry for entry in map(_parsed, lines)}
+
+
+def write_cells(file: Path, contents: Mapping[str, Any]) -> None:
+    """Write many cells into one file, a line of JSON for each, in the order of their names.
+
+    :param file: its folder is made if need be.
+    :param contents: by the cells' names, what :meth:`CellStore.content` gives.
+    """
+    lines = [
+        json.dumps({"name": name} | contents[name], separators=(",", ":"), allow_nan=False)
+        for name in sorted(contents)
+    ]
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(file, "".join(f"{line}\n" for line in lines))
 
 
 def write_whole(path: Path, text: str) -> None:

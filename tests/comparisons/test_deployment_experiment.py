@@ -41,6 +41,18 @@ def test_what_is_protected_changes_less(outcome):
         assert np.mean(outcome.of(digits, lam, "changed", (0, 1))) < free
 
 
+def test_gains_are_those_of_the_use_over_all_digits(outcome):
+    further = [np.mean(outcome.further(used, 10.0)) for used in outcome.settings.used]
+    (gain,) = outcome.further_gains(10.0)
+    assert gain == pytest.approx(np.mean(further) - np.mean(outcome.further(EVERYTHING, 10.0)))
+    kept = [
+        np.mean(outcome.of(used, 10.0, "after", used))
+        - np.mean(outcome.of(EVERYTHING, 10.0, "after", used))
+        for used in outcome.settings.used
+    ]
+    assert outcome.used_gains(10.0) == [pytest.approx(np.mean(kept))]
+
+
 def test_the_report_says_what_was_measured(outcome, tmp_path):
     files = outcome.write(tmp_path, Console(quiet=True), "Made here.")
     table = pd.read_csv(tmp_path / "table.csv").set_index("Ω of")

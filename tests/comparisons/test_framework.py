@@ -99,7 +99,7 @@ def test_the_command_line(tmp_path):
     plan = ask("run", "digits", "--fast", "--select", "published", "--dry-run")
     for method, strength in (("MAS", 1), ("EWC", 800), ("AvalancheEWC", 400)):
         assert f"permuted-test-{method}-{strength}-seed0" in plan.output
-    plan = ask("run", "digits", "--fast", "--select", "validation", "--dry-run")
+    plan = ask("run", "digits", "--fast", "--select", "grid", "--dry-run")
     assert "permuted-selection-MAS-0.1-seed100" in plan.output
     for select in ("framework", "published"):
         report = ask("report", "digits", "--fast", "--select", select)
