@@ -301,11 +301,11 @@ class QuadraticPenalty:
 def _before_step(
     penalty: QuadraticPenalty, optimizer: Optimizer, args: Any, kwargs: Any
 ) -> Arguments | None:
-    return push(penalty, optimizer, (args, kwargs))[0]
+    return push(penalty.add_gradient, optimizer, (args, kwargs))[0]
 
 
 def _after_step(penalty: QuadraticPenalty, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-    pull(penalty, optimizer)
+    pull(penalty.proximal_step, optimizer)
 
 
 def _is_pull(hook: Any) -> bool:

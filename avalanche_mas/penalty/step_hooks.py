@@ -10,16 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from torch import Tensor
 from torch.optim import LBFGS, Optimizer
 from torch.utils.hooks import RemovableHandle
 
 from avalanche_mas.penalty.step_size import check_proximal, supports_proximal
-
-if TYPE_CHECKING:
-    from avalanche_mas.penalty.quadratic import QuadraticPenalty
 
 Step = Literal["auto", "proximal", "gradient"]
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
@@ -119,11 +116,11 @@ def check_step(step: Step, optimizer: Optimizer) -> None:
 
 
 def push(
-    penalty: QuadraticPenalty, optimizer: Optimizer, arguments: Arguments
+    add_gradient: Callable[[], Tensor], optimizer: Optimizer, arguments: Arguments
 ) -> tuple[Arguments | None, Tensor | None]:
     """Gradient form, before a step: adds λΩ(θ−θ*) to gradients, those of a closure included.
 
-    :param penalty: the penalty.
+    :param add_gradient: of the penalty.
     :param optimizer: about to step.
     :param arguments: of its step.
     :return: other arguments for the step, where they change, and the penalty's value, if known.
@@ -132,23 +129,23 @@ def push(
     closure = kwargs.get("closure", args[1] if len(args) > 1 else None)
     if closure is None:
         unscale(optimizer)
-        return None, penalty.add_gradient()
+        return None, add_gradient()
 
     def with_penalty() -> Any:
-        loss, value = closure(), penalty.add_gradient()
+        loss, value = closure(), add_gradient()
         return None if loss is None else loss + value
 
     return (args[:1], {**kwargs, "closure": with_penalty}), None
 
 
-def pull(penalty: QuadraticPenalty, optimizer: Optimizer) -> Tensor | None:
+def pull(proximal_step: Callable[[Optimizer], Tensor], optimizer: Optimizer) -> Tensor | None:
     """Proximal form, after a step: pulls the parameters back towards θ*.
 
-    :param penalty: the penalty.
+    :param proximal_step: of the penalty.
     :param optimizer: has stepped.
     :return: the penalty's value; None where the step was left out.
     """
-    return None if is_skipped(optimizer) else penalty.proximal_step(optimizer)
+    return None if is_skipped(optimizer) else proximal_step(optimizer)
 
 
 def unscale(optimizer: Optimizer) -> None:

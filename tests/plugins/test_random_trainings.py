@@ -27,7 +27,7 @@ from torch import nn, optim
 from avalanche_mas import MASPlugin, QuadraticPenalty, estimate_importance
 from avalanche_mas.training.checkpoint import maybe_load_checkpoint, save_checkpoint
 
-SIZE, EPOCHS = 5, 2  # four mini-batches in an epoch
+SIZE, EPOCHS = 5, 1  # four mini-batches
 STABLE = ("SGD", "Adam", "AdamW")  # with a proximal step
 
 
@@ -74,7 +74,7 @@ class Training:
 
     def loss(self, output, y, number):
         """Of mini-batch ``number`` of a task; of one in all, the loss overflows."""
-        spoilt = self.scaler == "skips" and number == 5
+        spoilt = self.scaler == "skips" and number == 2
         return nn.functional.cross_entropy(output, y) / self.parts * (math.inf if spoilt else 1)
 
 
@@ -96,12 +96,12 @@ def trainings(draw):
         options = {"lr": 0.5, "max_iter": 3, "line_search_fn": "strong_wolfe"}
     step = of("auto", "gradient", *["proximal"] * (kind in STABLE))
     soft = step == "gradient" or kind not in STABLE
-    parts = 1 if searching else of(1, 2, 4)
+    parts = 1 if searching else of(1, 2)
     scaler = "none" if searching else of("none", "scales", "skips")
     closure = searching or (parts == 1 and scaler == "none" and of(False, True))
     return Training(
         seed=draw(st.integers(0, 1000)),
-        tasks=of(2, 2, 3),
+        tasks=of(2, 2, 2, 3),
         optimizer=kind,
         options=tuple(options.items()),
         step=step,

@@ -187,14 +187,14 @@ class RegularizationPlugin(StatefulPlugin):
     ) -> Arguments | None:
         if self.penalty is None or not self.lambda_reg or self._proximal(optimizer):
             return None
-        changed, self._value = push(self.penalty, optimizer, (args, kwargs))
+        changed, self._value = push(self.penalty.add_gradient, optimizer, (args, kwargs))
         return changed
 
     def _after_step(
         self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> None:
         if self.penalty is not None and self._proximal(optimizer):
-            self._value = pull(self.penalty, optimizer)
+            self._value = pull(self.penalty.proximal_step, optimizer)
 
     def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
         """Accumulates Ω of the experience, and moves θ* to the present solution."""
