@@ -1,4 +1,4 @@
-"""Many methods on many tasks in one picture: a heat map, beside what was kept against what was lost."""
+"""Many methods on many tasks in one picture: a heat map, and accuracy against forgetting."""
 
 from __future__ import annotations
 
