@@ -192,7 +192,7 @@ def claims(
     from ..claims.paper import CLAIMS
     from ..claims.report import check_claims
     from ..claims.results import Results
-    from .publish import publish_claims
+    from .publishing import publish_claims
 
     with exit_on_error((OSError,)):
         found, origin = check_claims(CLAIMS, Results(out, RESULTS, fast))
@@ -207,7 +207,7 @@ def claims(
 @with_experiment
 def publish(chosen: ChosenExperiment) -> None:
     """Put a finished experiment's table, plots and runs into benchmarks/results, for a commit."""
-    from .publish import publish_experiment
+    from .publishing import publish_experiment
 
     with exit_on_error((OSError,)):
         files = publish_experiment(chosen)

@@ -1,4 +1,4 @@
-"""Many methods on many tasks in one picture: a heat map, beside accuracy against forgetting."""
+"""Many methods on many tasks in one picture: a heat map, and accuracy against forgetting."""
 
 from __future__ import annotations
 
