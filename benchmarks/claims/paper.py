@@ -109,7 +109,7 @@ _TABLE_2 = [
 ]
 _OUTPUT = [
     Claim(
-        "Section 5.1",
+        "Output",
         "‖F‖² and the vector output forget equally little, within 1 point",
         f"{l2_vs_vector.PAPER['norm']} against {l2_vs_vector.PAPER['vector']}",
         "l2-vs-vector",

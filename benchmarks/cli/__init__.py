@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -65,6 +66,8 @@ def main(
     ] = False,
 ) -> None:
     """Compare Memory Aware Synapses with other methods, and keep every result."""
+    if not console.is_terminal:  # a pipe has no width, so tables need not be squeezed
+        console.width = shutil.get_terminal_size((160, 24)).columns
     if version:
         console.print(versions(), highlight=False, soft_wrap=True)
         raise typer.Exit()

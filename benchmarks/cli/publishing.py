@@ -16,7 +16,7 @@ from ..report.writer import Table
 from ..runs.store import CellStore, read_cells, write_cells
 from .experiment import RESULTS, ChosenExperiment, console
 
-_MARKED = re.compile(r"(<!-- claims -->\n).*?(\n<!-- /claims -->)", re.DOTALL)
+_MARKED = re.compile(r"(<!-- claims -->\n).*?(<!-- /claims -->)", re.DOTALL)
 
 
 def publish_experiment(chosen: ChosenExperiment) -> list[Path]:
@@ -82,6 +82,6 @@ def publish_claims(found: ClaimsReport, origin: str) -> list[Path]:
     root = RESULTS.parents[1]
     for page in (root / "README.md", root / "docs" / "experiments.md"):
         text = page.read_text(encoding="utf-8")
-        page.write_text(_MARKED.sub(lambda mark: mark[1] + table + mark[2], text), "utf-8")
+        page.write_text(_MARKED.sub(lambda mark: f"{mark[1]}{table}\n{mark[2]}", text), "utf-8")
         files.append(page)
     return files

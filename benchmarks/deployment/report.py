@@ -152,7 +152,8 @@ class DeploymentReport(Report):
         ax.set_title("what Ω of the use gains over Ω of all digits")
         ax.set_xlabel("λ")
         ax.set_ylabel("gain (points)")
-        ax.legend()
+        ax.margins(y=0.25)  # for the legend
+        ax.legend(loc="upper left")
 
     def further_gains(self, lam: float) -> list[float]:
         """How much better further tasks are learnt with Ω of the use, for each seed, in points."""

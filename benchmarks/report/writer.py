@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +10,6 @@ from typing import TypeAlias
 import pandas as pd
 from rich import table
 from rich.console import Console
-
-_PIPE = 160  # columns of what is no terminal, where a line may be of any length
 
 
 @dataclass(frozen=True)
@@ -84,8 +81,6 @@ class Report:
         :param origin: a sentence on what made the results.
         :return: the files.
         """
-        if not (console.is_terminal or "COLUMNS" in os.environ):
-            console = Console(file=console.file, quiet=console.quiet, width=_PIPE)
         blocks = []
         for part in self.parts(origin):
             if isinstance(part, Table):

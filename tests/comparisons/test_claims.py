@@ -108,6 +108,8 @@ def test_what_was_not_run_is_in_the_table_with_its_command(tmp_path):
     report, _ = check_claims(CLAIMS, Results(tmp_path, tmp_path))
     assert {found.verdict.word for found in report.findings} == {NOT_RUN}
     assert len(report.findings) == len(CLAIMS) > 25
+    counts = report.short().set_index("from the paper")["claims"].astype(int)
+    assert counts.pop("all") == counts.sum() == len(CLAIMS)  # each is in one part
     text = next(part for part in report.parts("") if getattr(part, "title", "") != "in short")
     for name in ("table1", "figure2 --seeds 5"):
         assert f"`python -m benchmarks run {name}" in text.markdown()
