@@ -42,7 +42,7 @@ def test_a_trial_runs_from_start_to_end(trial):
         assert f"| {method} |" in table
     assert "final weights" in table
     assert "forgets less than" in table
-    assert (folder / "digits-fast.png").stat().st_size > 10_000
+    assert (folder / "digits-grid-fast.png").stat().st_size > 10_000
     assert (folder / "table.csv").exists()
 
 
