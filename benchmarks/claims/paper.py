@@ -15,17 +15,14 @@ from ..objects.pairs import numbers
 from .claim import Claim, Read
 
 _FIRST, _DROP, _SECOND = range(3)  # of what a run on two tasks gives, as the paper's tables have it
-_IMM = "meanIMM" if "meanIMM" in table1.PAPER else "IMM"
-_PEERS = {"finetuning": "finetuning", "LwF": "LwF", _IMM: "IMM", "SI": "SI"}  # of two tasks
-_LONG_PEERS = {"modeIMM" if name == "IMM" else name: name for name in _PEERS.values()}
+_PEERS = {"finetuning": "finetuning", "LwF": "LwF", "meanIMM": "IMM", "SI": "SI"}  # of two tasks
+_LONG_PEERS = {"finetuning": "finetuning", "LwF": "LwF", "modeIMM": "IMM", "SI": "SI"}
 
 
 def _against(
     paper: Mapping[str, Any], ours: str, other: str, column: int, form: str = ".1f"
 ) -> str:
-    """A column of two of the paper's rows, mean over sequences; a dash if it lacks one."""
-    if not {ours, other} <= paper.keys():
-        return "-"
+    """A column of two of the paper's rows, mean over sequences."""
     a, b = (np.mean([sequence[column] for sequence in paper[row]]) for row in (ours, other))
     return f"{a:{form}} against {b:{form}}"
 
@@ -245,7 +242,7 @@ _FIGURE_6 = [
 
 def _adapted(report: Any) -> list[list[Any]]:
     """The runs of each class, with Ω measured anew after every task."""
-    return [report.adapted.get((kept, True)) or report.adapted[kept] for kept in CLASSES]
+    return [report.adapted[kept, True] for kept in CLASSES]
 
 
 def _class_drop(report: Any) -> Sequence[float]:

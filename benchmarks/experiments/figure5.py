@@ -94,7 +94,7 @@ class Figure5Report(Report):
         """What is read off from the runs, beside the paper's numbers."""
         means = self.means()
         if not {"finetuning", "joint", "MAS", "SI"} <= means.keys():
-            return []  # --methods has left one out
+            return self.outcome.left_out  # --methods has left one out
         final = {method: values[0][-1] for method, values in means.items()}
         drop = {method: values[1][-1] for method, values in means.items()}
         ratios = []

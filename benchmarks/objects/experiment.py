@@ -130,11 +130,11 @@ class ObjectSettings:
         :param model: ``pretrained``, ``small``, ``alexnet``, or a file of AlexNet's weights; each
             is trained as it needs.
         :param epochs: passes over each task.
-        :param select: how strengths are chosen: ``validation`` or ``published``.
+        :param select: how strengths are chosen: ``grid`` or ``published``.
         :raises ValueError: if there is no such model, or no such way to choose.
         """
-        if select not in (None, "validation", "published"):
-            raise ValueError(f"--select is {select!r}: give validation or published")
+        if select not in (None, "grid", "published"):
+            raise ValueError(f"--select is {select!r}: give grid or published")
         settings, training = self, self.training
         known = {training.model: training for training in self.trainings}
         if data is not None:

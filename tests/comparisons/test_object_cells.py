@@ -88,7 +88,7 @@ def test_data_change_the_settings_to_the_papers():
     assert settings.drawn is None
     assert settings.factors == (1.0,)
     assert figure5.SETTINGS.configure(select="published").factors == (1.0,)
-    with pytest.raises(ValueError, match="--select is 'framework': give validation or published"):
+    with pytest.raises(ValueError, match="--select is 'framework': give grid or published"):
         figure5.SETTINGS.configure(select="framework")
     rows = choose_rows(replace(settings, methods=("MAS", "SI", "joint")), None)
     assert {name: row.choice and row.choice.lam for name, row in rows.items()} == {
