@@ -172,7 +172,7 @@ class Watch:
         gathering = self._gathering
         try:
             if raising or gathering.waiting:
-                self._check_unmoved(bits=True)
+                self._check_unmoved(bits=True, grown=not raising)
             with self._lock, DeferredInterrupts():
                 gathering.measure()
         except Exception as error:
@@ -259,14 +259,15 @@ class Watch:
         ]
         self._some_before = torch.cat(self._some) if self._some else torch.empty(0)
 
-    def _check_unmoved(self, *, bits: bool = False) -> None:
+    def _check_unmoved(self, *, bits: bool = False, grown: bool = False) -> None:
         """Compares what shows at once, and an entry of each; with ``bits``, everything.
 
+        :param grown: the model may have new parameters, which what waits has not met.
         :raises ValueError: if a parameter is not what it was when the context was opened.
         """
         parameters = named_parameters(self._model)
         bits = bits or not self._some_are_equal()
-        for name in {**self._at, **parameters}:
+        for name in self._at if grown else {**self._at, **parameters}:
             parameter, before = parameters.get(name), self._at.get(name)
             if parameter is None or before is None or not before.is_now(parameter, bits):
                 raise ValueError(

@@ -65,4 +65,5 @@ def driver(log, store):
     for process in started:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)  # its workers too, should they have survived
-        process.communicate()
+        with process:  # closes its pipes, and waits
+            pass

@@ -107,5 +107,8 @@ def test_the_command_line(tmp_path):
         assert f"digits-{select}-fast" in report.output.replace("\n", "")  # which is wrapped
         assert f"of {2 * len(METHODS)} runs" in " ".join(report.output.split())
     refused = ask("run", "table1", "--select", "framework")
+    assert refused.exit_code == 1
+    assert "give grid or published" in " ".join(refused.output.split())
+    refused = ask("run", "deployment", "--select", "framework")
     assert refused.exit_code == 2
     assert "has no option --select" in " ".join(refused.output.split())
