@@ -9,8 +9,7 @@ gradients from the scaler, except a fused one, which divides by the scale itself
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import TracebackType
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from torch import Tensor
 from torch.optim import LBFGS, Optimizer
@@ -61,12 +60,7 @@ class StepHooks:
     def __enter__(self) -> StepHooks:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.remove()
 
 
@@ -89,6 +83,16 @@ def is_proximal(step: Step, optimizer: Optimizer) -> bool:
     return step == "proximal" or (step == "auto" and supports_proximal(innermost(optimizer)))
 
 
+def check_form(step: Step) -> None:
+    """Checks the form of a penalty's step.
+
+    :param step: what is asked for.
+    :raises ValueError: if it is unknown.
+    """
+    if step not in get_args(Step):
+        raise ValueError(f"step must be 'auto', 'proximal' or 'gradient', got {step!r}")
+
+
 def check_step(step: Step, optimizer: Optimizer) -> None:
     """Checks that a penalty can act on the steps of an optimizer.
 
@@ -97,8 +101,7 @@ def check_step(step: Step, optimizer: Optimizer) -> None:
     :raises TypeError: for a proximal step of an optimizer whose step size is not known.
     :raises ValueError: for an unknown form, and for optimizers that would diverge.
     """
-    if step not in ("auto", "proximal", "gradient"):
-        raise ValueError(f"step must be 'auto', 'proximal' or 'gradient', got {step!r}")
+    check_form(step)
     optimizer = innermost(optimizer)
     if is_proximal(step, optimizer):
         check_proximal(optimizer)

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from avalanche_mas.evaluation import new_task_accuracy
+
 from ..experiments import figure2, figure5, l2_vs_vector, table1, table2, table3, table4
 from ..experiments.adaptation import CLASSES
 from ..figure2.properties import PROPERTIES
@@ -263,8 +265,7 @@ def _adapted_mean(part: int, task: int) -> Read:
 
 def _learnt(runs: Sequence[Any]) -> list[float]:
     """Accuracy on the later tasks, each just after it was learnt."""
-    tables = [np.array(run.accuracy, dtype=np.float64) for run in runs]
-    return [float(100 * np.diag(table)[1:].mean()) for table in tables]
+    return [100 * new_task_accuracy(run.accuracy) for run in runs]
 
 
 _ADAPTATION = [

@@ -12,7 +12,7 @@ CLASSES = ("passion flower", "sunflower", "rose")
 
 
 def as_claimed(cell):
-    """A result by which the paper is right; it differs a little from seed to seed."""
+    """A result that proves the paper right; it differs a little from seed to seed."""
     little = 0.001 * cell.seed
     if isinstance(cell, ObjectCell):
         return _objects(cell, little)

@@ -10,7 +10,7 @@ time (:class:`~avalanche_mas.importance.rules.per_sample.Pullback`).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from inspect import signature
+from inspect import Signature, signature
 from math import lgamma, log
 from typing import Any
 
@@ -33,7 +33,7 @@ Back = Callable[..., Iterable[tuple[Tensor, PerSample]]]
 """The gradients of f(v, ...), that, and the arguments of f → those of each argument."""
 
 _MOST_NODES = 32
-_backs: dict[Callable[..., Any], Back] = {}
+_backs: dict[Callable[..., Any], tuple[Back, Signature]] = {}
 
 
 def back(*functions: Callable[..., Any]) -> Callable[[Back], Back]:
@@ -41,7 +41,7 @@ def back(*functions: Callable[..., Any]) -> Callable[[Back], Back]:
 
     def register(way: Back) -> Back:
         for function in functions:
-            _backs[function] = way
+            _backs[function] = way, signature(way)
         return way
 
     return register
@@ -51,11 +51,11 @@ def go_back(
     function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], gradients: Sum
 ) -> list[tuple[Tensor, PerSample]] | None:
     """The gradients of a function's arguments from those of its result; None if not known."""
-    way = _backs.get(function)
-    if way is None or any(isinstance(leaf, Tensor) and leaf.is_complex() for leaf in args):
+    if function not in _backs or any(isinstance(a, Tensor) and a.is_complex() for a in args):
         return None
+    way, parameters = _backs[function]
     try:
-        given = signature(way).bind(gradients, *args, **kwargs)
+        given = parameters.bind(gradients, *args, **kwargs)
     except TypeError:  # arguments that the way back does not take
         return None
     try:

@@ -17,6 +17,7 @@ from avalanche_mas.penalty.step_hooks import (
     Arguments,
     Step,
     StepHooks,
+    check_form,
     check_step,
     is_proximal,
     pull,
@@ -75,8 +76,7 @@ class RegularizationPlugin(StatefulPlugin):
             check_number(accumulate=accumulate)
             if not 0.0 <= accumulate < 1.0:
                 raise ValueError(f"accumulate as a decay must lie in [0, 1), got {accumulate!r}")
-        if step not in ("auto", "proximal", "gradient"):
-            raise ValueError(f"step must be 'auto', 'proximal' or 'gradient', got {step!r}")
+        check_form(step)
         if initial is not None and not isinstance(initial, Importance):
             raise TypeError(
                 f"initial must be an Importance, got a {type(initial).__name__}: make one of "
