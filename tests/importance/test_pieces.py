@@ -67,9 +67,16 @@ def test_blocks(monkeypatch):
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 def test_few_positions(layout):
-    """Such as a product with patches may measure, but where the weight lies in another order."""
+    """Where a product with patches measures them, of points too; and channels by themselves."""
     torch.manual_seed(0)
-    network = nn.Sequential(nn.Conv2d(3, 80, 3, stride=2), nn.Tanh(), nn.Conv2d(80, 70, 2))
+    network = nn.Sequential(
+        nn.Conv2d(3, 80, 3, stride=2),
+        nn.Tanh(),
+        nn.Conv2d(80, 80, 2, groups=80),
+        nn.Conv2d(80, 90, 1),
+        nn.Tanh(),
+        nn.Conv2d(90, 30, 2),
+    )
     network = network.double().to(memory_format=layout)
     x = torch.randn(4, 3, 7, 7, dtype=torch.float64).contiguous(memory_format=layout)
     truth = naive_importance(network.eval(), x)

@@ -1,10 +1,11 @@
 """Recurrent layers and cells, taken apart: their parameters are those of linear maps.
 
 ``nn.LSTM``, ``nn.GRU``, ``nn.RNN`` and their cells each make one call, which runs all time steps
-inside. Here the steps run first, with the parameters as they are (:class:`_Sweep`). Once all states
-are known, each linear map is one operation on all T of them, and meets the rule of
+inside. Here that call runs first, for the outputs h of all steps. Once these are known, each linear
+map is one operation on all T of them, and meets the rule of
 :mod:`~avalanche_mas.importance.rules.linear`: Σ_t δ_t x_tᵀ is summed per sample before the absolute
-value. The way back through time gives δ at every step of each of these operations.
+value. :class:`_Sweep` goes back through time, and gives δ at every step of each of these
+operations. Its factors that do not depend on δ are computed for all steps at once.
 
 l-MAS takes a layer's input as given and adds an activation only where one directly follows. Here
 the sum of two projections follows, so each linear map is a layer of its own with f(z) = z and T
@@ -26,88 +27,136 @@ from torch.nn import functional
 
 from avalanche_mas.importance.rules.registry import NoRule, decomposition
 
-
-class _Step(NamedTuple):
-    """One time step of a kind of layer, and the way back.
-
-    :param forward: the gates' projected input (which may be written to), the projected h before, h
-        and, in an LSTM, c before → h, c (else None), and what ``backward`` needs.
-    :param backward: that, and the gradients at h and c → those at the gates' input, the projected
-        h, h before (by a way other than its projection) and c before.
-    """
-
-    forward: Callable[..., tuple[Tensor, Tensor | None, tuple[Tensor, ...]]]
-    backward: Callable[..., tuple[Tensor, Tensor, Tensor | None, Tensor | None]]
-
-
-def _rnn(activation: Callable[[Tensor], Tensor], back: Callable[[Tensor, Tensor], Tensor]) -> _Step:
-    def forward(x: Tensor, p: Tensor, h: Tensor, c: None) -> tuple[Tensor, None, tuple[Tensor]]:
-        new = activation(x.add_(p))
-        return new, None, (new,)
-
-    def backward(kept: tuple[Tensor], dh: Tensor, dc: None) -> tuple[Tensor, Tensor, None, None]:
-        delta = back(dh, kept[0])
-        return delta, delta, None, None
-
-    return _Step(forward, backward)
-
-
-def _gru_forward(
-    x: Tensor, p: Tensor, h: Tensor, c: None
-) -> tuple[Tensor, None, tuple[Tensor, ...]]:
-    width = h.shape[-1]
-    gates, p_new = x[:, : 2 * width], p[:, 2 * width :]
-    gates.add_(p[:, : 2 * width]).sigmoid_()
-    reset, update = gates.chunk(2, -1)
-    new = x[:, 2 * width :].addcmul_(reset, p_new).tanh_()
-    return torch.lerp(new, h, update), None, (gates, reset, update, new, p_new, h)
-
-
-def _gru_backward(
-    kept: tuple[Tensor, ...], dh: Tensor, dc: None
-) -> tuple[Tensor, Tensor, Tensor, None]:
-    gates, reset, update, new, p_new, h = kept
-    from_state = dh * update
-    d_new = _tanh_backward(dh - from_state, new)
-    d_gates = _sigmoid_backward(torch.cat([d_new * p_new, dh * (h - new)], -1), gates)
-    at_input = torch.cat([d_gates, d_new], -1)
-    return at_input, torch.cat([d_gates, d_new * reset], -1), from_state, None
-
-
-def _lstm_forward(
-    x: Tensor, p: Tensor, h: Tensor, c: Tensor
-) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
-    enter, forget, cell, leave = x.add_(p).chunk(4, -1)
-    x[:, : 2 * c.shape[-1]].sigmoid_()
-    cell.tanh_()
-    leave.sigmoid_()
-    new = torch.addcmul(forget * c, enter, cell)
-    squashed = torch.tanh(new)
-    return leave * squashed, new, (enter, forget, cell, leave, c, squashed)
-
-
-def _lstm_backward(
-    kept: tuple[Tensor, ...], dh: Tensor, dc: Tensor
-) -> tuple[Tensor, Tensor, None, Tensor]:
-    enter, forget, cell, leave, c, squashed = kept
-    dc = _tanh_backward(dh * leave, squashed).add_(dc)
-    at_enter, at_forget = _sigmoid_backward(dc * cell, enter), _sigmoid_backward(dc * c, forget)
-    at_cell, at_leave = _tanh_backward(dc * enter, cell), _sigmoid_backward(dh * squashed, leave)
-    delta = torch.cat([at_enter, at_forget, at_cell, at_leave], -1)
-    return delta, delta, None, dc.mul_(forget)
-
-
 _sigmoid_backward = torch.ops.aten.sigmoid_backward  # δ y (1 − y)
 _tanh_backward = torch.ops.aten.tanh_backward  # δ (1 − y²)
 
-_TANH = _rnn(torch.tanh, _tanh_backward)
-_RELU = _rnn(torch.relu, lambda delta, y: torch.ops.aten.threshold_backward(delta, y, 0))
-_GRU = _Step(_gru_forward, _gru_backward)
-_LSTM = _Step(_lstm_forward, _lstm_backward)
+
+class _Gates:
+    """What all steps of a layer came to, and the factors of the way back, all steps at once."""
+
+    c: Tensor | None = None
+    """The last one, if the layer has one."""
+
+    straight: tuple[Tensor, ...] | None = None
+    """∂h / ∂h before, by the way that is no linear map, if there is one."""
+
+    def __init__(self, unprojected: Tensor) -> None:
+        self.unprojected = unprojected
+        """h after each step, before its projection, (T, B, ·)."""
+
+    def back(self, t: int, dh: Tensor, dc: Tensor, delta: Tensor) -> Tensor | None:
+        """Go back through step t.
+
+        :param dh: the gradient at h.
+        :param dc: at c, if the layer has one.
+        :param delta: takes that at the projected h before.
+        :return: that at c before.
+        """
+        raise NotImplementedError
+
+    def at_inputs(self, dh: Sequence[Tensor], delta: Tensor) -> Tensor:
+        """The gradients at the gates' inputs: of h and of the projected h before, all steps."""
+        return delta
+
+
+class _Rnn(_Gates):
+    """h = f(x + p), where x is the projected input and p the projected h before."""
+
+    def __init__(self, h: Tensor, slopes: Tensor) -> None:
+        super().__init__(h)
+        self.slopes = slopes.unbind()
+
+    def back(self, t: int, dh: Tensor, dc: Tensor, delta: Tensor) -> None:
+        torch.mul(dh, self.slopes[t], out=delta)
+
+
+def _tanh(h: Tensor, x: Tensor, p: Tensor, before: Tensor, *_: object) -> _Rnn:
+    return _Rnn(h, 1 - h * h)
+
+
+def _relu(h: Tensor, x: Tensor, p: Tensor, before: Tensor, *_: object) -> _Rnn:
+    return _Rnn(h, (h > 0).to(h.dtype))
+
+
+class _Gru(_Gates):
+    """r, z = σ(x + p), n = tanh(x + r p), h = (1 − z) n + z h before."""
+
+    def __init__(self, h: Tensor, x: Tensor, p: Tensor, before: Tensor, *_: object) -> None:
+        super().__init__(h)
+        width = 2 * h.shape[-1]
+        gates, of_new = torch.sigmoid(x[..., :width] + p[..., :width]), p[..., width:]
+        reset, update = gates.chunk(2, -1)
+        new = torch.tanh(x[..., width:] + reset * of_new)
+        self.to_new = _tanh_backward(1 - update, new)
+        slopes = _sigmoid_backward(torch.cat([self.to_new * of_new, before - new], -1), gates)
+        factors = torch.cat([slopes, self.to_new * reset], -1)
+        self.factors = factors.view(*factors.shape[:2], 3, -1).unbind()
+        self.straight = update.unbind()
+
+    def back(self, t: int, dh: Tensor, dc: Tensor, delta: Tensor) -> None:
+        torch.mul(dh.unsqueeze(1), self.factors[t], out=delta.view(len(delta), 3, -1))
+
+    def at_inputs(self, dh: Sequence[Tensor], delta: Tensor) -> Tensor:
+        of_new = torch.stack(list(dh)) * self.to_new
+        return torch.cat([delta[..., : 2 * of_new.shape[-1]], of_new], -1)
+
+
+class _Lstm(_Gates):
+    """i, f, o = σ(x + p), g = tanh(x + p), c = f c before + i g, h = o tanh(c)."""
+
+    def __init__(
+        self,
+        h: Tensor,
+        x: Tensor,
+        p: Tensor,
+        before: Tensor,
+        c: Tensor,
+        order: Sequence[int],
+    ) -> None:
+        width = c.shape[-1]
+        gates = x + p
+        cell = torch.tanh(gates[..., 2 * width : 3 * width])
+        gates.sigmoid_()
+        enter, forget, _, leave = gates.chunk(4, -1)
+        self.forget, entering = forget.unbind(), (enter * cell).unbind()
+        c_before, after = [c] * len(order), [c] * len(order)
+        for t in order:
+            c_before[t] = c
+            after[t] = c = torch.addcmul(entering[t], self.forget[t], c)
+        self.c, squashed = c, torch.tanh(torch.stack(after))
+        super().__init__(leave * squashed)
+        self.to_c = _tanh_backward(leave, squashed).unbind()
+        from_c = torch.empty(*gates.shape[:2], 3, width, dtype=gates.dtype, device=gates.device)
+        at_enter, at_forget, at_cell = from_c.unbind(2)
+        _sigmoid_backward(cell, enter, grad_input=at_enter)
+        _sigmoid_backward(torch.stack(c_before), forget, grad_input=at_forget)
+        _tanh_backward(enter, cell, grad_input=at_cell)
+        self.from_c = from_c.unbind()
+        self.from_h = _sigmoid_backward(squashed, leave).unbind()
+
+    def back(self, t: int, dh: Tensor, dc: Tensor, delta: Tensor) -> Tensor:
+        dc = torch.addcmul(dc, dh, self.to_c[t])
+        parts = delta.view(len(delta), 4, -1)
+        torch.mul(dc.unsqueeze(1), self.from_c[t], out=parts[:, :3])
+        torch.mul(dh, self.from_h[t], out=parts[:, 3])
+        return dc.mul_(self.forget[t])
+
+
+class _Kind(NamedTuple):
+    """A kind of layer: torch's function for all of its steps, and their gates once h is known."""
+
+    layer: Callable[..., tuple[Tensor, ...]]
+    gates: Callable[..., _Gates]
+
+
+_TANH = _Kind(torch.rnn_tanh, _tanh)
+_RELU = _Kind(torch.rnn_relu, _relu)
+_GRU = _Kind(torch.gru, _Gru)
+_LSTM = _Kind(torch.lstm, _Lstm)
 
 
 def _layers(
-    step: _Step,
+    kind: _Kind,
     input: Tensor,
     states: Sequence[Tensor],
     params: Sequence[Tensor],
@@ -133,7 +182,7 @@ def _layers(
         for direction in range(directions):
             place = layer * directions + direction
             output, end = _sweep(
-                step,
+                kind,
                 x,
                 [state[place] for state in states],
                 params[place * each : (place + 1) * each],
@@ -147,88 +196,82 @@ def _layers(
 
 
 def _sweep(
-    step: _Step, x: Tensor, states: Sequence[Tensor], params: Sequence[Tensor], backwards: bool
+    kind: _Kind, x: Tensor, states: Sequence[Tensor], params: Sequence[Tensor], backwards: bool
 ) -> tuple[Tensor, Sequence[Tensor]]:
     """One layer in one direction of time: (T, B, i) → (T, B, h) and the last states."""
     into, recurrent, *others = params  # then both biases, if any, and the projection of h, if any
     biases = others[:2] if len(others) > 1 else (None, None)
     projection = others[-1] if len(others) % 2 else None
-    steps = functional.linear(x, into, biases[0])
-    order = range(len(steps))[:: -1 if backwards else 1]
+    order = range(len(x))[:: -1 if backwards else 1]
     with torch.no_grad(), torch._C.DisableTorchFunction():
-        run = _run(step, steps, order, states, recurrent, biases[1], projection)
-    projected = functional.linear(run.before, recurrent, biases[1])
-    outputs = None if projection is None else functional.linear(run.unprojected, projection)
-    ways = steps, projected, outputs, states[0], states[1] if len(states) > 1 else None
-    h, c = _Sweep.apply(step, run, order, recurrent.detach(), _detached(projection), *ways)
+        h = _run(kind, x, states, params, biases[0] is not None, backwards)
+        first = states[0].unsqueeze(0)
+        before = torch.cat([h[1:], first] if backwards else [first, h[:-1]])
+    steps = functional.linear(x, into, biases[0])
+    projected = functional.linear(before, recurrent, biases[1])
+    c = states[1] if len(states) > 1 else None
+    with torch.no_grad(), torch._C.DisableTorchFunction():
+        gates = kind.gates(h, steps, projected, before, c, order)
+    outputs = None if projection is None else functional.linear(gates.unprojected, projection)
+    ways = steps, projected, outputs, states[0], c
+    h, c = _Sweep.apply(h, gates, order, recurrent.detach(), _detached(projection), *ways)
     return h, (h[order[-1]],) if c is None else (h[order[-1]], c)
 
 
-class _Run(NamedTuple):
-    """What the steps came to.
-
-    :param h: after each, (T, B, h).
-    :param c: after the last, if the layer has one.
-    :param before: h before each, (T, B, h).
-    :param unprojected: h after each, before its projection.
-    :param kept: what the way back needs, in the order of execution.
-    """
-
-    h: Tensor
-    c: Tensor | None
-    before: Tensor
-    unprojected: Tensor
-    kept: list[tuple[Tensor, ...]]
-
-
 def _run(
-    step: _Step,
-    steps: Tensor,
-    order: Sequence[int],
+    kind: _Kind,
+    x: Tensor,
     states: Sequence[Tensor],
-    recurrent: Tensor,
-    bias: Tensor | None,
-    projection: Tensor | None,
-) -> _Run:
-    h, c = states[0], states[1] if len(states) > 1 else None
-    inputs = steps.clone().unbind()
-    before, unprojected, after = ([h] * len(order) for _ in range(3))
-    kept: list[tuple[Tensor, ...]] = [()] * len(order)
-    for t in order:
-        before[t] = h
-        h, c, kept[t] = step.forward(inputs[t], functional.linear(h, recurrent, bias), h, c)
-        unprojected[t] = h
-        after[t] = h = h if projection is None else functional.linear(h, projection)
-    return _Run(torch.stack(after), c, torch.stack(before), torch.stack(unprojected), kept)
+    params: Sequence[Tensor],
+    has_biases: bool,
+    backwards: bool,
+) -> Tensor:
+    """h after each step, (T, B, h), by torch's own function."""
+    first = [state.unsqueeze(0) for state in states]
+    h, *_ = kind.layer(
+        x.flip(0) if backwards else x,
+        first if len(first) > 1 else first[0],
+        list(params),
+        has_biases,
+        1,  # layer
+        0.0,  # dropout
+        False,  # train
+        False,  # bidirectional
+        False,  # batch_first
+    )
+    return h.flip(0) if backwards else h
 
 
 class _Sweep(torch.autograd.Function):
     """The outputs of all steps, and the way back to each projection at each of them."""
 
     @staticmethod
-    def forward(ctx: Any, step: _Step, run: _Run, order: Sequence[int], *tensors: Any) -> Any:
-        ctx.given = step, run.kept, order, *tensors[:2]
-        return run.h.clone(), None if run.c is None else run.c.clone()
+    def forward(ctx: Any, h: Tensor, gates: _Gates, order: Sequence[int], *tensors: Any) -> Any:
+        ctx.given = gates, order, *tensors[:3]
+        return h.clone(), None if gates.c is None else gates.c.clone()
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, from_outputs: Tensor, dc: Tensor | None) -> Any:
-        step, kept, order, recurrent, projection = ctx.given
+        gates, order, recurrent, projection, steps = ctx.given
         at_outputs = list(from_outputs.unbind())
-        at_inputs, at_projected = list(at_outputs), list(at_outputs)
-        dh = None
-        for t in reversed(order):
-            if dh is not None:
-                at_outputs[t] = at_outputs[t] + dh
-            dh = at_outputs[t] if projection is None else torch.mm(at_outputs[t], projection)
-            at_inputs[t], at_projected[t], own, dc = step.backward(kept[t], dh, dc)
-            dh = torch.mm(at_projected[t], recurrent)
-            dh = dh if own is None else dh + own
-        same = at_inputs[0] is at_projected[0]
-        inputs = torch.stack(at_inputs)
-        projected = inputs if same else torch.stack(at_projected)
+        dh = list(at_outputs)
+        deltas = torch.empty_like(steps, memory_format=torch.contiguous_format)
+        rows = deltas.unbind()
+        for t, previous in zip(reversed(order), [*reversed(order[:-1]), None], strict=True):
+            dh[t] = at_outputs[t] if projection is None else torch.mm(at_outputs[t], projection)
+            dc = gates.back(t, dh[t], dc, rows[t])
+            if previous is None:
+                before = torch.mm(rows[t], recurrent)
+            else:
+                before = torch.addmm(at_outputs[previous], rows[t], recurrent)
+            if gates.straight is not None:
+                before.addcmul_(dh[t], gates.straight[t])
+            if previous is not None:
+                at_outputs[previous] = before
         outputs = None if projection is None else torch.stack(at_outputs)
-        return None, None, None, None, None, inputs, projected, outputs, dh, dc
+        inputs = gates.at_inputs(dh, deltas)
+        return None, None, None, None, None, inputs, deltas, outputs, before, dc
 
 
 def _detached(tensor: Tensor | None) -> Tensor | None:
@@ -255,10 +298,10 @@ def lstm(
 
 
 def _one_step(
-    step: _Step, x: Tensor, states: Sequence[Tensor], params: Sequence[Tensor | None]
+    kind: _Kind, x: Tensor, states: Sequence[Tensor], params: Sequence[Tensor | None]
 ) -> tuple[Tensor, ...]:
     given = [param for param in params if param is not None]
-    return tuple(_sweep(step, x.unsqueeze(0), states, given, backwards=False)[1])
+    return tuple(_sweep(kind, x.unsqueeze(0), states, given, backwards=False)[1])
 
 
 @decomposition(torch.lstm_cell)
@@ -274,7 +317,7 @@ def lstm_cell(
     return _one_step(_LSTM, input, hx, [w_ih, w_hh, b_ih, b_hh])
 
 
-def _layer(step: _Step) -> Callable[..., tuple[Tensor, ...]]:
+def _layer(kind: _Kind) -> Callable[..., tuple[Tensor, ...]]:
     def recurrent(
         input: Tensor,
         hx: Tensor,
@@ -290,12 +333,12 @@ def _layer(step: _Step) -> Callable[..., tuple[Tensor, ...]]:
         if isinstance(params, Tensor):  # the arguments are data, batch_sizes, hx, ...
             raise NoRule("a packed sequence")
         options = num_layers, dropout, train, bidirectional, batch_first
-        return _layers(step, input, (hx,), params, *options)
+        return _layers(kind, input, (hx,), params, *options)
 
     return recurrent
 
 
-def _cell(step: _Step) -> Callable[..., Tensor]:
+def _cell(kind: _Kind) -> Callable[..., Tensor]:
     def cell(
         input: Tensor,
         hx: Tensor,
@@ -305,7 +348,7 @@ def _cell(step: _Step) -> Callable[..., Tensor]:
         b_hh: Tensor | None = None,
     ) -> Tensor:
         """What ``nn.GRUCell`` and ``nn.RNNCell`` call: (B, i) and the state (B, h) → h."""
-        return _one_step(step, input, (hx,), [w_ih, w_hh, b_ih, b_hh])[0]
+        return _one_step(kind, input, (hx,), [w_ih, w_hh, b_ih, b_hh])[0]
 
     return cell
 
