@@ -78,7 +78,7 @@ class _Counter(TorchDispatchMode):
             self.work.flops += 2 * args[0].numel() * len(args[1])
             self.work.products[name, (tuple(args[0].shape), tuple(args[1].shape)), ()] += 1
         if packet in flop_registry:
-            self.work.flops += flop_registry[packet](*args, **kwargs, out_val=result)
+            self.work.flops += _flops(packet, args, kwargs, result)
             shapes = tuple(tuple(t.shape) for t in _tensors(args))
             mask = tuple(args[-1]) if name == "convolution_backward" else ()
             self.work.products[name, shapes, mask] += 1
@@ -91,6 +91,18 @@ class _Counter(TorchDispatchMode):
             now = sum(n for _, n in self.alive.values())
             self.work.peaks[-1] = max(self.work.peaks[-1], now)
         return result
+
+
+def _flops(packet: Any, args: tuple, kwargs: dict, result: Any) -> int:
+    count = flop_registry[packet]
+    if packet is not torch.ops.aten.convolution_backward:
+        return count(*args, **kwargs, out_val=result)
+    # torch leaves groups out of account: a weight meets the channels of its own group alone
+    *given, groups, (of_input, of_weight, _) = args
+    return sum(
+        count(*given, groups, mask, out_val=result) // share
+        for mask, share in (([of_input, False], 1), ([False, of_weight], groups))
+    )
 
 
 def _key(tensor: Tensor) -> int:

@@ -119,11 +119,11 @@ def test_a_linear_layer_takes_one_product():
     assert sum(ours.products.values()) == 3 * len(layers) - 1
 
 
-def test_a_convolution_takes_one_weight_gradient_for_each_sample():
+def test_a_convolution_takes_the_weight_gradients_of_a_quarter_of_the_batch_at_once():
     """By the library's own kernel; the activation's gradient once, and not for the images."""
     model, x = case("alexnet")
     convolutions = sum(isinstance(m, nn.Conv2d) for m in model)
-    expected = {WEIGHT_ONLY: B * convolutions, INPUT_ONLY: convolutions - 1}
+    expected = {WEIGHT_ONLY: 4 * convolutions, INPUT_ONLY: convolutions - 1}
     assert backward_masks(steady(model, x)) == expected
 
 
@@ -248,4 +248,4 @@ def test_local_merges_what_cannot_cancel():
     model, x = case("alexnet")
     convolutions = sum(isinstance(m, nn.Conv2d) for m in model)
     ours = steady(model, x, estimate_local_importance)
-    assert backward_masks(ours) == {WEIGHT_ONLY: B + convolutions - 1}
+    assert backward_masks(ours) == {WEIGHT_ONLY: 4 + convolutions - 1}

@@ -1,8 +1,9 @@
 """Convolutions of one to three dimensions: the weight gradient of one sample is a convolution too.
 
-The library's own backward pass is asked for the weight gradient of each sample alone. Where there
-are many channels and few positions, as at the end of most networks, that is slow; there each
-sample's gradient is the product of δ and the patches that the kernel sees.
+The library's own backward pass is asked for the weight gradient of each sample alone, or of several
+small ones at once, each as a group of channels. Where there are many channels and few positions, as
+at the end of most networks, that is slow; there each sample's gradient is the product of δ and the
+patches that the kernel sees.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from avalanche_mas.importance.engines.objectives import Magnitude
+from avalanche_mas.importance.engines.objectives import Magnitude, add_samples
 from avalanche_mas.importance.rules.matmul import BLOCK_BYTES, add_magnitudes
 from avalanche_mas.importance.rules.per_sample import Dense, PerSample
 from avalanche_mas.importance.rules.registry import Call, Gradients, NoRule, rule
@@ -26,6 +27,10 @@ _Sizes = int | Sequence[int]
 
 POSITIONS_PER_CHANNEL = 0.2
 """On a CPU, a map of so few positions, per output channel, is unfolded into patches."""
+
+SMALL_BYTES = 1 << 17
+"""On a CPU, samples whose input and δ take less than this are measured several at once, as long as
+their gradients do, but no more than a quarter of a batch."""
 
 
 class Convolution(PerSample):
@@ -50,6 +55,8 @@ class Convolution(PerSample):
             self.weight = torch.empty_like(weight, memory_format=torch.contiguous_format)
 
     def dense(self, start: int, stop: int) -> Tensor:
+        if self._is_small():
+            return self._side_by_side(start, stop)
         if self.x.device.type == "cpu":
             samples = zip(*map(_samples, (self.delta[start:stop], self.x[start:stop])), strict=True)
             return torch.stack([self._gradient(delta, x, self.weight) for delta, x in samples])
@@ -64,6 +71,12 @@ class Convolution(PerSample):
             self._add_patches(rows, magnitude)
             if rows.data_ptr() != total.data_ptr():
                 total.copy_(rows.view(total.shape))
+            return None
+        together = min(SMALL_BYTES // total.nbytes, self.size // 4) if self._is_small() else 0
+        if together > 1:
+            for start in range(0, self.size, together):
+                gradients = self._side_by_side(start, start + together).to(total.dtype)
+                add_samples(total, magnitude(gradients, out=gradients))
             return None
         channels, samples = self._block(), _samples(self.x)
         whole = channels == len(total)
@@ -85,6 +98,20 @@ class Convolution(PerSample):
             return None
         x, delta = torch.cat([u.x for u in uses], 1), torch.cat([u.delta for u in uses], 1)
         return Convolution(x, delta, self.weight, self.options)
+
+    def _is_small(self) -> bool:
+        return self.x.device.type == "cpu" and self.x[0].nbytes + self.delta[0].nbytes < SMALL_BYTES
+
+    def _side_by_side(self, start: int, stop: int) -> Tensor:
+        """The gradients of several samples, each of which is a group of channels of its own."""
+        # (n, m, C, ...) → (m, n·C, ...), with strides that say so
+        delta, x = (
+            t[start:stop].transpose(0, 1).reshape(-1).view(t.shape[1], -1, *t.shape[3:])
+            for t in (self.delta, self.x)
+        )
+        n = x.shape[1] // self.x.shape[2]
+        weight = self.weight.new_empty(n * len(self.weight), *self.weight.shape[1:])
+        return self._gradient(delta, x, weight, n).view(n, *self.weight.shape)
 
     def _few_positions(self) -> bool:
         """Whether a product with the patches of the image takes less time than a convolution.
@@ -124,9 +151,10 @@ class Convolution(PerSample):
             return channels
         return max(16, -(-channels // blocks) // 16 * 16)
 
-    def _gradient(self, delta: Tensor, x: Tensor, weight: Tensor) -> Tensor:
+    def _gradient(self, delta: Tensor, x: Tensor, weight: Tensor, samples: int = 1) -> Tensor:
+        *options, groups = self.options
         gradient: Tensor = torch.ops.aten.convolution_backward(
-            delta, x, weight, None, *self.options, [False, True, False]
+            delta, x, weight, None, *options, samples * groups, [False, True, False]
         )[1]
         return gradient
 
