@@ -9,7 +9,7 @@ patches that the kernel sees.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -44,7 +44,7 @@ class Convolution(PerSample):
     """
 
     def __init__(
-        self, x: Tensor, delta: Tensor, weight: Tensor, options: tuple[object, ...]
+        self, x: Tensor, delta: Tensor, weight: Tensor, options: tuple[Any, ...]
     ) -> None:
         super().__init__(x.shape[0])
         self.x, self.delta, self.weight, self.options = x, delta, weight, options
