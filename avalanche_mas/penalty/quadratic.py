@@ -113,11 +113,8 @@ class QuadraticPenalty:
                     here = _replaced(here, anchor[name], name)
                 check_numbers(name, here, fitted)
                 self.anchor[name] = here
-                same = fitted.dtype == wide_dtype(here) and fitted.stride() == here.stride()
-                if not same or fitted.device != here.device:
-                    fitted = torch.empty_like(here, dtype=wide_dtype(here)).copy_(fitted)
                 # shared with the importance where possible: it is never written to
-                self.omega[name] = fitted
+                self.omega[name] = _laid_out_like(here, fitted)
         self._terms: list[_Term] = []
         self.bind(model)
 
@@ -296,6 +293,15 @@ class QuadraticPenalty:
             step = group["lr"] * ((1 - group["dampening"]) if momentum else 1)
             worst = max(worst, float(step * self.lambda_reg * term.omega.max() / limit))
         return worst
+
+
+def _laid_out_like(here: Tensor, omega: Tensor) -> Tensor:
+    """Ω with the strides of its parameter; a copy only where the order in memory differs."""
+    pairs = zip(here.stride(), omega.stride(), here.shape, strict=True)
+    alike = all(a == b or size == 1 for a, b, size in pairs)
+    if alike and omega.dtype == wide_dtype(here) and omega.device == here.device:
+        return omega.as_strided(here.shape, here.stride())
+    return torch.empty_like(here, dtype=wide_dtype(here)).copy_(omega)
 
 
 def _before_step(

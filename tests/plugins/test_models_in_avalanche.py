@@ -251,6 +251,18 @@ def test_channels_last_computes_the_same(plugin_type):
     assert_close(runs[1][1], runs[0][1], rtol=1e-3, atol=1e-3)
 
 
+def test_channels_last_keeps_the_importance_once(plugin_type):
+    """Where one channel or one point makes two layouts the same, torch names either."""
+    convolutions = nn.Conv2d(2, 8, 1), nn.Conv2d(8, 8, 2, groups=8), nn.Flatten()
+    model = nn.Sequential(nn.Unflatten(1, (2, 2, 2)), *convolutions, nn.Linear(8, 6))
+    plugin = plugin_type(1.0)
+    train(naive(model.to(memory_format=torch.channels_last), plugin), split().train_stream)
+    for name in ("1.weight", "2.weight"):
+        omega = plugin.penalty.omega[name]
+        assert omega.stride() == plugin.penalty.anchor[name].stride()
+        assert omega.data_ptr() == plugin.importance[name].data_ptr()
+
+
 WRAP = {
     "parallel": nn.DataParallel,
     "compiled": functools.partial(torch.compile, backend="eager"),

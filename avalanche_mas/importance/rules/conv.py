@@ -43,9 +43,7 @@ class Convolution(PerSample):
         ``aten::convolution`` takes them.
     """
 
-    def __init__(
-        self, x: Tensor, delta: Tensor, weight: Tensor, options: tuple[Any, ...]
-    ) -> None:
+    def __init__(self, x: Tensor, delta: Tensor, weight: Tensor, options: tuple[Any, ...]) -> None:
         super().__init__(x.shape[0])
         self.x, self.delta, self.weight, self.options = x, delta, weight, options
         if x.device.type == "cpu" and options[-1] != 1:
