@@ -13,6 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
+import numpy as np
 from avalanche.benchmarks import CLScenario
 from torch import nn
 from torch.optim import SGD, Optimizer
@@ -188,7 +189,7 @@ def _check_numbers(
 
 def _grids(
     methods: Mapping[str, Method],
-    lambdas: Literal["grid", "published"] | Strengths | Mapping[str, Strengths],
+    lambdas: str | Strengths | Mapping[str, Strengths],
 ) -> dict[str, Sequence[float]]:
     """The λ to begin with, for each method that has one."""
     protecting = [name for name, method in methods.items() if method.plugin]
@@ -212,7 +213,7 @@ def _grids(
     grids: dict[str, Sequence[float]] = {}
     for name in protecting:
         given = by_name.get(name, GRID)
-        grid = [float(lam) for lam in (given if isinstance(given, Sequence) else [given])]
+        grid = np.ravel(given).astype(float).tolist()
         if not grid or not all(map(isfinite, grid)) or (len(grid) > 1 and min(grid) <= 0):
             raise ValueError(f"lambdas of {name} are {given}: give finite numbers above 0")
         grids[name] = grid

@@ -151,14 +151,15 @@ class Comparison(Report):
         self.plot().savefig(picture, dpi=150)
         return [picture]
 
-    def save(self, folder: str | Path) -> list[Path]:
+    def save(self, folder: str | Path, console: Console | None = None) -> list[Path]:
         """Write all of it: tables as Markdown and CSV, the figure, and what :meth:`load` reads.
 
         :param folder: it is made if need be.
+        :param console: where tables and remarks are printed too; None: nowhere.
         :return: the files.
         """
         folder = Path(folder).absolute()
-        files = self.write(folder, Console(quiet=True), self.origin)
+        files = self.write(folder, console or Console(quiet=True), self.origin)
         text = TypeAdapter(Comparison).dump_json(self, indent=1).decode()
         write_whole(folder / _FILE, text)
         return [*files, folder / _FILE]

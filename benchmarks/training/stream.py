@@ -159,7 +159,7 @@ def train_and_measure(
         learnt = len(experiences) if joint else i + 1
         _evaluate(strategy, method, benchmark.streams[stream][:learnt], loaders)
     R = matrix.result()
-    measured = np.ones(R.shape, bool) if joint else np.tri(*R.shape, dtype=bool)
+    measured = np.ones(R.shape, bool) if joint else np.tri(*R.shape, dtype=np.bool_)
     lost = measured & ~np.isfinite(R)
     R[lost] = _WORST
     sign = -1 if isinstance(matrix, ErrorMatrix) else 1
