@@ -20,7 +20,7 @@ from avalanche_mas.evaluation.accuracy_matrix import Matrix
 from avalanche_mas.plugins.registry import Method
 
 from ..runs.cell import training_name
-from ..training.stream import StreamResult, digest, train_and_measure
+from ..training.stream import StreamResult, train_and_measure
 from .held_out import hold_out
 
 _LOOKED_AT = 8  # samples of each experience that a benchmark is known by
@@ -121,8 +121,8 @@ class Setup:
     def fingerprint(self, seed: int) -> str:
         """Eight characters that differ when results would.
 
-        Looked at are the model's weights, its modules and the source of their classes, the
-        optimizer's settings, the loss, the metric, the methods, and of the benchmark the labels
+        Looked at are the tensors and the settings of the model and the loss, the source of their
+        classes, the optimizer's settings, the metric, the methods, and of the benchmark the labels
         and a few samples of every experience. Not seen is what those call in turn.
 
         :param seed: of the benchmark and the weights that are looked at.
@@ -135,15 +135,12 @@ class Setup:
                 self.make_optimizer(model.parameters()), Optimizer, "make_optimizer"
             )
             groups = [{**group, "params": None} for group in optimizer.param_groups]
-            kinds = dict.fromkeys(type(module) for module in model.modules())
             told = hashlib.sha256()
             for thing in (
-                model,
-                digest(model),
-                [_source(kind) for kind in kinds],
+                *_inside(model),
+                *_inside(self.criterion),
                 type(optimizer),
                 groups,
-                self.criterion,
                 self.metric,
                 self.classifier,
                 list(self.methods.items()),
@@ -159,6 +156,14 @@ def _instance(thing: Any, kind: type[Any], function: str) -> Any:
             f"{function} gives a {type(thing).__name__}, not a {kind.__module__}.{kind.__name__}"
         )
     return thing
+
+
+def _inside(network: nn.Module) -> Iterator[Any]:
+    """What a network, or a loss, is made of: its modules, their plain settings, all tensors."""
+    for name, module in network.named_modules():
+        plain = {k: v for k, v in vars(module).items() if isinstance(v, (int, float, str, tuple))}
+        yield name, plain, _source(type(module))
+    yield from network.state_dict().values()
 
 
 def _source(kind: type[nn.Module]) -> str:

@@ -226,7 +226,7 @@ def _executor(workers: int | Executor, setup: Setup) -> tuple[Executor, bool]:
         return workers, False
     if workers < 1:
         raise ValueError(f"workers is {workers}: give at least 1")
-    if workers > 1 and (reason := _unsendable(setup)):
+    if workers > 1 and (reason := unsendable(setup)):
         warnings.warn(
             f"cells cannot be sent to other processes, so they run in this one: {reason}",
             stacklevel=3,
@@ -235,7 +235,7 @@ def _executor(workers: int | Executor, setup: Setup) -> tuple[Executor, bool]:
     return (LocalExecutor(workers) if workers > 1 else SerialExecutor()), True
 
 
-def _unsendable(setup: Setup) -> str | None:
+def unsendable(setup: Setup) -> str | None:
     """Why other processes cannot get what the user has given; None: they can."""
     try:
         sent = pickle.dumps(setup)
