@@ -12,6 +12,7 @@ It belongs to the package, not to the comparison scripts, which an installed pac
 
 import difflib
 import inspect
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from operator import attrgetter
@@ -313,3 +314,27 @@ METHODS |= {
         published=(Published({"lambda_reg": 1.0, "alpha": 0.5}, "Avalanche's defaults."),),
     ),
 }
+
+_BUILT_IN = frozenset(METHODS)
+
+
+def register(name: str, method: Method) -> None:
+    """Give :data:`METHODS` a method of one's own, for all that know methods by name. ::
+
+        register("L2", Method("all weights are equal", L2Plugin, {"lambda_reg": 1.0}))
+        compare_methods(benchmark, make_model, methods=("finetuning", "MAS", "L2"))
+
+    One that was registered before under this name is replaced.
+
+    :param name: letters, digits, and ``. + - _`` or spaces; not a name of this package's methods.
+    :param method: what it is.
+    :raises TypeError: if it is no method.
+    :raises ValueError: if the name is taken, or has other characters.
+    """
+    if not isinstance(method, Method):
+        raise TypeError(f"method is a {type(method).__name__}: give Method(description, plugin, …)")
+    if not re.fullmatch(r"[\w.+-]+( [\w.+-]+)*", name):
+        raise ValueError(f"name is {name!r}: give letters, digits, and . + - _ or spaces between")
+    if name in _BUILT_IN:
+        raise ValueError(f"name is {name!r}, which is a method of this package: take another")
+    METHODS[name] = method

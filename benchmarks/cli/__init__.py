@@ -6,9 +6,10 @@ import os
 import shutil
 import signal
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import replace
 from enum import Enum
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any
@@ -22,9 +23,11 @@ from ..runs.store import versions
 from .experiment import (
     RESULTS,
     ChosenExperiment,
+    ChosenFile,
     check_writable,
     console,
     exit_on_error,
+    named_methods,
     unknown,
     with_experiment,
 )
@@ -46,6 +49,7 @@ EXAMPLES = {
     "run digits": "run it, or what is left of it",
     "run digits --methods MAS,EWC": "only these two",
     "compare digits MAS EWC": "two methods beside each other, seed by seed",
+    "compare my_benchmark.py": "methods on a benchmark and a model of your own",
     "claims": "what the paper claims, what was measured here, and whether it holds",
 }
 TWO_AT_MOST = min(2, os.cpu_count() or 1)
@@ -56,6 +60,33 @@ class ExecutorName(str, Enum):
 
     LOCAL = "local"
     RAY = "ray"
+
+
+# Options of the commands that run cells.
+Workers = Annotated[
+    int,
+    typer.Option("--workers", "--jobs", min=1, help="How many cells at a time, on this machine."),
+]
+Where = Annotated[
+    ExecutorName,
+    typer.Option("--executor", help="Processes of this machine, one core each; or a Ray cluster."),
+]
+Address = Annotated[
+    str | None,
+    typer.Option(
+        envvar="RAY_ADDRESS",
+        help="Of a running Ray cluster, or `auto`; it runs as many cells as fit into it.",
+        show_default="a cluster of this machine, for this command",
+    ),
+]
+Cpus = Annotated[
+    int | None,
+    typer.Option(min=1, help="What a cell asks Ray for, and the threads it has.", show_default="1"),
+]
+Gpus = Annotated[
+    float | None,
+    typer.Option(min=0.0, help="The same; 0.5 puts two cells on a GPU.", show_default="0"),
+]
 
 
 @app.callback(invoke_without_command=True)
@@ -83,38 +114,15 @@ def main(
 @with_experiment
 def run(
     chosen: ChosenExperiment,
-    workers: Annotated[
-        int,
-        typer.Option(
-            "--workers", "--jobs", min=1, help="How many cells at a time, on this machine."
-        ),
-    ] = TWO_AT_MOST,
+    workers: Workers = TWO_AT_MOST,
     dry_run: Annotated[
         bool,
         typer.Option("--dry-run", help="Only show what would be run, and how long it may take."),
     ] = False,
-    executor: Annotated[
-        ExecutorName,
-        typer.Option(help="Processes of this machine, one core each; or a Ray cluster."),
-    ] = ExecutorName.LOCAL,
-    address: Annotated[
-        str | None,
-        typer.Option(
-            envvar="RAY_ADDRESS",
-            help="Of a running Ray cluster, or `auto`; it runs as many cells as fit into it.",
-            show_default="a cluster of this machine, for this command",
-        ),
-    ] = None,
-    cpus_per_cell: Annotated[
-        int | None,
-        typer.Option(
-            min=1, help="What a cell asks Ray for, and the threads it has.", show_default="1"
-        ),
-    ] = None,
-    gpus_per_cell: Annotated[
-        float | None,
-        typer.Option(min=0.0, help="The same; 0.5 puts two cells on a GPU.", show_default="0"),
-    ] = None,
+    executor: Where = ExecutorName.LOCAL,
+    address: Address = None,
+    cpus_per_cell: Cpus = None,
+    gpus_per_cell: Gpus = None,
 ) -> None:
     """Run an experiment, or what is left of it, then print and save its table and plot."""
     from ..runs.executors import check_options, start
@@ -151,21 +159,51 @@ def report(chosen: ChosenExperiment) -> None:
 
 
 @app.command()
-@with_experiment
+@partial(with_experiment, files=True)
 def compare(
-    chosen: ChosenExperiment,
+    chosen: ChosenExperiment | ChosenFile,
     methods: Annotated[
-        list[str],
-        typer.Argument(help="Two methods or more, as the rows of the table are called."),
-    ],
+        list[str] | None,
+        typer.Argument(
+            help="Of an experiment: two methods or more, as the rows of the table are called.",
+            show_default=False,
+        ),
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="NAME=VALUE",
+            help="Of a file: an argument of its functions, or batch_size, device, validation, "
+            "classifier; may be repeated.",
+        ),
+    ] = None,
+    workers: Workers = TWO_AT_MOST,
+    executor: Where = ExecutorName.LOCAL,
+    address: Address = None,
+    cpus_per_cell: Cpus = None,
+    gpus_per_cell: Gpus = None,
 ) -> None:
-    """Show how the first method differs from the others, number by number and seed by seed."""
+    """Show how a method differs from others, seed by seed; or run methods on a file of one's own.
+
+    Of an experiment that was run: the first method beside the others, number by number.
+
+    A file my_benchmark.py defines benchmark() and model(), and perhaps optimizer(parameters). On
+    it the methods are trained, with λ chosen for each, and compared; runs are kept, and the same
+    command goes on. --workers, --executor and what follows are for files.
+    """
+    methods = methods or []
+    if isinstance(chosen, ChosenFile):
+        where = (executor.value, workers, address, cpus_per_cell, gpus_per_cell)
+        _compare_file(chosen, methods, settings or [], where)
+        return
     from .compare import Collector, comparisons
 
+    if settings:
+        raise typer.BadParameter("--set is for a file of one's own.")
     if len(methods) < 2:
-        raise typer.BadParameter(
-            f"only {methods[0]} is given: name the methods to compare it with."
-        )
+        given = f"only {methods[0]} is" if methods else "none is"
+        raise typer.BadParameter(f"{given} given: name the methods to compare it with.")
     collector = Collector(chosen.finished)
     chosen.module.run(chosen.settings, collector)
     for method in methods:
@@ -355,6 +393,32 @@ def _first_look(chosen: ChosenExperiment, run_cells: Any) -> None:
         pictures = [file for file in files if file.suffix == ".png"] or files[:1]
         shown = ", ".join(map(str, pictures))
         console.print(f"A first look, at seed {seeds[0]} alone: {shown}", soft_wrap=True)
+
+
+def _compare_file(
+    chosen: ChosenFile, methods: list[str], settings: list[str], where: tuple[Any, ...]
+) -> None:
+    """Choose λ, train, print and save the comparison."""
+    from ..own.compare import compare_methods
+    from ..own.file import arguments_of
+    from ..runs.executors import check_options, start
+    from ..runs.runner import WorkerDiedError
+
+    name, workers, _, *needs = where
+    with exit_on_error():
+        check_options(name, *needs)
+        check_writable(chosen.folder)
+        arguments = arguments_of(chosen.path, settings) | chosen.arguments  # may register methods
+    if names := ",".join([*methods, *filter(None, [chosen.arguments.get("methods")])]):
+        arguments["methods"] = named_methods(names)
+    with (
+        _stoppable(chosen.folder),
+        exit_on_error((ImportError, OSError, TypeError, ValueError, WorkerDiedError)),
+        closing(start(*where)) if name == "ray" else nullcontext(workers) as runs_them,
+    ):
+        found = compare_methods(**arguments, folder=chosen.folder, workers=runs_them)
+        found.save(chosen.folder, console)
+    console.print(f"Saved in {chosen.folder}", soft_wrap=True)
 
 
 def _write(outcome: Any, chosen: ChosenExperiment) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from rich import box
 from rich.table import Table
 
-from ..report.formatter import spread
+from ..report.formatter import spread, wins
 from ..runs.cell import Cell
 
 _NOT_COMPARED = {"lam", "seed", "method", "row"}  # fields of cells that may differ in a comparison
@@ -134,7 +134,7 @@ def _table(where: str, first: str, other: str, pairs: Mapping[int, tuple[Any, An
         gains = ours - theirs
         form = f",.{_decimals(max(abs(ours).max(), abs(theirs).max()))}f"
         spreads = [spread(ours, form), spread(theirs, form), spread(gains, f"+{form}", form)]
-        table.add_row(measure.title, *spreads, _wins(gains, measure.higher), style="bold")
+        table.add_row(measure.title, *spreads, wins(gains, measure.higher), style="bold")
         for seed, *of_seed, gain in zip(pairs, ours, theirs, gains, strict=True):
             both = (f"{value:{form}}" for value in of_seed)
             table.add_row(f"  seed {seed}", *both, f"{gain:+{form}}", "", style="dim")
@@ -147,15 +147,6 @@ def _measured(result: Any) -> list[str]:
     values = {field.name: getattr(result, field.name) for field in fields(result)}
     numbers = [k for k, v in values.items() if type(v) in (int, float)]
     return [*named, *(name for name in numbers if name not in named)]
-
-
-def _wins(gains: np.ndarray[Any, Any], higher: bool | None) -> str:
-    """On how many seeds the first method is better."""
-    if higher is None:
-        return "-"
-    if not gains.any():
-        return "equal"
-    return f"{(gains > 0 if higher else gains < 0).sum()} of {len(gains)}"
 
 
 def _decimals(largest: float) -> int:

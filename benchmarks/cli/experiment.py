@@ -151,7 +151,7 @@ def choose(
     if only is not None:
         if not hasattr(settings, "methods"):
             raise typer.BadParameter(f"the experiment '{name}' has no option --methods.")
-        settings = replace(settings, methods=_named_methods(only))
+        settings = replace(settings, methods=named_methods(only))
     options = {"data": data, "vectors": vectors, "model": model, "epochs": epochs}
     options |= {"select": select and select.value}
     given = {option: value for option, value in options.items() if value is not None}
@@ -180,7 +180,7 @@ def choose(
     return ChosenExperiment(program, name, module, settings, store, out / f"{name}{kind}")
 
 
-def _named_methods(names: str) -> tuple[str, ...]:
+def named_methods(names: str) -> tuple[str, ...]:
     """The methods of a list with commas, in the order of all.
 
     :raises typer.BadParameter: if there is no such method.
@@ -201,17 +201,58 @@ def _is_drawn(data: Path) -> bool:
     return any((data / marker).is_file() for marker in (FACTS, OBJECTS))
 
 
-def with_experiment(command: Callable[..., None]) -> Callable[..., None]:
+@dataclass(frozen=True)
+class ChosenFile:
+    """A file of the user's own as a command asks for it.
+
+    :param path: the file.
+    :param folder: where its runs, tables and plots go.
+    :param arguments: for :func:`.compare_methods`, as far as the command says.
+    """
+
+    path: Path
+    folder: Path
+    arguments: dict[str, Any]
+
+
+def choose_file(
+    name: str,
+    out: Path,
+    only: str | None,
+    seeds: int | None,
+    epochs: int | None,
+    select: Selection | None,
+    **others: Any,
+) -> ChosenFile:
+    """Find a file; its options are those of :func:`choose` that are named here.
+
+    :raises typer.BadParameter: if another option is given.
+    """
+    for option in ("fast", "data", "vectors", "model"):
+        if others[option]:
+            raise typer.BadParameter(f"a file of one's own has no option --{option}.")
+    if select not in (None, Selection.GRID, Selection.PUBLISHED):
+        raise typer.BadParameter("for a file of one's own --select is grid or published.")
+    lambdas = None if select is None else select.value
+    given = {"methods": only, "seeds": seeds, "epochs": epochs, "lambdas": lambdas}
+    path = Path(name)
+    return ChosenFile(path, out / path.stem, {k: v for k, v in given.items() if v is not None})
+
+
+def with_experiment(command: Callable[..., None], files: bool = False) -> Callable[..., None]:
     """Give a command the options of :func:`choose`, in the place of its first argument.
 
     :param command: takes a :class:`ChosenExperiment`, then options of its own.
+    :param files: whether it takes a :class:`ChosenFile` too.
     """
     shared = inspect.signature(choose, eval_str=True).parameters
     _, *own = inspect.signature(command, eval_str=True).parameters.values()
 
     @wraps(command)
     def whole(**options: Any) -> None:
-        command(choose(**{name: options.pop(name) for name in shared}), **options)
+        given = {name: options.pop(name) for name in shared}
+        find = choose_file if files and given["name"].endswith(".py") else choose
+        command(find(**given), **options)
 
     # Typer reads both.
     parameters = [p.replace(kind=p.KEYWORD_ONLY) for p in (*shared.values(), *own)]

@@ -10,7 +10,8 @@ from typing import Any
 
 import pandas as pd
 
-from ..report.formatter import listed, spread
+from ..report.formatter import listed
+from ..report.runs import runs_table, summary
 from ..report.writer import Part, Report, Table
 from ..training.selection import Choice
 from ..training.stream import StreamResult
@@ -50,20 +51,9 @@ class DigitsReport(Report):
 
     def data(self) -> pd.DataFrame:
         """One row for each run that is reported, in plain units."""
-        return pd.DataFrame(
-            {
-                "benchmark": cell.benchmark,
-                "method": cell.label,
-                "lambda": cell.lam,
-                "seed": cell.seed,
-                "final_accuracy_percent": 100 * result.final_accuracy,
-                "forgetting_points": None if result.forgetting is None else 100 * result.forgetting,
-                "train_seconds": result.train_seconds,
-                "consolidation_seconds": result.consolidation_seconds,
-                "memory_kilobytes": result.memory_bytes / 1000,
-            }
-            for cell, result in self.tests.items()
-        )
+        runs = runs_table(self.tests)
+        runs.insert(0, "benchmark", [cell.benchmark for cell in self.tests])
+        return runs
 
     def draw(self, folder: Path) -> list[Path]:
         """Accuracy as the stream goes on."""
@@ -75,17 +65,7 @@ class DigitsReport(Report):
         """One row for each method of a benchmark, as text ready to be read."""
         runs = self.data()
         runs = runs[runs["benchmark"] == benchmark]
-        return pd.DataFrame(
-            {
-                "method": method,
-                "λ": self._strength(benchmark, str(method)),
-                "final accuracy (%)": spread(of_method["final_accuracy_percent"]),
-                "forgetting (points)": spread(of_method["forgetting_points"]),
-                "seconds": spread(of_method["train_seconds"]),
-                "memory (KB)": f"{of_method['memory_kilobytes'].mean():.1f}",
-            }
-            for method, of_method in runs.groupby("method", sort=False)
-        )
+        return summary(runs, lambda method: self._strength(benchmark, method))
 
     def _strength(self, benchmark: str, method: str) -> str:
         """A method's λ, if it has one for all experiences."""

@@ -17,7 +17,7 @@ from ..objects.cell import ObjectCell
 from ..objects.experiment import EIGHT, ObjectSettings, Runs, run_sequences
 from ..objects.training import run_cell
 from ..report.formatter import listed, spread
-from ..report.overview import draw_overview
+from ..report.overview import overview
 from ..report.writer import Part, Report, Table
 from ..runs.cell import RunCells
 from ..training.stream import StreamResult
@@ -67,7 +67,7 @@ class Figure5Report(Report):
         found = {row: [final_and_drop(run) for run in runs] for row, runs in self.tests.items()}
         accuracies = {row: np.array([final for final, _ in runs]) for row, runs in found.items()}
         drops = {row: np.array([_mean(d[:-1]) for _, d in runs]) for row, runs in found.items()}
-        draw_overview(accuracies, drops, self.tasks, picture)
+        overview(accuracies, drops, self.tasks).savefig(picture, dpi=150)
         return [picture]
 
     @property

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 
 def spread(values: ArrayLike, form: str = ".1f", deviation: str | None = None) -> str:
@@ -26,3 +26,16 @@ def spread(values: ArrayLike, form: str = ".1f", deviation: str | None = None) -
 def listed(values: Iterable[object]) -> str:
     """Values with commas between them."""
     return ", ".join(map(str, values))
+
+
+def wins(gains: NDArray[np.float64], higher: bool | None) -> str:
+    """On how many seeds the first of two is better.
+
+    :param gains: by seed, the first minus the second.
+    :param higher: whether a higher value is better; None: neither is.
+    """
+    if higher is None:
+        return "-"
+    if not gains.any():
+        return "equal"
+    return f"{(gains > 0 if higher else gains < 0).sum()} of {len(gains)}"

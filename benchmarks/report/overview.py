@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -15,22 +14,20 @@ from avalanche_mas.evaluation import plots
 ByMethod = Mapping[str, NDArray[np.float64]]
 
 
-def draw_overview(
-    accuracies: ByMethod, drops: ByMethod, tasks: Sequence[str], picture: Path
-) -> None:
+def overview(accuracies: ByMethod, drops: ByMethod, tasks: Sequence[str]) -> Figure:
     """Draw accuracies after the last task, and their mean against the mean drop.
 
     :param accuracies: by method, of shape (seeds, tasks), in %.
     :param drops: by method, of shape (seeds,), in points; NaN: not defined, as of joint training.
     :param tasks: their names.
-    :param picture: where the figure goes.
+    :return: the figure.
     """
     with plots.style(font_size=9):
         figure = Figure(figsize=(12.5, 1.4 + 0.33 * len(accuracies)))
         left, right = figure.subplots(1, 2, width_ratios=(3, 2))
         _heat_map(left, accuracies, tasks)
         _scatter(plots.tidy(right), accuracies, drops)
-        figure.savefig(picture, dpi=150)
+    return figure
 
 
 def _heat_map(ax: Axes, accuracies: ByMethod, tasks: Sequence[str]) -> None:

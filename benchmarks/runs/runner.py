@@ -49,15 +49,21 @@ class Runner(Generic[CellT, ResultT]):
     :param run_cell: does the work of one cell. Sent to other processes: a function of a module.
     :param store: where results are stored and looked up.
     :param executor: where cells are run.
+    :param verbose: whether to show how far it is.
     """
 
     def __init__(
-        self, run_cell: Callable[[CellT], ResultT], store: CellStore[ResultT], executor: Executor
+        self,
+        run_cell: Callable[[CellT], ResultT],
+        store: CellStore[ResultT],
+        executor: Executor,
+        verbose: bool = True,
     ) -> None:
         self._run_cell = run_cell
         self._store = store
         self._executor = executor
         self._locks = CellLocks(store.folder)
+        self._lines = verbose and not get_console().is_terminal
         self.ran = 0
         """How many cells were run, not looked up."""
         self._progress = Progress(
@@ -73,7 +79,7 @@ class Runner(Generic[CellT, ResultT]):
                 table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis"),
             ),
             expand=True,
-            disable=not get_console().is_terminal,
+            disable=not (verbose and get_console().is_terminal),
             speed_estimate_period=24 * 3600.0,  # seconds: a single cell may take minutes
         )
 
@@ -119,7 +125,7 @@ class Runner(Generic[CellT, ResultT]):
                     last = cell.name.rpartition("-")[0]
                     self._progress.update(bar, completed=len(results), last=last)
                     self.ran += 1
-                    if self._progress.disable:
+                    if self._lines:
                         took = f"{last}, {future.result()[1]:.1f} s"
                         print(f"{title}: {len(results)} of {len(order)} ({took})", flush=True)
         except BrokenExecutor as error:

@@ -110,6 +110,6 @@ def published_strength(method: str) -> float:
     """The strength that a method's authors, or others, used for the like; 1 if there is none."""
     entry = METHODS[method]
     if not entry.published:
-        return _UNPUBLISHED[method]
+        return _UNPUBLISHED.get(method, 1.0)
     name, unit = next(iter(entry.strength.items()))
     return float(entry.published[0].values[name]) / unit

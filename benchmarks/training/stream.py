@@ -16,26 +16,35 @@ from avalanche.training.templates import SupervisedTemplate
 from torch import nn
 from torch.optim import Optimizer
 
-from avalanche_mas.evaluation import AccuracyMatrix, final_accuracy, forgetting, method_memory
+from avalanche_mas.evaluation import (
+    AccuracyMatrix,
+    ErrorMatrix,
+    final_accuracy,
+    forgetting,
+    method_memory,
+)
+from avalanche_mas.evaluation.accuracy_matrix import Matrix
 from avalanche_mas.importance.engines.finite import NotFiniteError
 from avalanche_mas.plugins.registry import Method
 from avalanche_mas.training import JointTraining
 
 from .memory import Held
 
+_WORST = 1e30  # the error of a network that answers NaN or infinity, which JSON has no words for
+
 
 @dataclass(frozen=True)
 class StreamResult:
-    """What a run measured."""
+    """What a run measured: accuracies, or errors where the metric is one of errors."""
 
     accuracy: list[list[float | None]]  # R[i][j]: on experience j after training on i
     final_accuracy: float  # mean of R's last row
-    forgetting: float | None  # mean of R[j][j] − R[-1][j]; None: not defined
+    forgetting: float | None  # mean of R[j][j] − R[-1][j], of errors minus it; None: not defined
     train_seconds: float  # in all, evaluation left out
     consolidation_seconds: float  # of these, the method's work at the ends of experiences
     memory_bytes: int  # what the method keeps beside the model
     weights_sha256: str  # of the final parameters
-    diverged: bool = False  # Ω became infinite or NaN; from there on the network was only scored
+    diverged: bool = False  # Ω or an error became infinite or NaN; after Ω did, nothing was trained
     memory_after_each: list[int] = field(default_factory=list)  # bytes, after each experience
     found: list[dict[str, Any]] = field(default_factory=list)  # by the framework, for each
     memory_while_learning: list[int] = field(default_factory=list)  # the most, for each experience
@@ -81,6 +90,8 @@ def train_and_measure(
     evaluation_batch: int = 500,
     loaders: int = 0,
     learn: Callable[[SupervisedTemplate, list[CLExperience]], bool] | None = None,
+    criterion: nn.Module | None = None,
+    metric: Callable[..., Matrix] = AccuracyMatrix,
 ) -> StreamResult:
     """Train a fresh model on a benchmark's ``train`` stream, then and in between score it.
 
@@ -101,6 +112,8 @@ def train_and_measure(
     :param loaders: how many processes read the samples; 0: this one does.
     :param learn: trains on experiences, and says whether that went well; None:
         :func:`train_or_diverge`. It may put copies in the place of what the strategy holds.
+    :param criterion: the loss; None: cross-entropy.
+    :param metric: makes what is measured, given ``stream``.
     :return: the measurements. With joint training the accuracy matrix has its last row only. A
         network that diverged is trained no further, but scored on all that was to come.
     """
@@ -110,7 +123,7 @@ def train_and_measure(
     strategy = method.strategy(
         model=model,
         optimizer=make_optimizer(model.parameters()),
-        criterion=nn.CrossEntropyLoss(),
+        criterion=criterion or nn.CrossEntropyLoss(),
         train_mb_size=training.batch_size,
         train_epochs=training.epochs,
         eval_mb_size=evaluation_batch,
@@ -121,7 +134,7 @@ def train_and_measure(
             _Mark(),
             *further_plugins,
         ],
-        evaluator=EvaluationPlugin(AccuracyMatrix(stream), loggers=[]),
+        evaluator=EvaluationPlugin(metric(stream=stream), loggers=[]),
         device=device,
     )
     experiences = list(benchmark.train_stream)
@@ -146,16 +159,20 @@ def train_and_measure(
         learnt = len(experiences) if joint else i + 1
         _evaluate(strategy, method, benchmark.streams[stream][:learnt], loaders)
     R = matrix.result()
+    measured = np.ones(R.shape, bool) if joint else np.tri(*R.shape, dtype=np.bool_)
+    lost = measured & ~np.isfinite(R)
+    R[lost] = _WORST
+    sign = -1 if isinstance(matrix, ErrorMatrix) else 1
     begin, end = (plugin for plugin in strategy.plugins if isinstance(plugin, _Mark))
     return StreamResult(
         accuracy=[[None if np.isnan(entry) else float(entry) for entry in row] for row in R],
         final_accuracy=final_accuracy(R),
-        forgetting=None if joint else forgetting(R),
+        forgetting=None if joint else sign * forgetting(R),
         train_seconds=seconds,
         consolidation_seconds=float(np.sum(np.subtract(end.times, begin.times))),
         memory_bytes=memory[-1],
         weights_sha256=digest(strategy.model),
-        diverged=diverged,
+        diverged=diverged or bool(lost.any()),
         memory_after_each=memory,
         memory_while_learning=while_learning,
     )

@@ -121,9 +121,13 @@ def _reference(role: str, target: str, scope: Object, found: dict[str, Object]) 
     name = shown.strip() or (path.rpartition(".")[2] if short else path.lstrip("."))
     outside = "." in path.strip(".") and not path.startswith((".", "avalanche_mas"))
     resolved = None if outside else _resolve(path, scope, found)
+    scripts = scope.path.startswith("benchmarks")  # another package: what it names is not in found
+    if resolved is None and scripts and path.startswith("avalanche_mas."):
+        resolved = path
     code = f"<code>{_escaped(name)}</code>"
     if resolved is None:
-        if not outside and role != "attr":  # attributes may be made in ways that griffe cannot see
+        # Attributes may be made in ways that griffe cannot see.
+        if not (outside or scripts or role == "attr"):
             logger.warning("%s: the docstring refers to %r, which does not exist", scope.path, path)
         return code
     return f'<autoref identifier="{resolved}" optional>{code}</autoref>'
