@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from itertools import islice
 from typing import Any, NamedTuple
 
 import torch
 from avalanche.benchmarks.utils import AvalancheDataset
-from avalanche.models import MultiTaskModule
 from avalanche.training.templates.problem_type import SupervisedProblem
 from torch import Tensor, nn
 
@@ -29,6 +28,7 @@ from avalanche_mas.importance.engines.network import Network
 from avalanche_mas.importance.parameters import unwrap
 from avalanche_mas.importance.shadow import preserve_state
 from avalanche_mas.importance.sharing import Share
+from avalanche_mas.plugins.base.features import is_multi_task
 from avalanche_mas.training.joint import JointTraining
 
 
@@ -113,7 +113,7 @@ class StreamBatches:
     ) -> None:
         self._source, self._experience = source, strategy.experience
         self._model = strategy.model
-        self._multi_task = isinstance(unwrap(strategy.model), MultiTaskModule)
+        self._multi_task = is_multi_task(strategy.model)
         self.batch_size = measuring_batch_size(batch_size, strategy)
         self._forward = forward
         self._labels = forward.labels if isinstance(forward, OwnForward) else _labels
@@ -196,7 +196,8 @@ class OwnForward:
     """As a strategy whose class has a ``forward`` of its own lets a batch through a model.
 
     So what is measured is what training sees: several inputs, the output of another library's
-    model, one of several outputs. It runs on a copy of the strategy, as in evaluation.
+    model, one of several outputs. It runs on a copy of the strategy, as in evaluation, and in the
+    model's own precision where the strategy's ``forward`` has autocast.
 
     :param strategy: any; it is not changed.
     """
@@ -208,10 +209,13 @@ class OwnForward:
         """The output."""
         twin = self._holding(batch)
         twin.model = model
-        return twin.forward()
+        with _own_precision(model):
+            return twin.forward()
 
     def labels(self, dataset: Any, batch: Any) -> Any:
         """What the strategy takes for the labels of a batch; None where it finds none."""
+        if isinstance(batch, Tensor) or (isinstance(batch, (tuple, list)) and len(batch) < 2):
+            return None
         with suppress(Exception):  # whatever a strategy raises
             return self._holding(batch).mb_y
         return None
@@ -220,14 +224,41 @@ class OwnForward:
         twin = copy.copy(self._strategy)
         twin.is_training = False
         twin.mbatch = map_leaves(lambda leaf: leaf, batch)  # which may be changed
+        if not isinstance(batch, Mapping):  # unlabelled samples lack fields that Avalanche asks for
+            fields = [batch] if isinstance(batch, Tensor) else list(twin.mbatch)
+            absent = torch.zeros(batch_size_of(batch), dtype=torch.long)
+            twin.mbatch = fields + [absent] * (3 - len(fields))
         twin._unpack_minibatch()
         return twin
 
 
+@contextmanager
+def _own_precision(model: nn.Module) -> Iterator[None]:
+    """Inside, the model runs as out here, whatever autocast it is called in."""
+    device = next(model.parameters()).device.type
+    outside, forward, before = torch.is_autocast_enabled(device), model.forward, dict(vars(model))
+
+    def as_outside(*args: Any, **kwargs: Any) -> Any:
+        with torch.autocast(device, enabled=outside):
+            return forward(*args, **kwargs)
+
+    vars(model)["forward"] = as_outside
+    try:
+        yield
+    finally:
+        del vars(model)["forward"]
+        if "forward" in before:
+            vars(model)["forward"] = before["forward"]
+
+
 def own_forward(strategy: Any) -> OwnForward | None:
-    """How a strategy lets a batch through a model; None: as Avalanche does it."""
-    known = SupervisedProblem.forward, JointTraining.forward  # which pads the outputs of heads
-    return None if type(strategy).forward in known else OwnForward(strategy)
+    """How a strategy lets a batch through a model.
+
+    :return: None: as Avalanche does it. A multi-task model answers for one task at a time, without
+        the padding of unequal heads that training's mixed batches have.
+    """
+    plain = type(strategy).forward in (SupervisedProblem.forward, JointTraining.forward)
+    return None if plain or is_multi_task(strategy.model) else OwnForward(strategy)
 
 
 def measuring_batch_size(wanted: int | None, strategy: Any) -> int:
