@@ -175,6 +175,17 @@ class Doubled(Naive):
         return 2 * super().forward()
 
 
+def test_unlabelled_samples_go_the_strategys_way():
+    """Which has labels and task labels in training, but reads none of them."""
+    x = clusters()[0]
+    plugin = MASPlugin(streams=lambda experience: x)
+    strategy = naive(mlp(), plugin)
+    strategy.__class__ = Doubled
+    train(strategy, split().train_stream[:1])
+    plain = estimate_importance(strategy.model, x)
+    assert_close(plugin.importance, {name: 4 * omega for name, omega in plain.items()})
+
+
 def test_another_forward_than_the_models_is_nothing_for_lwf():
     strategy = naive(mlp(), LwFPlugin())
     strategy.__class__ = Doubled
