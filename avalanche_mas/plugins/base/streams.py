@@ -129,7 +129,8 @@ class StreamBatches:
 
         Of a function's data nothing is known before they are asked for.
         """
-        source, found = self._source, []
+        source = self._source
+        found: list[StreamBatch] = []
         for dataset in [] if callable(source.streams) else source.datasets(self._experience):
             with preserve_state(dataset) as interrupts:
                 batches = interrupts.between(islice(iterate_batches(dataset, samples), 1))
