@@ -27,7 +27,9 @@ RUN = (
     "supported-layers",
     "resume",
     "deployment",
+    "text",
 )
+NEEDS = {"text": "peft"}  # and what that needs
 
 
 @pytest.mark.parametrize("name", RUN)
@@ -36,6 +38,8 @@ def test_the_examples_of_a_page_run(name, capsys, monkeypatch, tmp_path):
 
     Numbers may differ a little: another processor or version of PyTorch rounds differently.
     """
+    if name in NEEDS:
+        pytest.importorskip(NEEDS[name], reason="pip install -e '.[zoo]'")
     monkeypatch.chdir(tmp_path)
     blocks = BLOCK.findall((DOCS / f"{name}.md").read_text(encoding="utf-8"))
     assert blocks

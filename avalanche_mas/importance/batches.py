@@ -27,6 +27,7 @@ Split = Callable[[Any], Iterable[Any]]
 their tensors' first dimension, such as lists of images or graphs."""
 
 _LABELS = {"label", "labels", "target", "targets", "y"}
+_LABELS |= {"label_ids", "next_sentence_label", "start_positions", "end_positions"}  # transformers'
 
 
 class OneSample(NamedTuple):
@@ -121,16 +122,18 @@ def _loader(data: Any, batch_size: int, num_workers: int, max_samples: int | Non
 def model_input(batch: Any) -> Any:
     """What of a batch goes into the model when the user gave no ``forward``.
 
-    :param batch: ``x``, ``(x, ...)`` or a mapping.
+    :param batch: ``x``, ``(x, ...)`` or a mapping; x may be a mapping, too.
     :return: ``x``, or a dict without the labels.
-    :raises TypeError: for anything else.
+    :raises TypeError: for anything else, such as a list of samples that are mappings.
     """
     if isinstance(batch, Tensor):
         return batch
     if isinstance(batch, Mapping):
         return {name: value for name, value in batch.items() if name not in _LABELS}
-    if isinstance(batch, (tuple, list)) and batch and isinstance(batch[0], Tensor):
-        return batch[0]
+    if isinstance(batch, (tuple, list)) and batch:
+        mappings = [isinstance(part, Mapping) for part in batch]
+        if isinstance(batch[0], Tensor) or (mappings[0] and sum(mappings) == 1):
+            return model_input(batch[0])
     kind = type(batch).__name__
     if isinstance(batch, (tuple, list)):
         kind += f" of {type(batch[0]).__name__}" if batch else " of nothing"

@@ -37,6 +37,7 @@ from avalanche_mas import (
     SIPlugin,
     estimate_importance,
 )
+from avalanche_mas.plugins import estimate_fisher
 from avalanche_mas.plugins.registry import METHODS
 
 MEASURED = [MASPlugin, LocalMASPlugin, EWCPlugin, IMMPlugin]
@@ -107,14 +108,89 @@ def test_a_plugin_is_told_how_a_batch_goes_through_the_model(kind):
         )
 
 
+@pytest.mark.parametrize("kind", MEASURED)
+def test_by_default_a_batch_goes_through_the_model_as_the_strategy_says(kind):
+    omegas = []
+    for options in ({}, {"forward": both}):
+        train(strategy_of_two(plugin := kind(**options)), two_inputs())
+        omegas.append(plugin.importance if kind is not IMMPlugin else plugin.fishers[1])
+    assert same_bits(*omegas)
+
+
+def test_labels_are_what_the_strategy_takes_for_them():
+    """Not the second field, which is an input here."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*likelihood='gaussian'")
+        plugin = EWCPlugin(fisher="empirical")
+        strategy = train(strategy_of_two(plugin), [next(iter(two_inputs()))])
+    x, z, y = samples()
+    data, forward = [((x, z), y)], lambda model, batch: model(*batch[0])
+    own = estimate_fisher(strategy.model, data, fisher="empirical", forward=forward)
+    assert_close(plugin.importance, own)
+
+
+class Losses(TwoInputs):
+    """As detectors in training: no output, but losses."""
+
+    def forward(self):
+        return {"loss": super().forward().sum()}
+
+    def criterion(self):
+        return self.mb_output["loss"]
+
+
 @pytest.mark.parametrize("kind", [*MEASURED, LwFPlugin, EBLLPlugin])
 def test_what_cannot_be_measured_is_known_before_training(kind):
     plugin = kind(classifier="o") if kind in (LwFPlugin, EBLLPlugin) else kind()
     strategy = strategy_of_two(plugin)
+    if kind in MEASURED:
+        strategy.__class__ = Losses
     before = weights(strategy.model)
-    with pytest.raises(TypeError, match=r"missing 1 required positional argument: 'z'"):
+    words = r"Pass (a )?forward" if kind in MEASURED else "positional argument: 'z'"
+    with pytest.raises(TypeError, match=words):
         strategy.train(next(iter(two_inputs())))
     assert same_bits(weights(strategy.model), before)
+
+
+@pytest.mark.parametrize(
+    ("kind", "outputs", "words"),
+    [
+        (EWCPlugin, (3, 2), r"scores of shape .*returned \(2, 3, 2\)"),
+        (IMMPlugin, (3, 2), r"scores of shape .*returned \(2, 3, 2\)"),
+        (LwFPlugin, (3, 2), r"compares class scores .*returned \(1, 3, 2\)"),
+    ],
+)
+def test_an_output_that_is_not_understood_is_known_before_training(kind, outputs, words):
+    model = nn.Sequential(nn.Linear(FEATURES, 6), nn.Unflatten(1, outputs))
+    before = weights(model)
+    with pytest.raises(TypeError, match=f"(?s){words}"):
+        naive(model, kind()).train(split().train_stream[0])
+    assert same_bits(weights(model), before)
+
+
+class Doubled(Naive):
+    """Its output is not the model's."""
+
+    def forward(self):
+        return 2 * super().forward()
+
+
+def test_unlabelled_samples_go_the_strategys_way():
+    """Which has labels and task labels in training, but reads none of them."""
+    x = clusters()[0]
+    plugin = MASPlugin(streams=lambda experience: x)
+    strategy = naive(mlp(), plugin)
+    strategy.__class__ = Doubled
+    train(strategy, split().train_stream[:1])
+    plain = estimate_importance(strategy.model, x)
+    assert_close(plugin.importance, {name: 4 * omega for name, omega in plain.items()})
+
+
+def test_another_forward_than_the_models_is_nothing_for_lwf():
+    strategy = naive(mlp(), LwFPlugin())
+    strategy.__class__ = Doubled
+    with pytest.raises(TypeError, match=r"Doubled\.forward returns something else than model\(x\)"):
+        train(strategy, split().train_stream[:1])
 
 
 class Argmax(nn.Module):
@@ -227,6 +303,9 @@ def test_another_model_is_noticed(kind):
         wrapped.train(stream[2])
     with pytest.warns(UserWarning, match="has learnt its tasks with another model"):
         naive(mlp(), plugin).train(stream[0])
+    if hasattr(plugin, "prime"):
+        with pytest.warns(UserWarning, match="has learnt its tasks with another model"):
+            plugin.prime(mlp(), clusters()[0])
 
 
 def test_what_was_loaded_for_a_model_is_that_models():

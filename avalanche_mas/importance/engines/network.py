@@ -353,14 +353,16 @@ def output_tensors(output: Any, size: int) -> list[Tensor]:
     """A model's output as a list of tensors, counted as one concatenated vector per sample.
 
     :param output: a tensor, or tensors in any nesting of tuples, lists and mappings. None is
-        skipped, and so is whatever else has a name in a mapping, such as a cache.
+        skipped, and so is what else has a name in a mapping: a cache, integers, the batch's loss.
     :param size: number of samples, the first dimension that each tensor must have.
     :raises TypeError: if there is no tensor in it, or one that is not floating point.
     :raises ValueError: if a tensor's first dimension is not ``size``.
     """
     tensors = list(_tensors(output))
     if not tensors:
-        raise TypeError(f"the model returned {type(output).__name__} without any tensor in it")
+        raise TypeError(
+            f"the model returned {type(output).__name__} without any tensor of real numbers in it"
+        )
     for tensor in tensors:
         if not tensor.is_floating_point():
             raise TypeError(
@@ -382,8 +384,10 @@ def _tensors(output: Any, place: str = "") -> Iterator[Tensor]:
         yield output
     elif isinstance(output, Mapping):
         for key, value in output.items():
+            if key == "loss" and isinstance(value, Tensor) and value.dim() == 0:
+                continue
             if isinstance(value, (Tensor, Mapping, tuple, list)):  # no cache, loss scale or name
-                yield from _tensors(value, f"{place}[{key!r}]")
+                yield from filter(_can_be_real, _tensors(value, f"{place}[{key!r}]"))
     elif isinstance(output, (tuple, list)):
         for i, value in enumerate(output):
             yield from _tensors(value, f"{place}[{i}]")
@@ -393,3 +397,8 @@ def _tensors(output: Any, place: str = "") -> Iterator[Tensor]:
             f"the model returned a {type(output).__name__}{where}; expected tensors, or tuples, "
             "lists and dicts of them. Pass forward= to choose the output to measure."
         )
+
+
+def _can_be_real(tensor: Tensor) -> bool:
+    """Whether it is no tensor of integers or bools, such as the indices of chosen entries."""
+    return tensor.is_floating_point() or tensor.is_complex()

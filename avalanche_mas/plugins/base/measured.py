@@ -31,7 +31,7 @@ from avalanche_mas.plugins.base.streams import (
     StreamBatches,
     StreamSource,
     in_eval_mode,
-    measuring_batch_size,
+    own_forward,
 )
 
 Streams = str | Sequence[str] | Callable[[Any], Any]
@@ -56,9 +56,10 @@ class MeasuredPlugin(RegularizationPlugin):
     :param accumulate: ``"sum"``, ``"mean"`` or a decay, see :class:`.RegularizationPlugin`.
     :param step: ``"auto"``, ``"proximal"`` or ``"gradient"``.
     :param forward: ``forward(model, batch) -> output``: how a batch goes through the model, where
-        that is another way than Avalanche's, as with several inputs. It gets all that a sample of
-        the stream has: x, y, and the task label if there is one. None: ``model(x)``, or for a
-        multi-task model ``model(x, task_label)``.
+        that is another way than the strategy's. It gets all that a sample of the stream has: x, y,
+        and the task label if there is one. None: as the strategy does it, where its class has a
+        ``forward`` of its own; otherwise ``model(x)``, ``model(**x)`` for a dict without its
+        labels, or for a multi-task model ``model(x, task_label)``.
     :param batch_size: samples per batch of the measurement; None for the strategy's
         ``eval_mb_size``, but at least 32. It does not change the result.
     :param num_workers: loader processes of the measurement.
@@ -131,6 +132,7 @@ class MeasuredPlugin(RegularizationPlugin):
             or else 64.
         :return: Ω of ``data`` alone.
         """
+        self._check_model(model)
         self._protect_initially(model)
         batch_size = batch_size or self.batch_size or 64
         new = self.measure(model, in_eval_mode(data), forward or self.forward, batch_size)
@@ -245,7 +247,7 @@ class MeasuredPlugin(RegularizationPlugin):
         """
         if self.source is not None:
             self.source.check(strategy.experience)
-            self._batches(strategy).check()
+            self._batches(strategy).check(self._measured)
         self._observations.check(strategy.model)
         if self.observed is not None:
             self._protect_initially(strategy.model)
@@ -273,8 +275,12 @@ class MeasuredPlugin(RegularizationPlugin):
 
     def importance_of_task(self, strategy: Any) -> Importance:
         """Ω of the experience's data in the chosen streams."""
-        batches, batch_size = self._batches(strategy), self._batch_size(strategy)
-        return self.measure(strategy.model, batches, batches.forward, batch_size)
+        batches = self._batches(strategy)
+        return self.measure(strategy.model, batches, batches.forward, batches.batch_size)
+
+    def _measured(self, forward: Forward) -> Forward:
+        """What is measured of a batch that goes through the model so: the output itself."""
+        return forward
 
     @property
     def streams(self) -> list[str] | Callable[[Any], Any] | None:
@@ -286,14 +292,11 @@ class MeasuredPlugin(RegularizationPlugin):
         """The upper limit for the samples of each experience and stream."""
         return None if self.source is None else self.source.max_samples
 
-    def _batch_size(self, strategy: Any) -> int:
-        return measuring_batch_size(self.batch_size, strategy)
-
     def _batches(self, strategy: Any) -> StreamBatches:
         """The samples that the experience is measured on."""
         assert self.source is not None
-        size = self._batch_size(strategy)
-        return StreamBatches(self.source, strategy.experience, strategy.model, size, self.forward)
+        forward = self.forward or own_forward(strategy)
+        return StreamBatches(self.source, strategy, self.batch_size, forward)
 
     def _state(self) -> State:
         return {

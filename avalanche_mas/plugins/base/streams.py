@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import copy
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from itertools import islice
 from typing import Any, NamedTuple
 
 import torch
 from avalanche.benchmarks.utils import AvalancheDataset
-from avalanche.models import MultiTaskModule
+from avalanche.training.templates.problem_type import SupervisedProblem
 from torch import Tensor, nn
 
 from avalanche_mas.importance.batches import (
@@ -17,6 +19,7 @@ from avalanche_mas.importance.batches import (
     call_model,
     iterate_batches,
     labels_of,
+    map_leaves,
     model_input,
     take,
     to_device,
@@ -25,6 +28,8 @@ from avalanche_mas.importance.engines.network import Network
 from avalanche_mas.importance.parameters import unwrap
 from avalanche_mas.importance.shadow import preserve_state
 from avalanche_mas.importance.sharing import Share
+from avalanche_mas.plugins.base.features import is_multi_task
+from avalanche_mas.training.joint import JointTraining
 
 
 class StreamSource:
@@ -83,21 +88,6 @@ class StreamSource:
             found = [_dataset(experience, name) for name in self.streams]
         return [in_eval_mode(dataset) for dataset in found]
 
-    def first_labels(self, experience: Any) -> list[Any]:
-        """Labels of the first sample of each stream, None where there are none.
-
-        For methods that need labels, before training. It leaves no trace. Of a function's data
-        nothing is known before they are asked for.
-        """
-        if callable(self.streams):
-            return []
-        found = []
-        for dataset in self.datasets(experience):
-            with preserve_state(dataset) as interrupts:
-                for batch in interrupts.between(islice(iterate_batches(dataset, 1), 1)):
-                    found.append(_labels(dataset, batch))
-        return found
-
 
 class StreamBatches:
     """Batches of an experience's samples, of which several processes can read a part each.
@@ -109,23 +99,24 @@ class StreamBatches:
     Where the user says how a batch goes through the model, x is the whole batch as it was read.
 
     :param source: where the samples are found.
-    :param experience: the experience they belong to.
-    :param model: the model they will go through.
-    :param batch_size: samples per batch.
+    :param strategy: trains a model on the experience they belong to.
+    :param batch_size: samples per batch; None for the strategy's, see :func:`measuring_batch_size`.
     :param forward: how a batch goes through the model; None: as Avalanche does it.
     """
 
     def __init__(
         self,
         source: StreamSource,
-        experience: Any,
-        model: nn.Module,
-        batch_size: int,
+        strategy: Any,
+        batch_size: int | None = None,
         forward: Forward | None = None,
     ) -> None:
-        self._source, self._experience, self._batch_size = source, experience, batch_size
-        self._multi_task = isinstance(unwrap(model), MultiTaskModule)
-        self._model, self._forward = model, forward
+        self._source, self._experience = source, strategy.experience
+        self._model = strategy.model
+        self._multi_task = is_multi_task(strategy.model)
+        self.batch_size = measuring_batch_size(batch_size, strategy)
+        self._forward = forward
+        self._labels = forward.labels if isinstance(forward, OwnForward) else _labels
 
     def forward(self, model: nn.Module, batch: StreamBatch) -> Any:
         """The :data:`.Forward` of such a batch."""
@@ -133,27 +124,40 @@ class StreamBatches:
             return self._forward(model, batch.x)
         return call_model(model, batch.x) if batch.task is None else model(batch.x, batch.task)
 
-    def check(self) -> None:
+    def first(self, samples: int) -> list[StreamBatch]:
+        """The first samples of each stream, read without a trace.
+
+        Of a function's data nothing is known before they are asked for.
+        """
+        source = self._source
+        found: list[StreamBatch] = []
+        for dataset in [] if callable(source.streams) else source.datasets(self._experience):
+            with preserve_state(dataset) as interrupts:
+                batches = interrupts.between(islice(iterate_batches(dataset, samples), 1))
+                found += islice(self._samples(dataset, batches), 1)
+        return found
+
+    def check(self, measured: Callable[[Forward], Forward] = lambda forward: forward) -> None:
         """Lets samples of each stream through the model, before anything is trained.
 
-        It leaves no trace. Of a function's data nothing is known before they are asked for.
+        It leaves no trace.
 
+        :param measured: from how a batch goes through the model to what is measured.
         :raises TypeError: if they do not go through it, or what comes out cannot be measured.
         """
-        source, model = self._source, unwrap(self._model)
+        model = unwrap(self._model)
         device = next(model.parameters()).device
-        for dataset in [] if callable(source.streams) else source.datasets(self._experience):
-            with preserve_state(dataset, model=model):
-                for batch in islice(self._samples(dataset, iterate_batches(dataset, 2)), 1):
-                    try:
-                        Network(model, self.forward)(to_device(batch, device))
-                    except Exception as error:  # whatever a model raises
-                        raise TypeError(
-                            "importance cannot be measured on the experience's samples "
-                            f"({type(error).__name__}: {error}). Pass forward=lambda model, batch: "
-                            "... to say how a batch, with all that a sample has, goes through the "
-                            "model."
-                        ) from error
+        for batch in self.first(2):
+            with preserve_state(None, model=model):
+                try:
+                    Network(model, measured(self.forward))(to_device(batch, device))
+                except Exception as error:  # whatever a model raises
+                    raise TypeError(
+                        "importance cannot be measured on the experience's samples "
+                        f"({type(error).__name__}: {error}). Pass forward=lambda model, batch: "
+                        "... to say how a batch, with all that a sample has, goes through the "
+                        "model."
+                    ) from error
 
     def __iter__(self) -> Iterator[StreamBatch]:
         return self.own_batches(Share())
@@ -162,7 +166,7 @@ class StreamBatches:
         """The batches of the samples that belong to one process."""
         source = self._source
         read = [
-            (data, share.batches(data, self._batch_size, source.num_workers, source.max_samples))
+            (data, share.batches(data, self.batch_size, source.num_workers, source.max_samples))
             for data in source.datasets(self._experience)
         ]
         return (samples for data, batches in read for samples in self._samples(data, batches))
@@ -170,7 +174,7 @@ class StreamBatches:
     def _samples(self, dataset: Any, batches: Iterator[Any]) -> Iterator[StreamBatch]:
         for batch in batches:
             if self._forward is not None:
-                yield StreamBatch(batch, None, None)
+                yield StreamBatch(batch, self._labels(dataset, batch), None)
                 continue
             x, y = model_input(batch), _labels(dataset, batch)
             if not self._multi_task:
@@ -187,6 +191,75 @@ class StreamBatch(NamedTuple):
     x: Any
     y: Any  # labels, or None: most methods never read them
     task: int | None  # for a multi-task model
+
+
+class OwnForward:
+    """As a strategy whose class has a ``forward`` of its own lets a batch through a model.
+
+    So what is measured is what training sees: several inputs, the output of another library's
+    model, one of several outputs. It runs on a copy of the strategy, as in evaluation, and in the
+    model's own precision where the strategy's ``forward`` has autocast.
+
+    :param strategy: any; it is not changed.
+    """
+
+    def __init__(self, strategy: Any) -> None:
+        self._strategy = strategy
+
+    def __call__(self, model: nn.Module, batch: Any) -> Any:
+        """The output."""
+        twin = self._holding(batch)
+        twin.model = model
+        with _own_precision(model):
+            return twin.forward()
+
+    def labels(self, dataset: Any, batch: Any) -> Any:
+        """What the strategy takes for the labels of a batch; None where it finds none."""
+        if isinstance(batch, Tensor) or (isinstance(batch, (tuple, list)) and len(batch) < 2):
+            return None
+        with suppress(Exception):  # whatever a strategy raises
+            return self._holding(batch).mb_y
+        return None
+
+    def _holding(self, batch: Any) -> Any:
+        twin = copy.copy(self._strategy)
+        twin.is_training = False
+        twin.mbatch = map_leaves(lambda leaf: leaf, batch)  # which may be changed
+        if not isinstance(batch, Mapping):  # unlabelled samples lack fields that Avalanche asks for
+            fields = [batch] if isinstance(batch, Tensor) else list(twin.mbatch)
+            absent = torch.zeros(batch_size_of(batch), dtype=torch.long)
+            twin.mbatch = fields + [absent] * (3 - len(fields))
+        twin._unpack_minibatch()
+        return twin
+
+
+@contextmanager
+def _own_precision(model: nn.Module) -> Iterator[None]:
+    """Inside, the model runs as out here, whatever autocast it is called in."""
+    device = next(model.parameters()).device.type
+    outside, forward, before = torch.is_autocast_enabled(device), model.forward, dict(vars(model))
+
+    def as_outside(*args: Any, **kwargs: Any) -> Any:
+        with torch.autocast(device, enabled=outside):
+            return forward(*args, **kwargs)
+
+    vars(model)["forward"] = as_outside
+    try:
+        yield
+    finally:
+        del vars(model)["forward"]
+        if "forward" in before:
+            vars(model)["forward"] = before["forward"]
+
+
+def own_forward(strategy: Any) -> OwnForward | None:
+    """How a strategy lets a batch through a model.
+
+    :return: None: as Avalanche does it. A multi-task model answers for one task at a time, without
+        the padding of unequal heads that training's mixed batches have.
+    """
+    plain = type(strategy).forward in (SupervisedProblem.forward, JointTraining.forward)
+    return None if plain or is_multi_task(strategy.model) else OwnForward(strategy)
 
 
 def measuring_batch_size(wanted: int | None, strategy: Any) -> int:

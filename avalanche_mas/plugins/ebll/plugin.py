@@ -11,7 +11,7 @@ from avalanche_mas.plugins.base.arguments import check_counts, check_not_negativ
 from avalanche_mas.plugins.base.eval_mode import in_eval_mode
 from avalanche_mas.plugins.base.features import find_classifier, run
 from avalanche_mas.plugins.base.state import State, check_keys, tensors
-from avalanche_mas.plugins.base.streams import StreamBatches, StreamSource, measuring_batch_size
+from avalanche_mas.plugins.base.streams import StreamBatches, StreamSource
 from avalanche_mas.plugins.ebll.autoencoder import train_encoder
 from avalanche_mas.plugins.lwf.plugin import LwFPlugin
 
@@ -127,7 +127,7 @@ class EBLLPlugin(LwFPlugin):
         model = unwrap(strategy.model)
         self._name = find_classifier(model, self.classifier)
         with in_eval_mode(model), torch.no_grad():
-            first = next(iter(StreamBatches(self._source, strategy.experience, model, 2)))
+            first = next(iter(StreamBatches(self._source, strategy, 2)))
             output, features = run(model, first.x.to(strategy.device), first.task, self._name)
             assert features is not None
             same = self._classify(model, features, first.task)
@@ -156,9 +156,8 @@ class EBLLPlugin(LwFPlugin):
 
     def _train_encoder(self, strategy: Any) -> nn.Linear:
         model, device = unwrap(strategy.model), strategy.device
-        batch_size = measuring_batch_size(self.batch_size, strategy)
         with in_eval_mode(model):
-            samples = StreamBatches(self._source, strategy.experience, model, batch_size)
+            samples = StreamBatches(self._source, strategy, self.batch_size)
             with torch.no_grad():
                 parts = [
                     (run(model, s.x.to(device), s.task, self._name)[1], s.y.to(device), s.task)

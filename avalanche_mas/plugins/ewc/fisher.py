@@ -7,14 +7,14 @@ The square is taken of each sample's own gradient, before any mean. The square o
 gradient, which others use, depends on the batch size. There are three choices for y:
 
 - ``"expected"``: the expectation over the model's own p(y|x_k), as F is defined. No labels are
-  read. For classes it costs one backward pass for each.
+  read. For classes it costs one backward pass for each, and for each place in a dense output.
 - ``"sampled"``: one y drawn from p(y|x_k) for each sample, which is right on average and costs one
   backward pass. Where the model is almost certain, the few samples with a rare y decide.
 - ``"empirical"``: the label of the data, which is another quantity. It goes to 0, faster than F,
   where the model fits its data.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal, NamedTuple, get_args
 
 import torch
@@ -56,13 +56,15 @@ def estimate_fisher(
     Like every estimate it runs in eval mode, leaves no trace, and does not depend on the batch
     size, except by round-off.
 
-    :param model: any module whose output is one tensor.
+    :param model: any module whose output is one tensor, or a mapping with ``"logits"`` or
+        ``"out"``.
     :param data: as for :func:`~avalanche_mas.estimate_importance`; ``fisher="empirical"`` needs
         labels: batches ``(x, y, ...)``, or dicts with labels in them.
     :param fisher: ``"expected"``, ``"sampled"`` or ``"empirical"``: which y, see this module.
-    :param likelihood: ``"categorical"``: outputs (batch, classes) are the scores of a softmax, and
-        labels are class indices. ``"gaussian"``: outputs are the mean of a normal distribution of
-        unit variance, as for a squared error; then F = (1/N) Σ_k Σ_c (∂F_c(x_k)/∂θ)².
+    :param likelihood: ``"categorical"``: outputs (batch, classes) are the scores of a softmax, or
+        (batch, classes, height, width) those of each place, and labels are class indices.
+        ``"gaussian"``: outputs are the mean of a normal distribution of unit variance, as for a
+        squared error; then F = (1/N) Σ_k Σ_c (∂F_c(x_k)/∂θ)².
     :param forward: ``forward(model, batch) -> output``, if not ``model(x)``.
     :param batch_size: samples per batch where ``data`` is a dataset or a tensor.
     :param num_workers: loader processes where ``data`` is a dataset.
@@ -78,12 +80,6 @@ def estimate_fisher(
     :raises TypeError: if the output is not one tensor.
     """
     check_fisher(fisher, likelihood)
-    run, of_batch = forward or _run, _LIKELIHOODS[likelihood, fisher]
-
-    def log_likelihood(model: nn.Module, batch: Any) -> Tensor:
-        inputs = batch.inputs if isinstance(batch, _Drawn) else batch
-        return of_batch(_tensor(run(model, inputs)), batch)
-
     # the data's own generators are out of the estimate's sight behind the draws
     with preserve_state(data, model=model) as interrupts, interrupts.allowed():
         if fisher == "sampled":
@@ -91,7 +87,7 @@ def estimate_fisher(
         return estimate_importance(
             model,
             data,
-            forward=log_likelihood,
+            forward=log_likelihood(forward or _run, fisher, likelihood),
             output="squares",
             batch_size=batch_size,
             num_workers=num_workers,
@@ -100,6 +96,24 @@ def estimate_fisher(
             distributed=distributed,
             verbose=verbose,
         )
+
+
+def log_likelihood(forward: Forward, fisher: Fisher, likelihood: Likelihood) -> Forward:
+    """What F is the sum of squared gradients of, for each sample.
+
+    :param forward: how a batch goes through the model.
+    :param fisher: which y. ``"sampled"`` takes every y of batches that no numbers were drawn for.
+    :param likelihood: of which distribution.
+    :return: from the model and a batch to numbers of shape (batch, ·).
+    """
+
+    def numbers(model: nn.Module, batch: Any) -> Tensor:
+        drawn = isinstance(batch, _Drawn)
+        kind = fisher if drawn or fisher != "sampled" else "expected"
+        scores = scores_of(forward(model, batch.inputs if drawn else batch))
+        return _LIKELIHOODS[likelihood, kind](scores, batch)
+
+    return numbers
 
 
 def check_fisher(fisher: str, likelihood: str) -> None:
@@ -136,7 +150,19 @@ def _run(model: nn.Module, batch: Any) -> Any:
     return call_model(model, model_input(batch))
 
 
-def _tensor(output: Any) -> Tensor:
+def scores_of(output: Any) -> Tensor:
+    """The one tensor in a model's output that a likelihood is of.
+
+    :param output: a tensor, or a mapping with ``"logits"``, or ``"start_logits"`` and
+        ``"end_logits"`` (transformers), or ``"out"`` (torchvision's segmentation), whatever else is
+        in it.
+    :return: that tensor, in float32 at least.
+    :raises TypeError: for anything else.
+    """
+    if isinstance(output, Mapping):
+        ends = [output[name] for name in ("start_logits", "end_logits") if name in output]
+        whole = torch.stack(ends, -1)[..., None] if len(ends) == 2 else output  # two places
+        output = output.get("logits", output.get("out", whole))
     if not isinstance(output, Tensor):
         raise TypeError(
             f"the Fisher information is that of a likelihood, which takes a model's output as one "
@@ -147,38 +173,67 @@ def _tensor(output: Any) -> Tensor:
 
 
 def _log_p(scores: Tensor) -> Tensor:
-    if scores.dim() != 2:
+    """log p of shape (batch, classes, places), where every place has a class of its own."""
+    if scores.dim() < 2 or scores.dim() == 3:
         raise ValueError(
-            f"likelihood='categorical' needs scores of shape (batch, classes), the model returned "
-            f"{tuple(scores.shape)}. Use likelihood='gaussian' for regression."
+            f"likelihood='categorical' needs scores of shape (batch, classes) or (batch, classes, "
+            f"height, width), the model returned {tuple(scores.shape)}. Where these are classes of "
+            "words, pass a forward that returns scores.movedim(-1, 1).unsqueeze(-1); use "
+            "likelihood='gaussian' for regression."
         )
-    return scores.log_softmax(1)
+    return (
+        scores.flatten(2).log_softmax(1) if scores.dim() > 2 else scores.log_softmax(1)[..., None]
+    )
 
 
 def _every_class(scores: Tensor, batch: Any) -> Tensor:
-    """√p_c log p_c, whose squared gradients add up to Σ_c p_c (∂ log p_c)²."""
+    """√p_c log p_c, whose squared gradients add up to Σ_c p_c (∂ log p_c)².
+
+    Places are independent given x, and a gradient's mean is 0: their F add up.
+    """
     log_p = _log_p(scores)
-    return log_p * log_p.detach().exp().sqrt()
+    return (log_p * log_p.detach().exp().sqrt()).flatten(1)
 
 
 def _drawn(scores: Tensor, batch: _Drawn) -> Tensor:
-    """log p of the class where the cumulative p first exceeds the sample's uniform number."""
+    """log p of the class where the cumulative p first exceeds the place's uniform number."""
     log_p = _log_p(scores)
     cumulative = log_p.detach().exp().cumsum(1)
-    threshold = batch.uniform.unsqueeze(1).to(cumulative) * cumulative[:, -1:]
+    threshold = _at_places(batch.uniform, log_p.shape[2]).to(cumulative) * cumulative[:, -1:]
     y = (cumulative <= threshold).sum(1, keepdim=True)  # an impossible class is never the first
-    return log_p.gather(1, y.clamp(max=scores.shape[1] - 1))
+    return log_p.gather(1, y.clamp(max=log_p.shape[1] - 1)).sum(2)
+
+
+def _at_places(uniform: Tensor, places: int) -> Tensor:
+    """From a sample's uniform number to independent ones for its places: (batch, 1, places).
+
+    The first place has the number itself, the others splitmix64 (Steele et al., OOPSLA 2014)
+    started from it, so that they are the same again in whatever batch the sample is.
+    """
+    z = (uniform.double() * 2.0**52).long()[:, None]
+    z = z + torch.arange(1, places, device=z.device) * -0x61C8864680B583EB
+    z = (z ^ _shifted(z, 30)) * -0x40A7B892E31B1A47
+    z = (z ^ _shifted(z, 27)) * -0x6B2FB644ECCEEE15
+    others = _shifted(z ^ _shifted(z, 31), 11).double() * 2.0**-53
+    return torch.cat([uniform[:, None], others.to(uniform)], 1)[:, None]
+
+
+def _shifted(z: Tensor, bits: int) -> Tensor:
+    """z >> bits of 64 bits without a sign."""
+    return (z >> bits) & ((1 << (64 - bits)) - 1)
 
 
 def _labelled(scores: Tensor, batch: Any) -> Tensor:
-    """log p of the label."""
-    y = _labels(batch)
-    if y.is_floating_point() or y.numel() != len(scores):
+    """log p of the labels; a place whose label is negative has none, as in ``cross_entropy``."""
+    y, log_p = _labels(batch), _log_p(scores)
+    if y.is_floating_point() or y.numel() != len(scores) * log_p.shape[2]:
         raise ValueError(
-            f"fisher='empirical' needs one class index for each sample, got labels of {y.dtype} "
-            f"and shape {tuple(y.shape)}. Use likelihood='gaussian' for regression."
+            f"fisher='empirical' needs one class index for each sample, or for each place in it, "
+            f"got labels of {y.dtype} and shape {tuple(y.shape)} for scores of shape "
+            f"{tuple(scores.shape)}. Use likelihood='gaussian' for regression."
         )
-    return _log_p(scores).gather(1, y.reshape(-1, 1).long())
+    y = y.reshape(len(scores), 1, -1).long()
+    return (log_p.gather(1, y.clamp(min=0)) * (y >= 0)).sum(2)
 
 
 def _outputs(output: Tensor, batch: Any) -> Tensor:

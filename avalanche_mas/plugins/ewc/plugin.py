@@ -17,6 +17,7 @@ from avalanche_mas.plugins.ewc.fisher import (
     Likelihood,
     check_fisher,
     estimate_fisher,
+    log_likelihood,
 )
 
 
@@ -26,9 +27,10 @@ class EWCPlugin(MeasuredPlugin):
     The loss of task B after task A is L_B + Σ (λ/2) F (θ−θ_A)², Eq. 3 of the paper. F is exact per
     sample, see :mod:`.ewc.fisher`. By default it is what Fisher information means: the expectation
     over the model's own predictions, which reads no labels. It costs one backward pass for each
-    class; with hundreds of classes ``fisher="sampled"`` or ``max_samples`` is cheaper. One draw for
-    each sample has the same mean, but where a network has learnt its task well it depends on a few
-    rare draws, so it is not the default. Many libraries take the labels of the data
+    class; with hundreds of classes, or a class for each pixel, ``fisher="sampled"`` or
+    ``max_samples`` is cheaper. One draw for each sample has the same mean, but where a network has
+    learnt its task well it depends on a few rare draws, so it is not the default. Many libraries
+    take the labels of the data
     (``fisher="empirical"``). Avalanche's plugin squares the mean gradient of a batch, so that its F
     depends on the batch size: no option does that.
 
@@ -127,8 +129,8 @@ class EWCPlugin(MeasuredPlugin):
 
     def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
         """Looks at a sample's labels, so that wrong ones are known before anything is trained."""
-        labels = [] if self.source is None else self.source.first_labels(strategy.experience)
-        for y in labels if self.forward is None else ():  # else it is not known which they are
+        first = [] if self.source is None else self._batches(strategy).first(1)
+        for _, y, _ in first if self.forward is None else ():  # else it is not known which they are
             if y is None and self.fisher == "empirical":
                 raise ValueError(NO_LABELS)
             if isinstance(y, Tensor) and y.is_floating_point() and self.likelihood != "gaussian":
@@ -155,6 +157,9 @@ class EWCPlugin(MeasuredPlugin):
             seed=self.tasks + 10_007 * self.pieces,
             verbose=self.verbose,
         )
+
+    def _measured(self, forward: Forward) -> Forward:
+        return log_likelihood(forward, self.fisher, self.likelihood)
 
     def _check_deployed(self, model: nn.Module) -> None:
         if self.fisher == "empirical":

@@ -24,9 +24,14 @@ from avalanche_mas.plugins.base.streams import (
     StreamBatches,
     StreamSource,
     in_eval_mode,
-    measuring_batch_size,
+    own_forward,
 )
-from avalanche_mas.plugins.ewc.fisher import Likelihood, check_fisher, estimate_fisher
+from avalanche_mas.plugins.ewc.fisher import (
+    Likelihood,
+    check_fisher,
+    estimate_fisher,
+    log_likelihood,
+)
 from avalanche_mas.plugins.imm.merging import mean_merge, mode_merge
 
 
@@ -155,7 +160,7 @@ class IMMPlugin(RegularizationPlugin):
         """Finds the data that will be measured, or fails before anything is trained."""
         if self.fisher is not None:
             self.source.check(strategy.experience)
-            self._batches(strategy).check()
+            self._batches(strategy).check(self._measured)
         super().before_training_exp(strategy, **kwargs)
         self._parameters = named_parameters(strategy.model)
         now = _statistics(strategy.model)
@@ -185,6 +190,7 @@ class IMMPlugin(RegularizationPlugin):
         :param batch_size: samples per batch where ``data`` is a dataset; None for the plugin's own,
             or else 64.
         """
+        self._check_model(model)
         self._statistics = {}
         self._trained = {n for n, p in named_parameters(model).items() if p.requires_grad}
         batch_size = batch_size or self.batch_size or 64
@@ -196,8 +202,8 @@ class IMMPlugin(RegularizationPlugin):
 
         A parameter that no task has trained is free.
         """
-        batches, size = self._batches(strategy), measuring_batch_size(self.batch_size, strategy)
-        self._measure(strategy.model, batches, batches.forward, size)
+        batches = self._batches(strategy)
+        self._measure(strategy.model, batches, batches.forward, batches.batch_size)
         return self._near(strategy.model)
 
     @property
@@ -217,8 +223,11 @@ class IMMPlugin(RegularizationPlugin):
 
     def _batches(self, strategy: Any) -> StreamBatches:
         """The samples that the experience is measured on."""
-        size = measuring_batch_size(self.batch_size, strategy)
-        return StreamBatches(self.source, strategy.experience, strategy.model, size, self.forward)
+        forward = self.forward or own_forward(strategy)
+        return StreamBatches(self.source, strategy, self.batch_size, forward)
+
+    def _measured(self, forward: Forward) -> Forward:
+        return log_likelihood(forward, self.fisher or "expected", self.likelihood)
 
     def _state(self) -> State:
         return {**super()._state(), "solutions": self.solutions, "fishers": self.fishers}

@@ -25,7 +25,7 @@ from avalanche_mas.plugins.base.recording import (
     with_index,
 )
 from avalanche_mas.plugins.base.state import State, StatefulPlugin
-from avalanche_mas.plugins.base.streams import measuring_batch_size
+from avalanche_mas.plugins.base.streams import measuring_batch_size, own_forward
 from avalanche_mas.plugins.lwf.distillation import (
     Units,
     checked_units,
@@ -36,6 +36,9 @@ from avalanche_mas.plugins.lwf.distillation import (
 )
 from avalanche_mas.plugins.warmup import HeadWarmupPlugin
 
+_OTHERWISE = (
+    ". Write what is different into the model's own forward, or use MASPlugin, which takes it so"
+)
 _RECOMPUTE = "Use targets='recomputed', which asks the old model about each mini-batch."
 
 
@@ -297,19 +300,31 @@ class LwFPlugin(StatefulPlugin):
 
         :raises TypeError: if it gives no answer.
         """
-        dataset, task = strategy.adapted_dataset, None
+        dataset, own, task = strategy.adapted_dataset, own_forward(strategy), None
         with in_eval_mode(model), torch.no_grad():
-            x, *more = dataset.collate_fn([dataset[0]])
-            if is_multi_task(model):
-                task = int(more[-1])
+            batch = dataset.collate_fn([dataset[0]])
             try:
-                run(model, x.to(strategy.device), task, self._name)
+                x, *more = [field.to(strategy.device) for field in batch]
+                task = int(more[-1]) if is_multi_task(model) else None
+                output, _ = run(model, x, task, self._name)
+                trained = output if own is None else own(model, batch)
             except Exception as error:  # whatever a model raises
                 raise TypeError(
                     "the old model is asked about the first field of a mini-batch alone, which "
                     f"fails ({type(error).__name__}: {error}): {type(self).__name__} is for models "
-                    "of one input"
+                    f"of one input{_OTHERWISE}"
                 ) from error
+        if not isinstance(output, Tensor) or output.dim() != 2:
+            found = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+            raise TypeError(
+                f"{type(self).__name__} compares class scores of shape (samples, classes), and the "
+                f"model returned {found}{_OTHERWISE}"
+            )
+        if not isinstance(trained, Tensor) or not torch.equal(trained, output):
+            raise TypeError(
+                f"{type(strategy).__name__}.forward returns something else than model(x), which is "
+                f"what {type(self).__name__} asks the old model{_OTHERWISE}"
+            )
 
     def _ask(self, model: nn.Module, x: Any) -> dict[str, Tensor]:
         """What is compared, of the old model."""
