@@ -47,6 +47,24 @@ def test_the_results_are_the_committed_ones(page, experiment):
     assert any(set(table) <= set(made.splitlines()) for made in re.split(r"\n\n+", results))
 
 
+@pytest.mark.parametrize("page", ["README.md", "docs/experiments.md"])
+def test_the_eight_tasks_are_the_committed_ones(page):
+    """Final accuracy and forgetting are the means that end the rows of both tables."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    text = " ".join(text.split())
+    shown = re.findall(r"(\w+) ends at ([\d.]+) % and has forgotten ([\d.]+\d)", text)
+    assert [name for name, *_ in shown] == ["MAS", "LwF", "finetuning", "SI"]
+    joint = re.search(r"joint training reaches ([\d.]+) %", text)[1]
+    table = ROOT / "benchmarks/results/figure5-published/table.md"
+    rows = re.findall(
+        r"^\| (\w+) \|.* (\S+) ± \S+ \|$", table.read_text(encoding="utf-8"), re.MULTILINE
+    )
+    means = {}
+    for name, mean in rows:
+        means.setdefault(name, []).append(mean)
+    assert means == {name: numbers for name, *numbers in shown} | {"joint": [joint]}
+
+
 def test_the_claims_are_the_committed_ones():
     """Remedy: ``python -m benchmarks claims --publish``."""
     text = (ROOT / "docs/experiments.md").read_text(encoding="utf-8")
