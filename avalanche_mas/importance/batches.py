@@ -131,7 +131,7 @@ def model_input(batch: Any) -> Any:
     if isinstance(batch, Mapping):
         return {name: value for name, value in batch.items() if name not in _LABELS}
     if isinstance(batch, (tuple, list)) and batch:
-        mappings = [isinstance(part, Mapping) for part in batch]
+        mappings = [issubclass(type(part), Mapping) for part in batch]  # labels are not read
         if isinstance(batch[0], Tensor) or (mappings[0] and sum(mappings) == 1):
             return model_input(batch[0])
     kind = type(batch).__name__
