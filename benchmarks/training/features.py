@@ -29,7 +29,7 @@ def frozen_features(images: Tensor) -> Tensor:
     if file.is_file():
         return load_file(file)["features"]
     held = frozen_part()
-    features = torch.cat([held(batch) for batch in torch.split(images, 64)])
+    features = torch.cat([held(batch) for batch in torch.split(images, 64)]).contiguous()
     file.parent.mkdir(parents=True, exist_ok=True)
     draft = file.with_suffix(f".{os.getpid()}.tmp")
     save_file({"features": features}, draft)

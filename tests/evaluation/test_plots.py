@@ -61,6 +61,11 @@ def legend(ax):
     return [text.get_text() for text in ax.get_legend().get_texts()]
 
 
+@pytest.fixture(autouse=True)
+def no_figure_of_others():
+    pyplot.close("all")
+
+
 @pytest.mark.parametrize("name", FIGURES)
 def test_every_figure(name, tmp_path):
     """It draws into the axes that it is given, leaves the settings alone, and fits its figure."""

@@ -225,7 +225,7 @@ def test_outputs_that_are_no_class_scores():
 
     cases = {
         (TypeError, "returned a tuple"): (lambda y: (y, y), lambda o: o[0]),
-        (ValueError, r"shape \(5, 6, 1\)"): (lambda y: y[..., None], lambda o: o[..., 0]),
+        (TypeError, r"returned \(1, 6, 1\)"): (lambda y: y[..., None], lambda o: o[..., 0]),
     }
     for (error, message), (output, scores) in cases.items():
 

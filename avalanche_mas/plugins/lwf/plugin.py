@@ -315,7 +315,8 @@ class LwFPlugin(StatefulPlugin):
                     f"of one input{_OTHERWISE}"
                 ) from error
         if not isinstance(output, Tensor) or output.dim() != 2:
-            found = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+            kind = type(output).__name__
+            found = tuple(output.shape) if isinstance(output, Tensor) else f"a {kind}"
             raise TypeError(
                 f"{type(self).__name__} compares class scores of shape (samples, classes), and the "
                 f"model returned {found}{_OTHERWISE}"
