@@ -129,6 +129,14 @@ def test_training_inside_watch_is_refused_and_what_was_watched_is_kept():
     assert plugin.tasks == 3
 
 
+def test_a_copy_made_inside_watch_can_be_trained():
+    plugin, strategy, later = heads_for_two_tasks()
+    copies = []
+    watched(plugin, strategy.model, lambda: copies.append(copy.deepcopy(strategy)))
+    copies[0].train(later)
+    assert copies[0].plugins[0].tasks == 3
+
+
 def test_what_was_watched_is_kept_where_the_model_has_grown():
     plugin, strategy, later = heads_for_two_tasks()
 

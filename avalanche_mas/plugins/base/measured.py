@@ -210,6 +210,10 @@ class MeasuredPlugin(RegularizationPlugin):
             if watched.samples and at.items() <= parameters_of(model).items():  # it may have grown
                 self._add_piece(watched.importance, at)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Of a copy or a checkpoint, which watches nothing."""
+        return {**vars(self), "_watching": False}
+
     def forget_observed(self) -> None:
         """Drops the samples that were observed since the last experience."""
         self._observations = Observations()
