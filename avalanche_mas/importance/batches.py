@@ -131,8 +131,10 @@ def model_input(batch: Any) -> Any:
     if isinstance(batch, Mapping):
         return {name: value for name, value in batch.items() if name not in _LABELS}
     if isinstance(batch, (tuple, list)) and batch:
+        if isinstance(batch[0], Tensor):
+            return batch[0]
         mappings = [issubclass(type(part), Mapping) for part in batch]  # labels are not read
-        if isinstance(batch[0], Tensor) or (mappings[0] and sum(mappings) == 1):
+        if mappings[0] and sum(mappings) == 1:
             return model_input(batch[0])
     kind = type(batch).__name__
     if isinstance(batch, (tuple, list)):
