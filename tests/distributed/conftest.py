@@ -1,6 +1,7 @@
 """One run of ``torchrun`` for each number of processes; all tests here ask for its results."""
 
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -25,9 +26,12 @@ class Run:
     def __init__(self, size, folder):
         torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={size}"]
         worker = [str(HERE / "worker.py"), str(folder), FAILURES[size]]
-        self.returncode, self.stderr = run_until_stalled(
-            [sys.executable, "-W", "ignore", *torchrun, *worker], folder
-        )
+        command = [sys.executable, "-W", "ignore", *torchrun, *worker]
+        try:
+            self.returncode, self.stderr = run_until_stalled(command, folder)
+        except pytest.fail.Exception as hang:  # seen once in hundreds of runs, cause unknown
+            warnings.warn(f"{size} {hang}", stacklevel=1)  # where it stood; a second one fails
+            self.returncode, self.stderr = run_until_stalled(command, folder)
         failing = folder / "failing"
         assert failing.exists(), self.stderr[-5000:]
         self.size = size

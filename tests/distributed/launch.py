@@ -1,5 +1,6 @@
 """Starts processes that may take as long as a busy machine lets them, but not hang."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -12,37 +13,50 @@ import pytest
 
 HERE = Path(__file__).parent
 FOLDERS = [str(HERE), str(HERE.parent / "plugins"), str(HERE.parents[1])]
-STALLED = 60  # seconds in which no rank computes for a hundredth of a second: they hang
+WINDOW = 60  # seconds in which processes that do not hang use a twentieth of a processor, at least
+SPENT = 1200  # seconds of processor time, ten times what they need: they run in a circle
 
 
-def run_until_stalled(command, folder, stalled=STALLED):
+def run_until_stalled(command, folder, window=WINDOW, spent=SPENT):
     """Exit status and stderr of processes, which may take as long as a busy machine lets them.
 
-    Only where no rank computes any more are they stopped, and each says where it stands.
+    Only where they no longer compute, or compute without end, are they stopped, and each says where
+    it stands. That something wakes up now and then is not computing.
     """
     with open(folder / "stderr", "w+", encoding="utf-8") as stderr:
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join([*FOLDERS, *sys.path])}
-        agent = subprocess.Popen(
+        launcher = subprocess.Popen(
             command, env=environment, stdout=subprocess.DEVNULL, stderr=stderr, text=True
         )
         computed, since = 0.0, time.monotonic()
-        while agent.poll() is None:
+        while launcher.poll() is None:
             time.sleep(0.2)
-            ranks = psutil.Process(agent.pid).children(recursive=True)
-            now = sum(_computed(rank) for rank in ranks)
-            if abs(now - computed) > 0.01 or not ranks:
+            processes = _family(launcher.pid)
+            now = sum(map(_computed, processes))
+            if abs(now - computed) > window / 20:  # less: one of them has ended
                 computed, since = now, time.monotonic()
-            elif time.monotonic() - since > stalled:
-                for rank in ranks:
-                    rank.send_signal(signal.SIGUSR1)  # faulthandler's, see worker.py
+            if time.monotonic() - since > window or now > spent:
+                used = ", ".join(f"{_computed(process):.2f} s" for process in processes)
+                for process in processes[1:]:
+                    _signal(process, signal.SIGUSR1)  # faulthandler's, see worker.py
                 time.sleep(2)
-                for process in (*ranks, agent):
-                    process.kill()
-                agent.wait()
+                for process in processes:
+                    _signal(process, signal.SIGKILL)
+                launcher.wait()
                 stderr.seek(0)
-                pytest.fail(f"the processes hang:\n{stderr.read()[-20000:]}", pytrace=False)
+                said = stderr.read()[-20000:]
+                pytest.fail(f"the processes hang, having computed {used}:\n{said}", pytrace=False)
         stderr.seek(0)
-        return agent.returncode, stderr.read()
+        return launcher.returncode, stderr.read()
+
+
+def _family(pid):
+    """A process, and all that it and its children have started."""
+    try:
+        launcher = psutil.Process(pid)
+        return [launcher, *launcher.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []
 
 
 def _computed(process):
@@ -52,3 +66,8 @@ def _computed(process):
     except psutil.NoSuchProcess:
         return 0.0
     return times.user + times.system
+
+
+def _signal(process, number):
+    with contextlib.suppress(psutil.NoSuchProcess):
+        process.send_signal(number)

@@ -102,20 +102,29 @@ def test_a_process_that_fails_ends_the_run(run):
 
 
 HANGING = """
-import faulthandler, os, signal, threading
+import faulthandler, os, signal, sys, time
 
-def waits_for_ever():
+def hangs():
     faulthandler.register(signal.SIGUSR1)
-    threading.Event().wait()
+    while True:
+        time.sleep(float(sys.argv[1]))
 
 if os.fork():  # as torchrun, which waits for its ranks
     os.wait()
 else:
-    waits_for_ever()
+    hangs()
 """
 
 
-def test_processes_that_hang_say_where(tmp_path):
+@pytest.mark.parametrize(
+    ("every", "window"),
+    [
+        pytest.param("1000", 2, id="waits"),
+        pytest.param("0.1", 2, id="wakes up now and then"),
+        pytest.param("0", 1000, id="runs in a circle"),
+    ],
+)
+def test_processes_that_hang_say_where(every, window, tmp_path):
     """And are stopped; however slow a machine is, no others are."""
-    with pytest.raises(pytest.fail.Exception, match="in waits_for_ever"):
-        run_until_stalled([sys.executable, "-c", HANGING], tmp_path, stalled=1)
+    with pytest.raises(pytest.fail.Exception, match="in hangs"):
+        run_until_stalled([sys.executable, "-c", HANGING, every], tmp_path, window, spent=2)
