@@ -110,8 +110,8 @@ def padded(lengths):
 
 
 def test_masks_that_were_seen_before_cost_nothing():
-    """One sample of each length is asked once; then each way takes a pass for its answer and one
-    for its importance."""
+    """One sample of each length is asked once; then each way takes a single pass, which is told
+    what the samples were told."""
     model = module(
         lambda self, x, mask: asks_for_padding(x, mask, self),
         layer=nn.Linear(4, 6),
@@ -126,7 +126,7 @@ def test_masks_that_were_seen_before_cost_nothing():
         ours = estimate_importance(model, batches[:n])
         counts.append(len(PASSES))
     assert not ours.fallbacks
-    assert counts[1] - counts[0] == 4
+    assert counts[1] - counts[0] == 2
     single = [{k: v[i : i + 1] for k, v in b.items()} for b in batches for i in range(9)]
     model.layer._forward_pre_hooks.clear()
     assert worst_error(ours, estimate_importance(model, single, engine="loop")) < 1e-10
@@ -146,6 +146,28 @@ def test_samples_that_answer_otherwise_together():
     assert set(ours.fallbacks) == set(ours)
     local = estimate_local_importance(model, x)
     assert worst_error(local, estimate_local_importance(model, x, batch_size=1)) < 1e-10
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        pytest.param(lambda x: bool(x.sum() > 20), id="branch"),
+        pytest.param(lambda x: (x.sum() / 20).floor().int().item(), id="number"),
+        pytest.param(lambda x: len((x.sum(1).cumsum(0) > 20).nonzero()) > 0, id="shape"),
+    ],
+)
+def test_a_later_batch_that_answers_otherwise_together(ask):
+    """The first one agreed with its samples; that the same operations run shows nothing."""
+
+    def forward(self, x):
+        return self.head(torch.tanh(self.layer(x) * (1 + 2 * ask(x))))
+
+    model = module(forward, layer=nn.Linear(4, 4), head=nn.Linear(4, 3)).double()
+    batches = [torch.rand(16, 4).double() * size for size in (0.1, 0.2, 1.0, 0.1, 1.0)]
+    ours = estimate_importance(model, batches)
+    assert worst_error(ours, naive_importance(model, torch.cat(batches))) < 1e-10
+    assert set(ours.fallbacks) == set(ours)
+    assert not estimate_importance(model, batches[:2]).fallbacks
 
 
 def test_longer_samples_are_asked_more():

@@ -186,6 +186,10 @@ class PlannedEngine(ABC):
     def measure(self, plan: Plan, batch: Any, size: int, total: dict[str, Tensor]) -> bool:
         """Adds a batch; False, with ``total`` as it was, if it did not go as planned."""
 
+    def is_told(self, plan: Plan) -> bool:
+        """Whether :meth:`measure` itself notices a batch that goes another way than the plan's."""
+        return False
+
     @abstractmethod
     def separate(self) -> None:
         """From now on, what one sample does shows nothing of what others do: each goes alone."""
@@ -234,16 +238,25 @@ class PlannedEngine(ABC):
         self.separate()
 
     def _add(self, piece: Group, total: dict[str, Tensor]) -> None:
-        way, batch, size = piece
-        if self._ways is not None and way is not None and size > 1 and self._ways.of(batch) != way:
-            self._go_separately()  # together they go another way than alone
+        batch, size = piece.batch, piece.size
+        told = self._plan is not None and self.is_told(self._plan)
+        if not told:
+            self._check_way(piece)
         if self._plan is not None and self.measure(self._plan, batch, size, total):
             return
+        if told:
+            self._check_way(piece)
         self._plan = self._planned(piece, total)
         if self._plan is not None and self._plan.looks_at_values and not self._separate:
             self._go_separately()
         if self._plan is None or not self.measure(self._plan, batch, size, total):
             self.measure_unplanned(batch, total)
+
+    def _check_way(self, piece: Group) -> None:
+        """Samples that together go another way than alone are measured alone, from now on."""
+        ways = self._ways if piece.way is not None and piece.size > 1 else None
+        if ways is not None and ways.of(piece.batch) != piece.way:
+            self._go_separately()
 
     def _planned(self, group: Group, total: dict[str, Tensor]) -> Plan | None:
         way, batch, size = group

@@ -8,7 +8,7 @@ into Σ_k |g_k|, and both are forgotten again. What is summed, see :mod:`.object
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from contextlib import suppress
 from functools import cached_property
 from typing import Any, Literal
@@ -29,6 +29,7 @@ from avalanche_mas.importance.engines.base import (
     disagreeing,
 )
 from avalanche_mas.importance.engines.instrument import Instrument, Pass, PlanMismatch
+from avalanche_mas.importance.engines.looking import comparable
 from avalanche_mas.importance.engines.network import Network
 from avalanche_mas.importance.engines.objectives import OBJECTIVES, Objective, Output
 from avalanche_mas.importance.engines.plan import REPEATING, Plan
@@ -109,6 +110,10 @@ class Exact(PlannedEngine):
         self._measure_slowly(self.unruled, batch, total)
         return True
 
+    def is_told(self, plan: Plan) -> bool:
+        """Where a pass runs, and functions show it all that they are told."""
+        return plan.questions is not None and len(self.unruled) < len(self.parameters)
+
     def measure_unplanned(self, batch: Any, total: dict[str, Tensor]) -> None:
         """Everything one sample at a time."""
         self._give_up("the network runs other operations for other samples", alone=True)
@@ -184,6 +189,25 @@ class Backward(Instrument):
         super().__init__(given)
         self._again = False  # whether the graph is needed for another backward pass
         self._squares: dict[tuple[str, int, torch.Size], tuple[Tensor, PerSample]] = {}
+        self._told: list[Hashable] = []
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        result = super().__torch_function__(func, types, args, kwargs)
+        if self.plan.questions is not None and func in self.plan.questions.functions:
+            self._told.append(comparable(result))
+        return result
+
+    def check_complete(self) -> None:
+        """The same, and that it was told what the samples of the plan were told."""
+        super().check_complete()
+        if self.plan.questions is not None and self.plan.questions.answers != tuple(self._told):
+            raise PlanMismatch
 
     @cached_property
     def anchor(self) -> Tensor:

@@ -66,7 +66,7 @@ class Looking(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Notes what a question about some inputs was answered."""
         if self._only_checks or self._ended:
             return
-        self.answers.append(tuple(_comparable(leaf) for leaf in tree_leaves(result)))
+        self.answers.append(comparable(result))
         self.asked |= sources
         if tuple(self.answers) in self._known:
             self._ended = True  # also if the model catches everything
@@ -125,11 +125,15 @@ def _memory(tensor: Tensor) -> tuple[int, Any]:
     return storage._cdata, storage
 
 
-def _comparable(answer: Any) -> Hashable:
-    """Of a tensor its shape; what cannot be compared is equal to nothing."""
-    if isinstance(answer, Tensor):
-        return tuple(answer.shape)
-    return answer if isinstance(answer, (bool, int, float, complex, str)) else object()
+def comparable(result: Any) -> Hashable:
+    """An answer as it is kept: of tensors their shapes; what cannot be compared equals nothing."""
+    return tuple(map(_comparable, tree_leaves(result)))
+
+
+def _comparable(leaf: Any) -> Hashable:
+    if isinstance(leaf, Tensor):
+        return tuple(leaf.shape)
+    return leaf if isinstance(leaf, (bool, int, float, complex, str)) else object()
 
 
 def _looks(operator: Any, args: tuple[Any, ...]) -> bool:
