@@ -57,17 +57,19 @@ def permuted_digits(
 
 
 def split_digits(
-    n_experiences: int = 5, seed: int = 0, validation: float = 0.0
+    n_experiences: int = 5, seed: int = 0, validation: float = 0.0, *, one_head: bool = False
 ) -> GenericCLScenario:
     """The ten digits dealt out to the experiences, the same number of classes to each.
 
     Task-incremental, for a multi-head model: experience *i* has task label *i*, and the labels of
-    its classes count from zero.
+    its classes count from zero. Or class-incremental, for a single head of ten classes: the task
+    label is 0 in every experience, and the labels count on.
 
     :param n_experiences: a divisor of 10; with 5 each experience has two digits to tell apart.
     :param seed: draws the order of the classes and the validation images.
     :param validation: the share of the training images, in [0, 1), that makes up a third stream
         ``valid``. With 0 there is no such stream.
+    :param one_head: whether it is class-incremental.
     :return: a benchmark with the streams ``train``, ``test`` and, if asked for, ``valid``.
     :raises ValueError: if an argument is out of its range.
     """
@@ -75,19 +77,22 @@ def split_digits(
         raise ValueError(f"n_experiences is {n_experiences}: give a divisor of {N_CLASSES}")
     class_order = np.random.default_rng(seed).permutation(N_CLASSES)
     tasks = torch.from_numpy(class_order).view(n_experiences, -1)
+    each = tasks.shape[1]
+    firsts = [i * each if one_head else 0 for i in range(n_experiences)]
     streams = {
-        name: [_only_classes(part, classes) for classes in tasks]
+        name: [_only_classes(part, *task) for task in zip(tasks, firsts, strict=True)]
         for name, part in _load_parts(validation, seed).items()
     }
-    return _as_benchmark(streams, task_labels=list(range(n_experiences)))
+    labels = [0] * n_experiences if one_head else list(range(n_experiences))
+    return _as_benchmark(streams, task_labels=labels)
 
 
-def _only_classes(part: _Part, classes: Tensor) -> _Part:
-    """Keep the images of ``classes``; their labels become positions in ``classes``."""
+def _only_classes(part: _Part, classes: Tensor, first: int) -> _Part:
+    """Keep the images of ``classes``, which are labelled in this order, from ``first`` on."""
     x, y = part
     same = y[:, None] == classes[None, :]  # (n, classes)
     kept = same.any(dim=1)
-    return x[kept], same[kept].int().argmax(dim=1)
+    return x[kept], first + same[kept].int().argmax(dim=1)
 
 
 def _load_parts(validation: float, seed: int) -> dict[str, _Part]:
