@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 from torch.nn import functional
+from torch.overrides import handle_torch_function, has_torch_function
 
 from avalanche_mas.importance.rules.per_sample import Dense, Outer, PerSample
 from avalanche_mas.importance.rules.registry import Call, Gradients, NoRule, decomposition, rule
@@ -27,6 +28,29 @@ def linear(call: Call, input: Tensor, weight: Tensor, bias: Tensor | None = None
         yield weight, Outer(delta, x)
 
     return gradients
+
+
+def known_linear(input: Tensor, weight: Tensor, bias: Tensor | None, result: Tensor) -> Tensor:
+    """``F.linear(input, weight, bias)`` whose result is there; seen as torch's functions are.
+
+    It is computed again where autograd is to know how it came about.
+
+    :param result: what it is; not connected to ``weight``.
+    """
+    given = input, weight, bias, result
+    if has_torch_function(given):
+        return handle_torch_function(known_linear, given, *given)
+    if weight.requires_grad and torch.is_grad_enabled():
+        return functional.linear(input, weight, bias)
+    return result
+
+
+@rule(known_linear)
+def known(
+    call: Call, input: Tensor, weight: Tensor, bias: Tensor | None, result: Tensor
+) -> Gradients:
+    """Rule of :func:`known_linear`."""
+    return linear(call, input, weight, bias)
 
 
 @rule(torch.matmul, torch.mm, Tensor.matmul, Tensor.mm, Tensor.__matmul__)

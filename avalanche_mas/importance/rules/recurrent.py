@@ -1,8 +1,8 @@
 """Recurrent layers and cells, taken apart: their parameters are those of linear maps.
 
 ``nn.LSTM``, ``nn.GRU``, ``nn.RNN`` and their cells each make one call, which runs all time steps
-inside. Here that call runs first, for the outputs h of all steps. Once these are known, each linear
-map is one operation on all T of them, and meets the rule of
+inside. Here the steps run first, without autograd, and give the outputs h of all of them. Once
+these are known, each linear map is one operation on all T of them, and meets the rule of
 :mod:`~avalanche_mas.importance.rules.linear`: Σ_t δ_t x_tᵀ is summed per sample before the absolute
 value. :class:`_Sweep` goes back through time, and gives δ at every step of each of these
 operations. Its factors that do not depend on δ are computed for all steps at once.
@@ -17,22 +17,32 @@ dropout between layers in train mode.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+from avalanche_mas.importance.rules.linear import known_linear
 from avalanche_mas.importance.rules.registry import NoRule, decomposition
 
 _sigmoid_backward = torch.ops.aten.sigmoid_backward  # δ y (1 − y)
 _tanh_backward = torch.ops.aten.tanh_backward  # δ (1 − y²)
 
 
-class _Gates:
-    """What all steps of a layer came to, and the factors of the way back, all steps at once."""
+class _Gates(ABC):
+    """What all steps of a layer come to, and the factors of the way back, all steps at once.
+
+    The projected input of all steps is x, the projected h before each of them is p.
+
+    :param x: (T, B, ·).
+    :param states: before the first step.
+    :param order: of the steps.
+    """
 
     c: Tensor | None = None
     """The last one, if the layer has one."""
@@ -40,10 +50,56 @@ class _Gates:
     straight: tuple[Tensor, ...] | None = None
     """∂h / ∂h before, by the way that is no linear map, if there is one."""
 
-    def __init__(self, unprojected: Tensor) -> None:
-        self.unprojected = unprojected
+    def __init__(self, x: Tensor, states: Sequence[Tensor], order: Sequence[int]) -> None:
+        self.x, self.states, self.order = x, states, order
+        self.p = torch.empty_like(x, memory_format=torch.contiguous_format)
+        # as the rule reads it: one sample behind the other
+        self.h, self.before = self._sequence(states[0], sample_by_sample=True)
+        self.unprojected = self.h
         """h after each step, before its projection, (T, B, ·)."""
 
+    def run(self, weight: Tensor, bias: Tensor | None, projection: Tensor | None) -> None:
+        """Runs all steps, and computes the factors."""
+        dtype = self.x.dtype  # autocast may have chosen another
+        weight = weight.to(dtype).t()
+        bias, projection = (None if t is None else t.to(dtype) for t in (bias, projection))
+        if projection is not None:
+            self.unprojected = self.x.new_empty(*self.x.shape[:2], projection.shape[1])
+        h, before, p = self.h.unbind(), self.before.unbind(), self.p.unbind()
+        ends = self.unprojected.unbind()
+        step = self.stepper()
+        for t in self.order:
+            if bias is None:
+                torch.mm(before[t], weight, out=p[t])
+            else:
+                torch.addmm(bias, before[t], weight, out=p[t])
+            step(t, before[t], ends[t])
+            if projection is not None:
+                torch.mm(ends[t], projection.t(), out=h[t])
+        self.find_factors()
+
+    def _sequence(self, first: Tensor, *, sample_by_sample: bool = False) -> tuple[Tensor, Tensor]:
+        """Memory for a state after each step, and the same states before each step."""
+        steps, (size, width) = len(self.x) + 1, first.shape
+        memory = (
+            self.x.new_empty(size, steps, width).transpose(0, 1)
+            if sample_by_sample
+            else self.x.new_empty(steps, size, width)
+        )
+        backwards = self.order[0] > self.order[-1]
+        memory[-1 if backwards else 0].copy_(first)
+        later, earlier = memory[1:], memory[:-1]
+        return (earlier, later) if backwards else (later, earlier)
+
+    @abstractmethod
+    def stepper(self) -> Callable[[int, Tensor, Tensor], None]:
+        """A function of a step, h before it, and where h goes."""
+
+    @abstractmethod
+    def find_factors(self) -> None:
+        """Compute what :meth:`back` multiplies by, once all steps have run."""
+
+    @abstractmethod
     def back(self, t: int, dh: Tensor, dc: Tensor, delta: Tensor) -> Tensor | None:
         """Go back through step t.
 
@@ -52,7 +108,6 @@ class _Gates:
         :param delta: takes that at the projected h before.
         :return: that at c before.
         """
-        raise NotImplementedError
 
     def at_inputs(self, dh: Sequence[Tensor], delta: Tensor) -> Tensor:
         """The gradients at the gates' inputs: of h and of the projected h before, all steps."""
@@ -60,35 +115,86 @@ class _Gates:
 
 
 class _Rnn(_Gates):
-    """h = f(x + p), where x is the projected input and p the projected h before."""
+    """h = f(x + p)."""
 
-    def __init__(self, h: Tensor, slopes: Tensor) -> None:
-        super().__init__(h)
-        self.slopes = slopes.unbind()
+    def stepper(self) -> Callable[[int, Tensor, Tensor], None]:
+        x, p = self.x.unbind(), self.p.unbind()
+
+        def step(t: int, before: Tensor, h: Tensor) -> None:
+            self.activate_(torch.add(x[t], p[t], out=h))
+
+        return step
+
+    def find_factors(self) -> None:
+        self.slopes = self.slope(self.unprojected).unbind()
+
+    @staticmethod
+    @abstractmethod
+    def activate_(total: Tensor) -> None:
+        """Puts f(x + p) in the place of x + p."""
+
+    @staticmethod
+    @abstractmethod
+    def slope(h: Tensor) -> Tensor:
+        """f′, as h shows it."""
 
     def back(self, t: int, dh: Tensor, dc: Tensor, delta: Tensor) -> None:
         torch.mul(dh, self.slopes[t], out=delta)
 
 
-def _tanh(h: Tensor, x: Tensor, p: Tensor, before: Tensor, *_: object) -> _Rnn:
-    return _Rnn(h, 1 - h * h)
+class _Tanh(_Rnn):
+    """f = tanh."""
+
+    @staticmethod
+    def activate_(total: Tensor) -> None:
+        total.tanh_()
+
+    @staticmethod
+    def slope(h: Tensor) -> Tensor:
+        return 1 - h * h
 
 
-def _relu(h: Tensor, x: Tensor, p: Tensor, before: Tensor, *_: object) -> _Rnn:
-    return _Rnn(h, (h > 0).to(h.dtype))
+class _Relu(_Rnn):
+    """f = ReLU."""
+
+    @staticmethod
+    def activate_(total: Tensor) -> None:
+        total.relu_()
+
+    @staticmethod
+    def slope(h: Tensor) -> Tensor:
+        return (h > 0).to(h.dtype)
 
 
 class _Gru(_Gates):
     """r, z = σ(x + p), n = tanh(x + r p), h = (1 − z) n + z h before."""
 
-    def __init__(self, h: Tensor, x: Tensor, p: Tensor, before: Tensor, *_: object) -> None:
-        super().__init__(h)
-        width = 2 * h.shape[-1]
-        gates, of_new = torch.sigmoid(x[..., :width] + p[..., :width]), p[..., width:]
-        reset, update = gates.chunk(2, -1)
-        new = torch.tanh(x[..., width:] + reset * of_new)
-        self.to_new = _tanh_backward(1 - update, new)
-        slopes = _sigmoid_backward(torch.cat([self.to_new * of_new, before - new], -1), gates)
+    def __init__(self, x: Tensor, states: Sequence[Tensor], order: Sequence[int]) -> None:
+        super().__init__(x, states, order)
+        self.width = 2 * states[0].shape[-1]
+        self.gates = x.new_empty(*x.shape[:2], self.width)
+        self.new = x.new_empty(*x.shape[:2], self.width // 2)
+
+    def stepper(self) -> Callable[[int, Tensor, Tensor], None]:
+        split = [self.width, self.width // 2]
+        x, x_new = (part.unbind() for part in torch.split(self.x, split, -1))
+        p, p_new = (part.unbind() for part in torch.split(self.p, split, -1))
+        gates, new = self.gates.unbind(), self.new.unbind()
+        reset, update = (gate.unbind() for gate in self.gates.chunk(2, -1))
+
+        def step(t: int, before: Tensor, h: Tensor) -> None:
+            torch.add(x[t], p[t], out=gates[t]).sigmoid_()
+            torch.addcmul(x_new[t], reset[t], p_new[t], out=new[t]).tanh_()
+            torch.lerp(new[t], before, update[t], out=h)
+
+        return step
+
+    def find_factors(self) -> None:
+        of_new = self.p[..., self.width :]
+        reset, update = self.gates.chunk(2, -1)
+        self.to_new = _tanh_backward(1 - update, self.new)
+        at_gates = torch.cat([self.to_new * of_new, self.before - self.new], -1)
+        slopes = _sigmoid_backward(at_gates, self.gates)
         factors = torch.cat([slopes, self.to_new * reset], -1)
         self.factors = factors.view(*factors.shape[:2], 3, -1).unbind()
         self.straight = update.unbind()
@@ -98,41 +204,47 @@ class _Gru(_Gates):
 
     def at_inputs(self, dh: Sequence[Tensor], delta: Tensor) -> Tensor:
         of_new = torch.stack(list(dh)) * self.to_new
-        return torch.cat([delta[..., : 2 * of_new.shape[-1]], of_new], -1)
+        return torch.cat([delta[..., : self.width], of_new], -1)
 
 
 class _Lstm(_Gates):
     """i, f, o = σ(x + p), g = tanh(x + p), c = f c before + i g, h = o tanh(c)."""
 
-    def __init__(
-        self,
-        h: Tensor,
-        x: Tensor,
-        p: Tensor,
-        before: Tensor,
-        c: Tensor,
-        order: Sequence[int],
-    ) -> None:
-        width = c.shape[-1]
-        gates = x + p
-        cell = torch.tanh(gates[..., 2 * width : 3 * width])
-        gates.sigmoid_()
-        enter, forget, _, leave = gates.chunk(4, -1)
-        self.forget, entering = forget.unbind(), (enter * cell).unbind()
-        c_before, after = [c] * len(order), [c] * len(order)
-        for t in order:
-            c_before[t] = c
-            after[t] = c = torch.addcmul(entering[t], self.forget[t], c)
-        self.c, squashed = c, torch.tanh(torch.stack(after))
-        super().__init__(leave * squashed)
-        self.to_c = _tanh_backward(leave, squashed).unbind()
-        from_c = torch.empty(*gates.shape[:2], 3, width, dtype=gates.dtype, device=gates.device)
+    def __init__(self, x: Tensor, states: Sequence[Tensor], order: Sequence[int]) -> None:
+        super().__init__(x, states, order)
+        self.after, self.c_before = self._sequence(states[1])
+        self.gates = torch.empty_like(self.p)
+        self.cell, self.squashed = torch.empty_like(self.after), torch.empty_like(self.after)
+
+    def stepper(self) -> Callable[[int, Tensor, Tensor], None]:
+        x, p, gates = self.x.unbind(), self.p.unbind(), self.gates.unbind()
+        enter, forget, unsquashed, leave = (gate.unbind() for gate in self.gates.chunk(4, -1))
+        cell, squashed = self.cell.unbind(), self.squashed.unbind()
+        after, c_before = self.after.unbind(), self.c_before.unbind()
+
+        def step(t: int, before: Tensor, h: Tensor) -> None:
+            torch.add(x[t], p[t], out=gates[t])
+            torch.tanh(unsquashed[t], out=cell[t])
+            gates[t].sigmoid_()
+            entering = torch.mul(enter[t], cell[t])
+            torch.addcmul(entering, forget[t], c_before[t], out=after[t])
+            torch.tanh(after[t], out=squashed[t])
+            torch.mul(leave[t], squashed[t], out=h)
+
+        return step
+
+    def find_factors(self) -> None:
+        self.c = self.after[self.order[-1]]
+        enter, forget, _, leave = self.gates.chunk(4, -1)
+        self.forget = forget.unbind()
+        self.to_c = _tanh_backward(leave, self.squashed).unbind()
+        from_c = self.gates.new_empty(*enter.shape[:2], 3, enter.shape[-1])
         at_enter, at_forget, at_cell = from_c.unbind(2)
-        _sigmoid_backward(cell, enter, grad_input=at_enter)
-        _sigmoid_backward(torch.stack(c_before), forget, grad_input=at_forget)
-        _tanh_backward(enter, cell, grad_input=at_cell)
+        _sigmoid_backward(self.cell, enter, grad_input=at_enter)
+        _sigmoid_backward(self.c_before, forget, grad_input=at_forget)
+        _tanh_backward(enter, self.cell, grad_input=at_cell)
         self.from_c = from_c.unbind()
-        self.from_h = _sigmoid_backward(squashed, leave).unbind()
+        self.from_h = _sigmoid_backward(self.squashed, leave).unbind()
 
     def back(self, t: int, dh: Tensor, dc: Tensor, delta: Tensor) -> Tensor:
         dc = torch.addcmul(dc, dh, self.to_c[t])
@@ -142,17 +254,7 @@ class _Lstm(_Gates):
         return dc.mul_(self.forget[t])
 
 
-class _Kind(NamedTuple):
-    """A kind of layer: torch's function for all of its steps, and their gates once h is known."""
-
-    layer: Callable[..., tuple[Tensor, ...]]
-    gates: Callable[..., _Gates]
-
-
-_TANH = _Kind(torch.rnn_tanh, _tanh)
-_RELU = _Kind(torch.rnn_relu, _relu)
-_GRU = _Kind(torch.gru, _Gru)
-_LSTM = _Kind(torch.lstm, _Lstm)
+_Kind = Callable[[Tensor, Sequence[Tensor], Sequence[int]], _Gates]
 
 
 def _layers(
@@ -203,60 +305,45 @@ def _sweep(
     biases = others[:2] if len(others) > 1 else (None, None)
     projection = others[-1] if len(others) % 2 else None
     order = range(len(x))[:: -1 if backwards else 1]
-    with torch.no_grad(), torch._C.DisableTorchFunction():
-        h = _run(kind, x, states, params, biases[0] is not None, backwards)
-        first = states[0].unsqueeze(0)
-        before = torch.cat([h[1:], first] if backwards else [first, h[:-1]])
     steps = functional.linear(x, into, biases[0])
-    projected = functional.linear(before, recurrent, biases[1])
+    with _by_itself(steps):
+        gates = kind(steps, states, order)
+        gates.run(recurrent, biases[1], projection)
+    projected = known_linear(gates.before, recurrent, biases[1], gates.p)
+    outputs = None
+    if projection is not None:
+        outputs = known_linear(gates.unprojected, projection, None, gates.h)
     c = states[1] if len(states) > 1 else None
-    with torch.no_grad(), torch._C.DisableTorchFunction():
-        gates = kind.gates(h, steps, projected, before, c, order)
-    outputs = None if projection is None else functional.linear(gates.unprojected, projection)
     ways = steps, projected, outputs, states[0], c
-    h, c = _Sweep.apply(h, gates, order, recurrent.detach(), _detached(projection), *ways)
+    h, c = _Sweep.apply(gates, recurrent.detach(), _detached(projection), *ways)
     return h, (h[order[-1]],) if c is None else (h[order[-1]], c)
 
 
-def _run(
-    kind: _Kind,
-    x: Tensor,
-    states: Sequence[Tensor],
-    params: Sequence[Tensor],
-    has_biases: bool,
-    backwards: bool,
-) -> Tensor:
-    """h after each step, (T, B, h), by torch's own function."""
-    first = [state.unsqueeze(0) for state in states]
-    h, *_ = kind.layer(
-        x.flip(0) if backwards else x,
-        first if len(first) > 1 else first[0],
-        list(params),
-        has_biases,
-        1,  # layer
-        0.0,  # dropout
-        False,  # train
-        False,  # bidirectional
-        False,  # batch_first
-    )
-    return h.flip(0) if backwards else h
+@contextmanager
+def _by_itself(steps: Tensor) -> Iterator[None]:
+    """No autograd, and nothing of torch's is seen by a mode, or runs in another precision."""
+    autocast = torch.autocast(steps.device.type, enabled=False)
+    with torch.no_grad(), torch._C.DisableTorchFunction(), autocast:
+        yield
 
 
 class _Sweep(torch.autograd.Function):
     """The outputs of all steps, and the way back to each projection at each of them."""
 
     @staticmethod
-    def forward(ctx: Any, h: Tensor, gates: _Gates, order: Sequence[int], *tensors: Any) -> Any:
-        ctx.given = gates, order, *tensors[:3]
-        return h.clone(), None if gates.c is None else gates.c.clone()
+    def forward(ctx: Any, gates: _Gates, *tensors: Any) -> Any:
+        ctx.given = gates, *tensors[:3]
+        return gates.h.clone(), None if gates.c is None else gates.c.clone()
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, from_outputs: Tensor, dc: Tensor | None) -> Any:
-        gates, order, recurrent, projection, steps = ctx.given
+        gates, recurrent, projection, steps = ctx.given
+        order = gates.order
         at_outputs = list(from_outputs.unbind())
         dh = list(at_outputs)
-        deltas = torch.empty_like(steps, memory_format=torch.contiguous_format)
+        # as the rules read it: one sample behind the other
+        deltas = steps.new_empty(steps.shape[1], len(steps), steps.shape[2]).transpose(0, 1)
         rows = deltas.unbind()
         for t, previous in zip(reversed(order), [*reversed(order[:-1]), None], strict=True):
             dh[t] = at_outputs[t] if projection is None else torch.mm(at_outputs[t], projection)
@@ -271,7 +358,7 @@ class _Sweep(torch.autograd.Function):
                 at_outputs[previous] = before
         outputs = None if projection is None else torch.stack(at_outputs)
         inputs = gates.at_inputs(dh, deltas)
-        return None, None, None, None, None, inputs, deltas, outputs, before, dc
+        return None, None, None, inputs, deltas, outputs, before, dc
 
 
 def _detached(tensor: Tensor | None) -> Tensor | None:
@@ -294,7 +381,7 @@ def lstm(
     if isinstance(hx, Tensor):  # the arguments are data, batch_sizes, hx, ...
         raise NoRule("a packed sequence")
     options = num_layers, dropout, train, bidirectional, batch_first
-    return _layers(_LSTM, input, tuple(hx), params, *options)
+    return _layers(_Lstm, input, tuple(hx), params, *options)
 
 
 def _one_step(
@@ -314,7 +401,7 @@ def lstm_cell(
     b_hh: Tensor | None = None,
 ) -> tuple[Tensor, ...]:
     """What ``nn.LSTMCell`` calls: (B, i) and the states (B, h) → h, c."""
-    return _one_step(_LSTM, input, hx, [w_ih, w_hh, b_ih, b_hh])
+    return _one_step(_Lstm, input, hx, [w_ih, w_hh, b_ih, b_hh])
 
 
 def _layer(kind: _Kind) -> Callable[..., tuple[Tensor, ...]]:
@@ -353,9 +440,9 @@ def _cell(kind: _Kind) -> Callable[..., Tensor]:
     return cell
 
 
-gru = decomposition(torch.gru)(_layer(_GRU))
-rnn_tanh = decomposition(torch.rnn_tanh)(_layer(_TANH))
-rnn_relu = decomposition(torch.rnn_relu)(_layer(_RELU))
-gru_cell = decomposition(torch.gru_cell)(_cell(_GRU))
-rnn_tanh_cell = decomposition(torch.rnn_tanh_cell)(_cell(_TANH))
-rnn_relu_cell = decomposition(torch.rnn_relu_cell)(_cell(_RELU))
+gru = decomposition(torch.gru)(_layer(_Gru))
+rnn_tanh = decomposition(torch.rnn_tanh)(_layer(_Tanh))
+rnn_relu = decomposition(torch.rnn_relu)(_layer(_Relu))
+gru_cell = decomposition(torch.gru_cell)(_cell(_Gru))
+rnn_tanh_cell = decomposition(torch.rnn_tanh_cell)(_cell(_Tanh))
+rnn_relu_cell = decomposition(torch.rnn_relu_cell)(_cell(_Relu))
