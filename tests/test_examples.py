@@ -1,9 +1,14 @@
 """Every script in examples/ runs, and compares what it says."""
 
+import json
+import os
 import runpy
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from avalanche_mas.plugins import registry
 
@@ -36,9 +41,45 @@ def test_it_runs_and_compares(name, tmp_path, monkeypatch, capsys):
         assert (tmp_path / "images.png").stat().st_size > 5000
 
 
+def written_for_wandb(file):
+    """Name → the last value in a file of an offline run."""
+    from wandb.proto.wandb_internal_pb2 import Record
+    from wandb.sdk.internal.datastore import DataStore
+
+    store, found = DataStore(), {}
+    store.open_for_scan(str(file))
+    while (data := store.scan_data()) is not None:
+        record = Record()
+        record.ParseFromString(data)
+        for item in record.history.item:
+            found[item.key or "/".join(item.nested_key)] = json.loads(item.value_json)
+    return found
+
+
+def test_loggers_write_what_they_should(tmp_path):
+    environment = {**os.environ, "FAST_EXAMPLES": "1", "WANDB_MODE": "offline"}
+    command = [sys.executable, "-W", "ignore", str(FOLDER / "loggers.py")]
+    subprocess.run(command, cwd=tmp_path, env=environment, check=True, capture_output=True)
+    board = EventAccumulator(str(tmp_path / "results" / "logs")).Reload()
+    names = {
+        "Penalty_Epoch/train_phase/train_stream",
+        "Penalty_Share_Epoch/model.features.0/train_phase/train_stream",
+        "Free_Parameters/train_phase/train_stream",
+        "Method_Memory/train_phase/train_stream",
+        "Top1_Acc_Stream/eval_phase/test_stream/Task001",
+        "ExperienceForgetting/eval_phase/test_stream/Task000/Exp000",
+    }
+    shown = {name: board.Scalars(name)[-1].value for name in names}
+    (file,) = (tmp_path / "results" / "logs" / "wandb").glob("offline-run-*/*.wandb")
+    sent = written_for_wandb(file)
+    assert {name: sent[name] for name in names} == pytest.approx(shown)
+    assert shown["Penalty_Epoch/train_phase/train_stream"] > 0
+    assert shown["Method_Memory/train_phase/train_stream"] > 10_000
+
+
 def test_all_are_here_and_short():
     scripts = {path.stem: path.read_text(encoding="utf-8") for path in FOLDER.glob("*.py")}
-    assert scripts.keys() == {*SCRIPTS, "digit_images"}
+    assert scripts.keys() == {*SCRIPTS, "digit_images", "loggers"}
     assert all(len(text.splitlines()) <= 60 for text in scripts.values())
     assert len(scripts["image_folder"].splitlines()) <= 25
 
