@@ -65,6 +65,26 @@ def test_the_eight_tasks_are_the_committed_ones(page):
     assert means == {name: numbers for name, *numbers in shown} | {"joint": [joint]}
 
 
+def test_a_memory_with_and_without_mas_is_the_committed_one():
+    """Remedy: ``python -m benchmarks run class-incremental``, then publish it."""
+    table = (ROOT / "benchmarks/results/class-incremental/table.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (replay[\w ]*|MAS|finetuning) \| (\d+) \| (\S+) ", table, re.MULTILINE)
+    mean = {(method, int(memory)): number for method, memory, number in rows}
+    one, both = "replay", "replay and MAS"
+    shown = re.search(
+        r"20 images of digits give (\S+) %\s+without it and (\S+) % with it, 200 images (\S+) and "
+        r"(\S+) %",
+        README,
+    )
+    assert list(shown.groups()) == [mean[m, n] for n in (20, 200) for m in (one, both)]
+    page = (ROOT / "docs/experiments.md").read_text(encoding="utf-8")
+    pairs = re.findall(r"([\d.]+) instead of\s+([\d.]+) % with (\d+)", page)
+    assert pairs == [(mean[both, n], mean[one, n], str(n)) for n in (20, 50, 100)]
+    assert f"({mean[both, 200]} and {mean[one, 200]} %)" in page
+    alone = mean["MAS", 0], mean["finetuning", 0]
+    assert "MAS ends at {} %,\n  finetuning at {} %".format(*alone) in page
+
+
 def test_the_claims_are_the_committed_ones():
     """Remedy: ``python -m benchmarks claims --publish``."""
     text = (ROOT / "docs/experiments.md").read_text(encoding="utf-8")
