@@ -87,7 +87,7 @@ class Plan:
     joins_samples: bool
     """Whether a sample's output is another one beside other samples, however little."""
     questions: Questions | None = None
-    """What the functions told it that it asks about values, if they show all that it is told."""
+    """What functions such as ``bool`` told it about values; None if it is told more elsewhere."""
 
     def pieces(self, batch: Any, size: int, sample_bytes: int = 0) -> Iterator[Any]:
         """Parts of a batch that stay below :data:`ACTIVATION_BYTES`, of equal size.
