@@ -170,6 +170,21 @@ def test_a_later_batch_that_answers_otherwise_together(ask):
     assert not estimate_importance(model, batches[:2]).fallbacks
 
 
+def test_what_only_large_batches_are_asked():
+    """The plan, of two and three samples, knows the first question only."""
+
+    def forward(self, x):
+        h = self.layer(x)
+        h = torch.tanh(h) if (x >= 0).all() else h
+        scale = 3 if len(x) > 8 and x.sum().item() > 20 else 1
+        return self.head(h * scale)
+
+    model = module(forward, layer=nn.Linear(4, 4), head=nn.Linear(4, 3)).double()
+    batches = [torch.rand(16, 4).double() * size for size in (0.1, 0.2, 1.0, 0.1, 1.0)]
+    ours = estimate_importance(model, batches)
+    assert worst_error(ours, naive_importance(model, torch.cat(batches))) < 1e-10
+
+
 def test_longer_samples_are_asked_more():
     def forward(self, x):
         h = self.layer(x)

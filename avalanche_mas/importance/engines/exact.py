@@ -29,7 +29,7 @@ from avalanche_mas.importance.engines.base import (
     disagreeing,
 )
 from avalanche_mas.importance.engines.instrument import Instrument, Pass, PlanMismatch
-from avalanche_mas.importance.engines.looking import comparable
+from avalanche_mas.importance.engines.looking import comparable, reads_memory
 from avalanche_mas.importance.engines.network import Network
 from avalanche_mas.importance.engines.objectives import OBJECTIVES, Objective, Output
 from avalanche_mas.importance.engines.plan import REPEATING, Plan
@@ -112,7 +112,7 @@ class Exact(PlannedEngine):
 
     def is_told(self, plan: Plan) -> bool:
         """Where a pass runs, and functions show it all that they are told."""
-        return plan.questions is not None and len(self.unruled) < len(self.parameters)
+        return plan.told is not None and len(self.unruled) < len(self.parameters)
 
     def measure_unplanned(self, batch: Any, total: dict[str, Tensor]) -> None:
         """Everything one sample at a time."""
@@ -199,14 +199,17 @@ class Backward(Instrument):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         result = super().__torch_function__(func, types, args, kwargs)
-        if self.plan.questions is not None and func in self.plan.questions.functions:
+        if self.plan.told is not None and reads_memory(func, result):
             self._told.append(comparable(result))
         return result
 
     def check_complete(self) -> None:
-        """The same, and that it was told what the samples of the plan were told."""
+        """The same.
+
+        :raises PlanMismatch: also if it was told something else about values than was planned.
+        """
         super().check_complete()
-        if self.plan.questions is not None and self.plan.questions.answers != tuple(self._told):
+        if self.plan.told is not None and self.plan.told != tuple(self._told):
             raise PlanMismatch
 
     @cached_property

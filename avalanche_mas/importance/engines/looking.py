@@ -82,7 +82,7 @@ class Looking(TorchDispatchMode):  # type: ignore[no-untyped-call]
             result = function(*args, **kwargs)
         finally:
             self._only_checks = before
-        if sources and _reads_memory(function, result):
+        if sources and reads_memory(function, result):
             self.answer(result, sources)
         return result
 
@@ -166,8 +166,10 @@ def _is_mask(index: Tensor | None) -> bool:
     return index is not None and index.dtype in (torch.bool, torch.uint8)
 
 
-def _reads_memory(function: Callable[..., Any], result: Any) -> bool:
+def reads_memory(function: Callable[..., Any], result: Any) -> bool:
     """Whether a call turns a tensor into something else, such as ``tolist`` or ``numpy``."""
+    if isinstance(result, Tensor):
+        return False
     leaves = tree_leaves(result)
     return (
         name_of(function) not in _METADATA

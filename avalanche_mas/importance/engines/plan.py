@@ -14,7 +14,7 @@ from torch._C._functorch import is_functorch_wrapped_tensor
 from torch.utils._pytree import tree_leaves
 
 from avalanche_mas.importance.batches import leaves_of, take
-from avalanche_mas.importance.engines.looking import Looking, Way, comparable
+from avalanche_mas.importance.engines.looking import Looking, Way, comparable, reads_memory
 from avalanche_mas.importance.engines.network import Network
 from avalanche_mas.importance.engines.tracking import Operation, Tracker, is_inplace
 from avalanche_mas.importance.rules.registry import Axis, name_of
@@ -62,17 +62,6 @@ class Use:
         return _UNCLEAR in axes or (self.derives and any(axes))
 
 
-class Questions(NamedTuple):
-    """What a forward pass is told by functions that turn tensors into something else.
-
-    :param functions: those that were asked about the samples, such as ``bool``.
-    :param answers: of all their calls, also of those that asked about something else.
-    """
-
-    functions: frozenset[Callable[..., Any]]
-    answers: Way
-
-
 @dataclass(frozen=True)
 class Plan:
     """All uses of parameters in one forward pass, in the order of their execution."""
@@ -86,8 +75,8 @@ class Plan:
     look at gradients, which is the same."""
     joins_samples: bool
     """Whether a sample's output is another one beside other samples, however little."""
-    questions: Questions | None = None
-    """What functions such as ``bool`` told it about values; None if it is told more elsewhere."""
+    told: Way | None = None
+    """What functions such as ``bool`` told it about values; None if it was told more elsewhere."""
 
     def pieces(self, batch: Any, size: int, sample_bytes: int = 0) -> Iterator[Any]:
         """Parts of a batch that stay below :data:`ACTIVATION_BYTES`, of equal size.
@@ -187,8 +176,8 @@ def make_plan(
 
     # what changes by itself, such as forgotten dropout, shows nothing
     joins = not looks and other != third and changes_with(other) and not changes_with(third)
-    questions = two.questions if two.questions == three.questions else None
-    return Plan(uses, two.largest // 2, looks, joins, questions)
+    told = two.told if two.told == three.told else None
+    return Plan(uses, two.largest // 2, looks, joins, told)
 
 
 def telling_samples(batch: Any, size: int, number: int) -> list[int]:
@@ -215,15 +204,15 @@ def telling_samples(batch: Any, size: int, number: int) -> list[int]:
 class _Seen(NamedTuple):
     """A torch call, as one forward pass shows it.
 
-    :param told: how many answers about the samples it gave.
-    :param result: what it returned, if that is no tensor.
+    :param asked: how many questions about the samples it answered.
+    :param told: what it turned a tensor into, if it did.
     """
 
     function: Callable[..., Any]
     inputs: list[torch.Size | None]
     outputs: list[torch.Size]
-    told: int
-    result: Hashable
+    asked: int
+    told: Hashable | None
 
 
 @dataclass
@@ -339,15 +328,12 @@ class _Probe(Tracker):
         return tuple(self._looking.answers)
 
     @property
-    def questions(self) -> Questions | None:
-        """The answers, as functions gave them; None if one of them was given elsewhere."""
-        asking = [call for call in self.calls if call.told]
-        hidden = sum(call.told for call in asking) < len(self.answers)
-        if hidden or any(call.outputs for call in asking):
+    def told(self) -> Way | None:
+        """What functions turned tensors into; None if something was asked in another way."""
+        shown = sum(call.asked for call in self.calls if call.told is not None)
+        if shown < len(self.answers):
             return None
-        functions = frozenset(call.function for call in asking)
-        told = [call.result for call in self.calls if call.function in functions]
-        return Questions(functions, tuple(told))
+        return tuple(call.told for call in self.calls if call.told is not None)
 
     def handle(self, operation: Operation) -> Any:
         inputs = [leaf if isinstance(leaf, Tensor) else None for leaf in operation.leaves]
@@ -395,12 +381,12 @@ class _Probe(Tracker):
     def _run(self, operation: Operation, shapes: list[torch.Size | None]) -> Any:
         before = len(self._looking.answers)
         result = self._looking.call(operation.function, operation.args, operation.kwargs)
-        told = len(self._looking.answers) - before
+        asked = len(self._looking.answers) - before
         outputs = [leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor)]
         self.largest = max(self.largest, *(t.numel() * t.element_size() for t in outputs), 0)
+        told = comparable(result) if reads_memory(operation.function, result) else None
         shown = [output.shape for output in outputs]
-        answer = None if outputs else comparable(result)
-        self.calls.append(_Seen(operation.function, shapes, shown, told, answer))
+        self.calls.append(_Seen(operation.function, shapes, shown, asked, told))
         return result
 
     def _derives(self, operation: Operation, outputs: list[Tensor]) -> bool:
