@@ -174,6 +174,22 @@ def test_cells(name, bias):
     assert not unruled(model, x)
 
 
+@pytest.mark.parametrize("name", ["weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr"])
+@pytest.mark.parametrize(
+    ("kind", "options"), [(nn.LSTM, {"proj_size": 2}), (nn.LSTM, {}), (nn.GRU, {}), (nn.RNN, {})]
+)
+def test_a_single_parameter_that_is_not_frozen(name, kind, options):
+    if name == "weight_hr" and not options:
+        pytest.skip("there is no projection")
+    layer = kind(WIDTH, HIDDEN, 2, bidirectional=True, batch_first=True, **options)
+    model = module(lambda self, x: self.layer(x)[0].sum(1), layer=layer).double()
+    for parameter in model.parameters():
+        parameter.requires_grad_(parameter is getattr(layer, f"{name}_l0"))
+    x = torch.randn(B, T, WIDTH).double()
+    assert not unruled(model, x)
+    assert worst_error(estimate_importance(model, x), naive_importance(model, x)) < EXACT
+
+
 def test_frozen_and_shared_weights():
     """The second layer has the first one's recurrent weight, and a frozen input weight."""
 

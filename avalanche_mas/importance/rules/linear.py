@@ -35,12 +35,13 @@ def known_linear(input: Tensor, weight: Tensor, bias: Tensor | None, result: Ten
 
     It is computed again where autograd is to know how it came about.
 
-    :param result: what it is; not connected to ``weight``.
+    :param result: what it is; not connected to ``weight`` and ``bias``.
     """
     given = input, weight, bias, result
     if has_torch_function(given):
         return handle_torch_function(known_linear, given, *given)
-    if weight.requires_grad and torch.is_grad_enabled():
+    wanted = any(tensor is not None and tensor.requires_grad for tensor in (weight, bias))
+    if wanted and torch.is_grad_enabled():
         return functional.linear(input, weight, bias)
     return result
 
