@@ -136,6 +136,29 @@ def test_what_belongs_to_each_sample_stays_with_it():
     assert worst_error(ours, naive_importance(model, data)) < 1e-10
 
 
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_tensor_that_decides_where_all_samples_go(shared, seed):
+    """A sample alone goes another way, with the whole tensor and with its own entry: no output
+    tells whether it is shared, but the gradient does."""
+
+    def forward(self, x, table):
+        rows = torch.einsum("nm,bmf->bnf", table, x) if shared else table[:, None] * x
+        h = self.layer(rows).mean(1)
+        return self.head(torch.tanh(h * 3) if h.sum() > 0 else h)
+
+    torch.manual_seed(seed)
+    model = module(forward, layer=nn.Linear(6, 4), head=nn.Linear(4, 2)).double()
+    table, x = torch.rand(6, 6).double(), torch.randn(12, 6, 6).double()
+    tables = [table, table] if shared else [table, torch.rand(6, 6).double()]
+    batches = [{"x": a, "table": b} for a, b in zip(x.split(6), tables, strict=True)]
+    if shared:
+        truth = naive_importance(model, x, lambda m, one: m(one, table))
+    else:
+        truth = naive_importance(model, {"x": x, "table": torch.cat(tables)})
+    assert worst_error(estimate_importance(model, batches), truth) < 1e-10
+
+
 def test_where_it_cannot_be_told_an_error_asks():
     """Whether or not the table is cut, the output has the right shape, and it mixes samples."""
 

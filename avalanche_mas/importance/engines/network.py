@@ -210,9 +210,15 @@ class Network:
         others = [i for i in doubtful if i not in asked]
         if others != doubtful:
             # With the whole of it, a sample alone goes the way of all: that shows nothing.
-            candidates = self._candidates(batch, size, others)
-            if candidates[0][0] < math.inf:
-                return min(candidates, key=lambda candidate: candidate[0])[1]
+            gap, nearest = min(self._candidates(batch, size, others), key=lambda found: found[0])
+            if gap > _CLOSE:  # without it, a sample alone goes its own way: the gradient tells
+                reached = {i for i in doubtful if i in asked and self._reaches(batch, size, i)}
+                if reached:
+                    self._shared |= reached
+                    found = self._candidates(batch, size, [i for i in doubtful if i not in reached])
+                    return reached | min(found, key=lambda found: found[0])[1]
+            if gap < math.inf:
+                return nearest
         candidates = self._candidates(batch, size, doubtful)
         gap, nearest = min(candidates, key=lambda candidate: candidate[0])
         if gap <= _CLOSE:
@@ -225,6 +231,23 @@ class Network:
             "them belong to one sample each, and which to all, cannot be seen from the output. "
             "Leave what is shared out of the batch: forward=lambda model, batch: model(batch, ...)."
         )
+
+    def _reaches(self, batch: Any, size: int, number: int) -> bool:
+        """Whether a tensor's entry k also matters to the outputs of other samples than k."""
+        tensor = leaves_of(batch)[number]
+        if not tensor.is_floating_point():
+            return False
+        followed = tensor.detach().clone().requires_grad_()
+        given = map_leaves(lambda leaf: followed if leaf is tensor else leaf, batch)
+        with torch.enable_grad(), suppress(RuntimeError):  # whatever cannot be differentiated
+            outputs = [output for output in self(given) if output.requires_grad]
+            for k in (0, size - 1):
+                end = torch.stack([output[k].square().sum() for output in outputs]).sum()
+                (gradient,) = torch.autograd.grad(end, followed, retain_graph=True)
+                gradient[k] = 0
+                if bool(gradient.any()):
+                    return True
+        return False
 
     def _candidates(
         self, batch: Any, size: int, doubtful: list[int]
