@@ -29,6 +29,11 @@ class Verdict:
     word: str
     p: float | None = None
 
+    @property
+    def compared(self) -> str:
+        """The word for a method whose gains over another one must be above 0."""
+        return {HOLDS: "better", FAILS: "worse"}.get(self.word, self.word)
+
 
 def judge(differences: ArrayLike, low: float = -inf, high: float = inf) -> Verdict:
     """Test whether the mean of paired differences lies between two bounds, by a t-test for each.

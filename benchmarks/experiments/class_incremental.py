@@ -22,7 +22,7 @@ from avalanche_mas.benchmarks import split_digits
 from avalanche_mas.evaluation import plots
 from avalanche_mas.plugins.registry import METHODS
 
-from ..claims.verdict import FAILS, HOLDS, judge
+from ..claims.verdict import judge
 from ..digits.cell import DigitsCell, DigitsTraining
 from ..report.formatter import listed, spread, wins
 from ..report.runs import runs_table
@@ -50,7 +50,6 @@ LEGEND = (
     "λ was chosen for every memory by itself, on validation images, with other seeds; * lies at "
     "the edge of the grid."
 )
-_VERDICTS = {HOLDS: "better", FAILS: "worse"}
 
 
 @dataclass(frozen=True)
@@ -216,7 +215,7 @@ class ReplayReport(Report):
                     "gain (points)": "-" if verdict is None else spread(gains, "+.1f", ".1f"),
                     "better on": "-" if verdict is None else wins(gains, higher=True),
                     "p": "-" if verdict is None or verdict.p is None else f"{verdict.p:.2g}",
-                    "verdict": "-" if verdict is None else _said(verdict.word),
+                    "verdict": "-" if verdict is None else verdict.compared,
                     "forgetting (points)": spread(group["forgetting_points"]),
                     "λ": str(self.choices.get((memory, method), "-")),
                 }
@@ -228,7 +227,7 @@ class ReplayReport(Report):
         for method in self._methods[1:]:
             words: dict[str, list[int]] = {}
             for memory in dict.fromkeys(cell.memory for cell in self.tests):
-                word = _said(judge(self._gains(memory, method), low=0.0).word)
+                word = judge(self._gains(memory, method), low=0.0).compared
                 words.setdefault(word, []).append(memory)
             found = "; ".join(f"{word} with {listed(where)}" for word, where in words.items())
             yield f"{method} beside a memory, against the memory alone: {found} images."
@@ -254,7 +253,3 @@ class ReplayReport(Report):
         if not memory:
             return method
         return "replay" if method == ALONE else f"replay and {method}"
-
-
-def _said(word: str) -> str:
-    return _VERDICTS.get(word, word)

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from avalanche_mas.evaluation import plots
 
-from ..claims.verdict import FAILS, HOLDS, LEAST, LEVEL, judge
+from ..claims.verdict import LEAST, LEVEL, judge
 from ..report.formatter import listed, spread, wins
 from ..report.overview import overview
 from ..report.runs import runs_table, summary
@@ -26,7 +26,6 @@ from ..training.stream import StreamResult
 from .cell import OwnCell
 
 _FILE = "comparison.json"
-_WORDS = {HOLDS: "better", FAILS: "worse"}
 
 
 @dataclass(frozen=True)
@@ -96,7 +95,7 @@ class Comparison(Report):
                     f"{method} minus it": spread(gains, f"+{form}", form),
                     f"{method} better": wins(gains, higher=not self.error),
                     "p": "-" if verdict.p is None else f"{verdict.p:.2g}",
-                    "verdict": _WORDS.get(verdict.word, verdict.word),
+                    "verdict": verdict.compared,
                 }
             )
         return pd.DataFrame(rows)
