@@ -115,11 +115,14 @@ def check_claims(claims: Iterable[Claim], results: Results) -> tuple[ClaimsRepor
 
 def _find(claim: Claim, reports: Mapping[str, tuple[Any, str] | None]) -> Finding:
     found = reports[claim.experiment]
+    not_run = Finding(claim, Verdict(NOT_RUN), f"`{command(claim.experiment)}`")
     if found is None:
-        return Finding(claim, Verdict(NOT_RUN), f"`{command(claim.experiment)}`")
+        return not_run
     try:
         ours = np.asarray(claim.ours(found[0]))
         than = None if claim.than is None else np.asarray(claim.than(found[0]))
+    except KeyError:  # a method that the claim is about
+        return not_run
     except ValueError as error:  # seeds cannot be paired
         return Finding(claim, Verdict(OPEN), str(error))
     verdict = judge(ours if than is None else ours - than, claim.low, claim.high)

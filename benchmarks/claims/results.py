@@ -32,6 +32,8 @@ class Results:
     def report(self, name: str) -> tuple[Any, str] | None:
         """An experiment's report, and what made its results; None if one seed has not been run.
 
+        Where the experiment can be run with some of its methods, it is about those that were.
+
         :param name: the experiment's.
         """
         module = load(name)
@@ -48,12 +50,21 @@ class Results:
                     raise _MissingError(cell.name)
             return found
 
-        for n in range(max(LEAST, len(settings.seeds)), 0, -1):
+        def find(settings: Any) -> Any:
             try:
-                report = module.run(replace(settings, seeds=tuple(range(n))), look_up)
+                return module.run(settings, look_up)
             except _MissingError:
-                continue
-            return report, store.origin()
+                return None
+
+        for n in range(max(LEAST, len(settings.seeds)), 0, -1):
+            asked = replace(settings, seeds=tuple(range(n)))
+            if hasattr(settings, "methods"):
+                ran = [m for m in settings.methods if find(replace(asked, methods=(m,)))]
+                if not ran:
+                    continue
+                asked = replace(asked, methods=tuple(ran))
+            if report := find(asked):
+                return report, store.origin()
         return None
 
 

@@ -14,7 +14,7 @@ from benchmarks.claims.results import Results
 from benchmarks.claims.verdict import FAILS, HOLDS, NOT_RUN, OPEN, judge
 from benchmarks.cli import app
 from benchmarks.experiments import load
-from benchmarks.runs.store import write_cells
+from benchmarks.runs.store import read_cells, write_cells
 
 INF = float("inf")
 NOISE = np.array([-0.2, 0.1, 0.0, 0.2, -0.1])
@@ -113,6 +113,18 @@ def test_what_was_not_run_is_in_the_table_with_its_command(tmp_path):
     text = next(part for part in report.parts("") if getattr(part, "title", "") != "in short")
     for name in ("table1", "figure2 --seeds 5"):
         assert f"`python -m benchmarks run {name}" in text.markdown()
+
+
+def test_methods_that_were_not_run_leave_the_claims_about_others(published, tmp_path):
+    """Figure 5 without SI: what is claimed of MAS alone, or of it and LwF, is judged as before."""
+    cells = read_cells(published / "objects" / "cells.jsonl")
+    kept = {name: cell for name, cell in cells.items() if cell["cell"]["method"] != "SI"}
+    write_cells(tmp_path / "published" / "objects" / "cells.jsonl", kept)
+    claims = [claim for claim in CLAIMS if claim.experiment == "figure5"]
+    report, _ = check_claims(claims, Results(tmp_path, tmp_path / "published"))
+    for found in report.findings:
+        about_si = "SI" in found.claim.says.split()
+        assert found.verdict.word == (NOT_RUN if about_si else HOLDS), found
 
 
 def test_the_command_line(tmp_path):
