@@ -1,7 +1,8 @@
 """What the site needs beyond Markdown: the repository's other pages, and equations as MathML.
 
-Pages link to files of the repository as on GitHub. The README, the tables and the figures of
-results become pages of the site. Links to anything else, such as source code, become plain text.
+Pages link to files of the repository as on GitHub. The README, the notebooks, the tables and the
+figures of results become pages of the site. Links to anything else, such as source code, become
+plain text.
 """
 
 from __future__ import annotations
@@ -9,11 +10,14 @@ from __future__ import annotations
 import html
 import posixpath
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import nbformat
 from latex2mathml.converter import convert
 from mkdocs.structure.files import File, Files
+from nbconvert import MarkdownExporter
 
 ROOT = Path(__file__).parents[2]
 LINK = re.compile(
@@ -22,6 +26,7 @@ LINK = re.compile(
     r"|`[^`\n]+`",
     re.DOTALL | re.MULTILINE,
 )
+INLINE = re.compile(r"(?<!\$)\$(?!\$)([^$\n]+)\$(?!\$)")  # as notebooks write an equation in a sentence
 EQUATION = re.compile(r'<(div|span) class="arithmatex">\\[\[(](.*?)\\[\])]</\1>', re.DOTALL)
 
 
@@ -29,15 +34,35 @@ def added() -> dict[str, str]:
     """Path in the repository → path on the site, of pages that lie outside of docs/."""
     results = sorted((ROOT / "benchmarks" / "results").glob("*/*"))
     shown = [file for file in results if file.suffix in (".md", ".png")]
-    pages = {file.relative_to(ROOT).as_posix(): file.relative_to(ROOT).as_posix() for file in shown}
+    shown += sorted((ROOT / "notebooks").glob("*.ipynb"))
+    paths = [file.relative_to(ROOT).as_posix() for file in shown]
+    pages = {path: re.sub(r"\.ipynb$", ".md", path) for path in paths}
     return {"README.md": "index.md", "CONTRIBUTING.md": "contributing.md"} | pages
 
 
 def on_files(files: Files, *, config: Any) -> Files:
     """Add the pages that lie outside of docs/."""
     for path, place in added().items():
-        files.append(File.generated(config, place, abs_src_path=str(ROOT / path)))
+        if path.endswith(".ipynb"):
+            for part, content in _notebook(ROOT / path):
+                files.append(File.generated(config, f"notebooks/{part}", content=content))
+        else:
+            files.append(File.generated(config, place, abs_src_path=str(ROOT / path)))
     return files
+
+
+def _notebook(path: Path) -> Iterator[tuple[str, str | bytes]]:
+    """A notebook's page and its pictures, as it was saved: nothing is run."""
+    notebook = nbformat.read(path, as_version=4)
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            cell.source = INLINE.sub(r"\\(\1\\)", cell.source)
+    names = {"unique_key": path.stem, "output_files_dir": path.stem}
+    markdown, resources = MarkdownExporter().from_notebook_node(notebook, names)
+    # A table of pandas brings a style of its own, which would win over the site's.
+    plain = re.sub(r"<style scoped>.*?</style>", "", markdown, flags=re.DOTALL)
+    yield f"{path.stem}.md", plain.replace('<table border="1" class="dataframe">', "<table>")
+    yield from resources["outputs"].items()
 
 
 def on_page_markdown(markdown: str, *, page: Any, **kwargs: Any) -> str:
