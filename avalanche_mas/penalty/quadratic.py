@@ -1,6 +1,6 @@
 r"""The penalty that protects important parameters, Eq. 3 of Aljundi et al., ECCV 2018:
 
-.. math:: L(\theta) = L_{task}(\theta) +
+.. math:: L(\theta) = L_{\text{task}}(\theta) +
     \frac{\lambda}{2} \sum_{i,j} \Omega_{ij} (\theta_{ij} - \theta^*_{ij})^2
 
 It can act in two ways that have the same stationary points. As a **gradient**, λΩ(θ−θ*) is added

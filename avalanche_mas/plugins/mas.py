@@ -19,8 +19,17 @@ from avalanche_mas.plugins.base.measured import MeasuredPlugin, Streams
 
 
 class MASPlugin(MeasuredPlugin):
-    """Memory Aware Synapses: importance is the sensitivity of the network's output, Eq. 2.
+    r"""Memory Aware Synapses: importance is the sensitivity of the network's output.
 
+    .. math::
+        \Omega_{ij} = \frac{1}{N} \sum_{k=1}^{N}
+        \left| \frac{\partial \|F(x_k; \theta)\|_2^2}{\partial \theta_{ij}} \right|
+
+    .. math::
+        L(\theta) = L_{\text{task}}(\theta) + \frac{\lambda}{2} \sum_{i,j}
+        \Omega_{ij} (\theta_{ij} - \theta^*_{ij})^2
+
+    (Eq. 2 and 3 of Aljundi et al., ECCV 2018).
     ``Naive(model=model, optimizer=optimizer, plugins=[MASPlugin()])`` is the paper's method: Ω is
     exact, measured in eval mode without labels, and summed over tasks; the penalty is Eq. 3's.
 

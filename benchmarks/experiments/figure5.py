@@ -119,10 +119,10 @@ class Figure5Report(Report):
         rows = []
         for method, tests in self.tests.items():
             cells = np.array([final_and_drop(run)[part] for run in tests])
-            row = {"method": method, "λ": self.outcome.rows[method].shown}
-            row |= {task: spread(cells[:, i]) for i, task in enumerate(self.tasks)}
             counted = cells[:, :-1] if part else cells
-            rows.append(row | {"mean": spread(counted.mean(axis=1))})
+            row = {"method": method, "λ": self.outcome.rows[method].shown}
+            row |= {"mean": spread(counted.mean(axis=1))}  # first, as the table is wide
+            rows.append(row | {task: spread(cells[:, i]) for i, task in enumerate(self.tasks)})
         return pd.DataFrame(rows)
 
 

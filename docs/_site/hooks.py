@@ -1,4 +1,4 @@
-"""What the site needs beyond Markdown: the repository's other pages, and equations as MathML.
+"""What the site needs beyond Markdown: the repository's other pages, tables, equations as MathML.
 
 Pages link to files of the repository as on GitHub. The README, the notebooks, the tables and the
 figures of results become pages of the site. Links to anything else, such as source code, become
@@ -10,7 +10,9 @@ from __future__ import annotations
 import html
 import posixpath
 import re
+import sys
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +22,26 @@ from mkdocs.structure.files import File, Files
 from nbconvert import MarkdownExporter
 
 ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT))  # the comparisons are no part of what is installed in a clone
 LINK = re.compile(
     r"^```.*?^```"  # code is left alone
     r"|(?P<picture>!?)\[(?P<text>(?:\\.|[^\]\\])*)\]\((?P<target>[^)\s]+)\)"
     r"|`[^`\n]+`",
     re.DOTALL | re.MULTILINE,
 )
-INLINE = re.compile(r"(?<!\$)\$(?!\$)([^$\n]+)\$(?!\$)")  # as notebooks write an equation in a sentence
+INLINE = re.compile(
+    r"(?<!\$)\$(?!\$)([^$\n]+)\$(?!\$)"
+)  # as notebooks write an equation in a sentence
+README = {  # its equations, which are plain text as not all that show it know another way
+    "Ω = (1/N) Σₖ |∂‖F(xₖ; θ)‖² / ∂θ|": (
+        r"\Omega = \frac{1}{N} \sum_k "
+        r"\left| \frac{\partial \|F(x_k; \theta)\|^2}{\partial \theta} \right|"
+    ),
+    "loss = L_task + (λ/2) Σ Ω (θ − θ\\*)²": (
+        r"L = L_{\text{task}} + \frac{\lambda}{2} \sum \Omega (\theta - \theta^*)^2"
+    ),
+    "Ωᵢⱼ = (1/N) Σₖ yᵢ yⱼ": r"\Omega_{ij} = \frac{1}{N} \sum_k y_i y_j",
+}
 EQUATION = re.compile(r'<(div|span) class="arithmatex">\\[\[(](.*?)\\[\])]</\1>', re.DOTALL)
 
 
@@ -66,8 +81,16 @@ def _notebook(path: Path) -> Iterator[tuple[str, str | bytes]]:
 
 
 def on_page_markdown(markdown: str, *, page: Any, **kwargs: Any) -> str:
-    """Turn links to files of the repository into links on the site."""
+    """Write what is made for a page, and turn links to the repository's files into the site's."""
     place = page.file.src_uri
+    if place == "index.md":
+        for text, equation in README.items():
+            if text not in markdown:
+                raise ValueError(f"README.md no longer has {text!r}, which {__file__} replaces")
+            markdown = markdown.replace(text, rf"\({equation}\)")
+    if place.startswith("benchmarks/results/"):
+        markdown = _above_results(Path(place).parent.name) + markdown
+    markdown = re.sub("<!-- methods -->", lambda _: _methods(), markdown)
     here = {there: path for path, there in added().items()}.get(place, f"docs/{place}")
     return LINK.sub(lambda link: _link(link, here, place), markdown)
 
@@ -84,6 +107,32 @@ def _link(link: re.Match[str], here: str, place: str) -> str:
         return text if (ROOT / path).exists() and not picture else link[0]
     relative = posixpath.relpath(there, posixpath.dirname(place) or ".")
     return f"{picture}[{text}]({relative}{mark}{anchor})"
+
+
+def _above_results(folder: str) -> str:
+    """What was run, with which command, and its pictures."""
+    from benchmarks.experiments import NAMES, load
+
+    name = folder.removesuffix("-published")
+    if name in NAMES:
+        what, command = load(name).DESCRIPTION, f"run {name}"
+    else:
+        what, command = import_module(f"benchmarks.{name}").__doc__.split("\n")[0], name
+    command += " --select published" if name != folder else ""
+    pictures = sorted((ROOT / "benchmarks" / "results" / folder).glob("*.png"))
+    shown = "".join(f"![{picture.stem}]({picture.name})\n\n" for picture in pictures)
+    return f"{what.rstrip('.')}: `python -m benchmarks {command}`.\n\n{shown}"
+
+
+def _methods() -> str:
+    """``METHODS`` as a table."""
+    from avalanche_mas.plugins.registry import METHODS
+
+    rows = ["| method | what it does | λ is its |", "| :-- | :-- | :-- |"]
+    for name, method in METHODS.items():
+        strength = ", ".join(f"`{argument}`" for argument in method.strength)
+        rows.append(f"| `{name}` | {method.description} | {strength or '-'} |")
+    return "\n".join(rows)
 
 
 def on_page_content(content: str, **kwargs: Any) -> str:

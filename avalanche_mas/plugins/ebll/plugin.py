@@ -19,8 +19,8 @@ from avalanche_mas.plugins.lwf.plugin import LwFPlugin
 class EBLLPlugin(LwFPlugin):
     r"""LwF that also keeps the part of the shared features that old tasks need.
 
-    .. math:: L = L_{LwF} + \frac{\alpha_{code}}{2} \sum_{t} \frac{1}{N} \sum_{k=1}^{N}
-        \lVert \sigma(W_t F(x_k)) - \sigma(W_t F^*(x_k)) \rVert_2^2
+    .. math:: L = L_{\text{LwF}} + \frac{\alpha_{\text{code}}}{2} \sum_{t} \frac{1}{N}
+        \sum_{k=1}^{N} \lVert \sigma(W_t F(x_k)) - \sigma(W_t F^*(x_k)) \rVert_2^2
 
     (section 3 of Rannen et al., *Encoder Based Lifelong Learning*): F are the shared features, F*
     those of the model before the experience, and W_t the encoder of old task t's autoencoder, which

@@ -15,7 +15,7 @@ Units = dict[int | None, list[int]]
 def distillation_loss(student: Tensor, teacher: Tensor, temperature: float = 2.0) -> Tensor:
     r"""How far a head's outputs are from the recorded ones.
 
-    .. math:: L_{old} = -\sum_c y'_c \log \hat y'_c, \qquad
+    .. math:: L_{\text{old}} = -\sum_c y'_c \log \hat y'_c, \qquad
         y'_c = \frac{y_c^{1/T}}{\sum_j y_j^{1/T}}, \quad
         \hat y'_c = \frac{\hat y_c^{1/T}}{\sum_j \hat y_j^{1/T}}
 

@@ -45,9 +45,9 @@ _RECOMPUTE = "Use targets='recomputed', which asks the old model about each mini
 class LwFPlugin(StatefulPlugin):
     r"""On the new task's images, the old tasks' outputs are kept as they were.
 
-    .. math:: L = L_{new} + \alpha \sum_{o} L_{old}(\hat Y_o, Y_o)
+    .. math:: L = L_{\text{new}} + \alpha \sum_{o} L_{\text{old}}(\hat Y_o, Y_o)
 
-    over all old heads o, with :math:`L_{old}` of :func:`.distillation_loss` (Li & Hoiem,
+    over all old heads o, with :math:`L_{\text{old}}` of :func:`.distillation_loss` (Li & Hoiem,
     *Learning without Forgetting*, Eq. 1-4; their λ_o is α here). The old outputs are those of the
     model as it was before the experience, **in eval mode**.
 
