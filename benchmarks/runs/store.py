@@ -182,12 +182,12 @@ def write_cells(file: Path, contents: Mapping[str, Any]) -> None:
     write_whole(file, "".join(f"{line}\n" for line in lines))
 
 
-def write_whole(path: Path, text: str) -> None:
+def write_whole(path: Path, content: str | bytes) -> None:
     """Write a file in one step: whatever happens, it is never there in part."""
     draft = path.with_suffix(f".{os.getpid()}.tmp")
     try:
-        with draft.open("w", encoding="utf-8") as file:
-            file.write(text)
+        with draft.open("wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
         draft.replace(path)

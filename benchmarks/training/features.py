@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import os
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from avalanche_mas.models.efficientnet import FROZEN_BLOCKS, frozen_part
 
 from ..runs.cache import cache_folder
+from ..runs.store import write_whole
 
 
 @torch.no_grad()
@@ -31,7 +31,5 @@ def frozen_features(images: Tensor) -> Tensor:
     held = frozen_part()
     features = torch.cat([held(batch) for batch in torch.split(images, 64)]).contiguous()
     file.parent.mkdir(parents=True, exist_ok=True)
-    draft = file.with_suffix(f".{os.getpid()}.tmp")
-    save_file({"features": features}, draft)
-    draft.replace(file)
+    write_whole(file, save({"features": features}))
     return features

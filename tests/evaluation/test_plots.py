@@ -154,6 +154,17 @@ def test_importance_by_layer():
     assert np.round(centres).tolist() == [0, 1, 0, 1]
 
 
+def test_of_a_deep_network_the_layers_with_most_importance_are_shown():
+    sums = [5.0, 1.0, 9.0, 2.0, 7.0]
+    deep = Importance({f"{i}.weight": torch.tensor([x]) for i, x in enumerate(sums)}, samples=1)
+    ax = plots.plot_importance_by_layer(deep, most=3)
+    assert names(ax.yaxis) == ["0", "2", "4"]  # in the network's order
+    assert ax.get_ylabel() == "2 layers with less are not shown"
+    assert [bar.get_width() for bar in ax.patches] == pytest.approx([500 / 24, 900 / 24, 700 / 24])
+    with pytest.raises(ValueError, match="most must be positive, got 0"):
+        plots.plot_importance_by_layer(deep, most=0)
+
+
 def test_mean_importance_by_layer_has_its_error():
     ax = plots.plot_importance_by_layer(IMPORTANCE, quantity="mean")
     (bars,) = ax.containers

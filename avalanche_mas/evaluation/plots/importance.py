@@ -21,7 +21,11 @@ Importances = Importance | Mapping[str, Importance]
 
 
 def plot_importance_by_layer(
-    importance: Importances, *, quantity: Literal["share", "mean"] = "share", ax: Axes | None = None
+    importance: Importances,
+    *,
+    quantity: Literal["share", "mean"] = "share",
+    most: int = 40,
+    ax: Axes | None = None,
 ) -> Axes:
     """A bar for each layer, in the order of the network from top to bottom.
 
@@ -29,14 +33,23 @@ def plot_importance_by_layer(
     :param quantity: ``"share"`` of ΣΩ over the network, in %, which several importances can be
         compared by; or the ``"mean"`` Ω of the layer's parameters on a logarithmic axis, in
         [‖F‖²]/[θ], with its standard error where that is known.
+    :param most: how many layers are drawn. Of a deeper network these are the ones with most of the
+        quantity, and the axis says how many are not shown.
     :param ax: where to draw; by default a new figure.
     :return: the axes.
-    :raises ValueError: for another quantity, or if there is nothing to draw.
+    :raises ValueError: for another quantity, if ``most`` is not positive, or if there is nothing to
+        draw.
     """
     if quantity not in ("share", "mean"):
         raise ValueError(f"quantity must be 'share' or 'mean', got {quantity!r}")
+    if most < 1:
+        raise ValueError(f"most must be positive, got {most}")
     tables = {name: one.summary() for name, one in _named(importance).items()}
     layers = list(dict.fromkeys(layer for table in tables.values() for layer in table.index))
+    of_layers = pd.concat(tables.values())[quantity].groupby(level=0).max().fillna(0.0)
+    largest = of_layers.nlargest(most).index
+    hidden = len(layers) - len(largest)
+    layers = [layer for layer in layers if layer in largest]
     styles = method_styles(tables)
     height = 0.86 / len(tables)
     size = (COLUMN, 0.6 + 0.2 * len(layers) + 0.06 * len(layers) * len(tables))
@@ -54,6 +67,8 @@ def plot_importance_by_layer(
         ax.set_yticks(range(len(layers)), layers)
         ax.tick_params(axis="y", length=0)
         ax.set_ylim(len(layers) - 0.5, -0.5)
+        if hidden:
+            ax.set_ylabel(f"{hidden} layers with less are not shown")
         if quantity == "share":
             ax.set_xlabel("share of the importance (%)")
         else:
