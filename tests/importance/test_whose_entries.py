@@ -195,6 +195,21 @@ def test_a_shared_tensor_that_decides_and_has_no_gradient_of_its_own(rows, branc
         assert worst_error(estimate_importance(model, batches), truth) < 1e-10
 
 
+def test_several_of_many_tensors_are_shared():
+    def forward(self, x, keep, scale, table, places, features):
+        h = self.layer(graph(self, x, table) + self.embed(places) + features)
+        h = (h * keep[..., None]).mean(1) * scale[:, None]
+        return self.head(torch.tanh(h * 3) if h.max().item() > 0.5 else h)
+
+    parts = {"layer": nn.Linear(4, 4), "embed": nn.Embedding(6, 4), "head": nn.Linear(4, 2)}
+    model, both = module(forward, **parts).double(), {"places": torch.randperm(6)}
+    both |= {"table": torch.rand(6, 6).double(), "features": torch.randn(6, 4).double()}
+    own = {"x": torch.randn(6, 6, 4).double(), "keep": torch.rand(6, 6) > 0.4}
+    own["scale"] = torch.rand(6).double()
+    truth = naive_importance(model, own, lambda m, one: m(**one, **both))
+    assert worst_error(estimate_importance(model, [own | both]), truth) < 1e-10
+
+
 @pytest.mark.parametrize("masked", [0, 1])
 @pytest.mark.parametrize("sizes", [[4, 4], [4, 6], [6, 4], [6, 6]], ids=str)
 def test_parts_that_not_every_batch_has(sizes, masked):

@@ -38,7 +38,7 @@ _CLOSE = 1e-3  # relative; what a sample's output alone may differ from that amo
 _LEAVE_OUT = (
     "Leave what all share out of the batch: forward=lambda model, batch: model(batch, ...)."
 )
-_FEW = 4  # tensors of which every subset is tried
+_FEW = 8  # tensors of which every subset is tried
 
 
 class Network:
