@@ -194,9 +194,10 @@ class Network:
 
         Whatever is not as long as the batch's first tensor is shared. Where a length agrees by
         coincidence, such as a graph of as many nodes as there are samples, the network is asked:
-        a sample alone must give the output that it gives among the others.
+        a sample alone must give the output that it gives among the others, or where it goes another
+        way alone, samples that change places must take their outputs with them.
 
-        :raises ValueError: if the network gives no answer.
+        :raises ValueError: if the network gives no answer, or a later batch another one.
         """
         self.look_out(batch)
         if isinstance(batch, OneSample):
