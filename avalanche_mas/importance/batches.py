@@ -253,9 +253,17 @@ def leaves_of(batch: Any) -> list[Any]:
     return leaves
 
 
+def structure_of(batch: Any) -> Hashable:
+    """The names and places of the leaves: where they are equal, leaves of one number are alike."""
+    kind = type(batch)  # not isinstance, as above
+    if issubclass(kind, Mapping):
+        return tuple((key, structure_of(value)) for key, value in batch.items())
+    return tuple(map(structure_of, batch)) if issubclass(kind, (tuple, list)) else None
+
+
 def shapes_of(batch: Any) -> tuple[object, ...]:
     """The shape of a sample, and whatever else goes into the model with it: equal if that is."""
-    return tuple(map(_shape_of, leaves_of(batch)))
+    return structure_of(batch), *map(_shape_of, leaves_of(batch))
 
 
 def _shape_of(leaf: Any) -> object:

@@ -5,6 +5,7 @@ import torch
 from judge import naive_importance, worst_error
 from networks import module
 from torch import nn
+from twin import layerwise_importance
 
 from avalanche_mas import check_model, estimate_importance, estimate_local_importance
 
@@ -233,3 +234,30 @@ def test_padded_lengths_are_planned_once_and_checked_together():
 
     first, *others = (passes(number + 1) - passes(number) for number in range(1, 4))
     assert {first, *others} == {7}  # one that does not fit, four that plan, a sample, the batch
+
+
+@pytest.mark.parametrize("size", [1, 6])
+def test_layers_that_the_first_samples_hardly_use(size):
+    """Of two samples as of three, one goes on; and of some, no word goes to the second expert."""
+
+    def exits(self, x):
+        h = torch.tanh(self.first(x[:, 0]))
+        unsure = (x[:, 0, 0] > 0).nonzero()[:, 0]
+        return self.head(h.index_add(0, unsure, torch.tanh(self.second(h[unsure]))))
+
+    def routes(self, x):
+        words = x.flatten(0, 1)
+        there, second = words[:, 0].abs() > 1, words[:, 0] > 1
+        h = words.new_zeros(len(words), 4)
+        h[there & ~second] = torch.tanh(self.first(words[there & ~second]))
+        h[second] = torch.tanh(self.second(words[second]))
+        return self.head(h.unflatten(0, x.shape[:2]).sum(1))
+
+    for forward in exits, routes:
+        for seed in range(3):
+            torch.manual_seed(seed)
+            parts = {"first": nn.Linear(4, 4), "second": nn.Linear(4, 4), "head": nn.Linear(4, 3)}
+            model, x = module(forward, **parts).double(), torch.randn(8, 5, 4).double() * 1.5
+            truth, _ = layerwise_importance(model, x)
+            local = estimate_local_importance(model, x, batch_size=size)
+            assert worst_error(local, truth) < 1e-10

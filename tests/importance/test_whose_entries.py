@@ -159,6 +159,91 @@ def test_a_tensor_that_decides_where_all_samples_go(shared, seed):
     assert worst_error(estimate_importance(model, batches), truth) < 1e-10
 
 
+def graph(self, x, table):
+    return torch.einsum("nm,bmf->bnf", table.to(x), x)
+
+
+NO_GRADIENT = {
+    "mask": lambda x, table: graph(None, x, table > 0.5),
+    "places": lambda x, table: x[:, (table[:, 0] * 6).long()],
+    "list": lambda x, table: x[:, (table[:, 0] * 6).long().tolist()] * torch.arange(6)[:, None],
+    "edges": lambda x, table: graph(None, x, torch.zeros(6, 6).index_put(
+        tuple((table > 0.5).nonzero().t()), torch.ones(()))),
+    "one gradient for all": lambda x, table: torch.einsum("m,bmf->bf", table.sum(1), x)[:, None],
+    "threshold": lambda x, table: x * (x > table.mean() - 0.5),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("branches_on", ["all", "x"])
+@pytest.mark.parametrize("rows", NO_GRADIENT.values(), ids=NO_GRADIENT)
+def test_a_shared_tensor_that_decides_and_has_no_gradient_of_its_own(rows, branches_on):
+    """Samples that change places tell that it does not go with them."""
+
+    def forward(self, x, keep, table):
+        h = (self.layer(rows(x, table)) * keep[:, None, None]).mean(1)
+        positive = (h if branches_on == "all" else x).sum() > 0
+        return self.head(torch.tanh(h * 3) if positive else h)
+
+    for seed in range(3):
+        torch.manual_seed(seed)
+        model = module(forward, layer=nn.Linear(6, 4), head=nn.Linear(4, 2)).double()
+        x, keep, table = torch.randn(10, 6, 6).double(), torch.rand(10), torch.rand(6, 6).double()
+        parts = zip(x.split([6, 4]), keep.split([6, 4]), strict=True)
+        batches = [{"x": a, "keep": b, "table": table} for a, b in parts]
+        data = {"x": x, "keep": keep}
+        truth = naive_importance(model, data, lambda m, one, table=table: m(**one, table=table))
+        assert worst_error(estimate_importance(model, batches), truth) < 1e-10
+
+
+def test_several_of_many_tensors_are_shared():
+    def forward(self, x, keep, scale, table, places, features):
+        h = self.layer(graph(self, x, table) + self.embed(places) + features)
+        h = (h * keep[..., None]).mean(1) * scale[:, None]
+        return self.head(torch.tanh(h * 3) if h.max().item() > 0.5 else h)
+
+    parts = {"layer": nn.Linear(4, 4), "embed": nn.Embedding(6, 4), "head": nn.Linear(4, 2)}
+    model, both = module(forward, **parts).double(), {"places": torch.randperm(6)}
+    both |= {"table": torch.rand(6, 6).double(), "features": torch.randn(6, 4).double()}
+    own = {"x": torch.randn(6, 6, 4).double(), "keep": torch.rand(6, 6) > 0.4}
+    own["scale"] = torch.rand(6).double()
+    truth = naive_importance(model, own, lambda m, one: m(**one, **both))
+    assert worst_error(estimate_importance(model, [own | both]), truth) < 1e-10
+
+
+@pytest.mark.parametrize("masked", [0, 1])
+@pytest.mark.parametrize("sizes", [[4, 4], [4, 6], [6, 4], [6, 6]], ids=str)
+def test_parts_that_not_every_batch_has(sizes, masked):
+    def forward(self, x, mask=None, table=None):
+        h = self.layer(graph(self, x, table))
+        return self.head(torch.tanh((h if mask is None else h * mask[..., None]).sum(1)))
+
+    model = module(forward, layer=nn.Linear(5, 4), head=nn.Linear(4, 2)).double()
+    table, batches, single = torch.rand(6, 6).double(), [], []
+    for number, size in enumerate(sizes):
+        own = {"x": torch.randn(size, 6, 5).double()}
+        if number == masked:
+            own["mask"] = torch.rand(size, 6) > 0.5
+        batches.append({**own, "table": table})
+        single += [{**{k: v[i : i + 1] for k, v in own.items()}, "table": table}
+                   for i in range(size)]  # fmt: skip
+    truth = estimate_importance(model, single, engine="loop")
+    assert worst_error(estimate_importance(model, batches), truth) < 1e-10
+
+
+def test_what_a_later_batch_shows_to_be_shared_is_an_error():
+    """A tensor that is only asked may be of all samples as well as of each."""
+
+    def forward(self, x, flags):
+        h = self.layer(x)
+        return self.head(h * 3 if flags.float().mean() > 0.5 else torch.tanh(h))
+
+    model, flags = module(forward, layer=nn.Linear(3, 4), head=nn.Linear(4, 2)), torch.ones(6)
+    flags[5] = 0
+    batches = [{"x": torch.randn(size, 3), "flags": flags} for size in (6, 4)]
+    with pytest.raises(ValueError, match=r"6 entries came with 4 samples.*Leave what"):
+        estimate_importance(model, batches)
+
+
 def test_where_it_cannot_be_told_an_error_asks():
     """Whether or not the table is cut, the output has the right shape, and it mixes samples."""
 

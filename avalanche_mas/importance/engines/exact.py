@@ -289,7 +289,7 @@ class Backward(Instrument):
                 held.clear()  # autograd frees what it saved for this operation as well
             call.check_kept()
             axis = call.output_axes[0]
-            if axis is None:
+            if axis is None or not axis.per_sample:
                 return
             delta = samples_first(delta.reshape(shapes[0]), axis, self.size)
             for parameter, per_sample in gradients(delta):

@@ -103,8 +103,9 @@ class Local(PlannedEngine):
     def measure(self, plan: Plan, batch: Any, size: int, total: dict[str, Tensor]) -> bool:
         """One forward pass; as many as there are samples where they have to be measured alone."""
         if self.one_by_one:
+            fitting = None if plan.looks_at_values else plan
             for k in range(size):
-                self._measure_alone(plan, take(batch, slice(k, k + 1), size), total)
+                self._measure_alone(fitting, take(batch, slice(k, k + 1), size), total)
             return True
         # What went as planned once will do so again; until then, an incomplete sum must not count.
         kind = plan.signature, size, shapes_of(batch)
@@ -129,8 +130,9 @@ class Local(PlannedEngine):
         own = make_plan(self.network, self.parameters, sample, 1, by_gradient=False)
         if own is None or not self._try(own, sample, 1, total):
             raise ValueError(
-                "the model runs other operations for the same sample whenever it is asked, so its "
-                "layers cannot be told apart; use global MAS for it"
+                "the model runs other operations for one sample than for two or three like it, or "
+                "others whenever it is asked, so its layers cannot be told apart; use global MAS "
+                "for it"
             )
         self._others.append(own)
 
@@ -255,7 +257,7 @@ class Hebbian(Instrument):
 
         def emit(delta: Tensor, one_sign: bool) -> None:
             call.check_kept()
-            if axis is not None:
+            if axis is not None and axis.per_sample:
                 for parameter, per_sample in gradients(samples_first(delta, axis, self.size)):
                     name = self.find(parameter)
                     if name is None:

@@ -38,12 +38,19 @@ class Looking(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.answers: list[Hashable] = []
         self.asked: frozenset[int] = frozenset()
         """Numbers of the inputs on which the answers depend."""
+        self.reaching: frozenset[int] = frozenset()
+        """Those from whose numbers the outputs are computed."""
         self._known = known
         self._only_checks = self._ended = False
         # memory → what keeps it, so that it is not given out again, and the inputs in it
         self._dependent: dict[int, tuple[Any, frozenset[int]]] = {}
         for number, leaf in enumerate(inputs):
             self.note(leaf, frozenset([number]))
+
+    @property
+    def used(self) -> frozenset[int]:
+        """The inputs that matter to the outputs, in one way or another."""
+        return self.asked | self.reaching
 
     def note(self, values: Any, sources: frozenset[int]) -> None:
         """From now on, tensors in ``values`` depend on some inputs."""

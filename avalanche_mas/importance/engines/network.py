@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Container, Hashable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import count
+from itertools import combinations, count
 from typing import Any
 
 import torch
@@ -24,6 +24,7 @@ from avalanche_mas.importance.batches import (
     call_model,
     leaves_of,
     map_leaves,
+    structure_of,
     take,
     unmarked,
 )
@@ -34,6 +35,10 @@ from avalanche_mas.importance.rules.registry import name_of
 from avalanche_mas.importance.shadow import Shadow
 
 _CLOSE = 1e-3  # relative; what a sample's output alone may differ from that among others
+_LEAVE_OUT = (
+    "Leave what all share out of the batch: forward=lambda model, batch: model(batch, ...)."
+)
+_FEW = 8  # tensors of which every subset is tried
 
 
 class Network:
@@ -56,8 +61,8 @@ class Network:
         self._parameters: dict[str, Tensor] = {}
         self._looked = False
         self._keeps_graphs: bool | None = None
-        self._shared: set[int] = set()  # leaves of a batch, by their number
-        self._per_sample: set[int] = set()
+        # of batches with the same parts, the leaves that are shared and the others, by their number
+        self._told_apart: dict[Hashable, tuple[set[int], set[int]]] = {}
 
     def trainable(self) -> dict[str, Tensor]:
         """The parameters to measure, by name.
@@ -102,8 +107,10 @@ class Network:
         """
         prepared = self.prepare(batch)
         looking = Looking(leaves_of(prepared.inputs), known)
-        with suppress(Answered), looking, Functions(looking):
-            prepared.run()
+        with suppress(Answered):
+            with looking, Functions(looking):
+                outputs = prepared.run()
+            looking.reaching = looking.sources(outputs)
         return looking
 
     def _prepared(self, twin: nn.Module, batch: Any) -> Prepared:
@@ -187,9 +194,10 @@ class Network:
 
         Whatever is not as long as the batch's first tensor is shared. Where a length agrees by
         coincidence, such as a graph of as many nodes as there are samples, the network is asked:
-        a sample alone must give the output that it gives among the others.
+        a sample alone must give the output that it gives among the others, or where it goes another
+        way alone, samples that change places must take their outputs with them.
 
-        :raises ValueError: if the network gives no answer.
+        :raises ValueError: if the network gives no answer, or a later batch another one.
         """
         self.look_out(batch)
         if isinstance(batch, OneSample):
@@ -197,81 +205,64 @@ class Network:
         size, leaves = batch_size_of(batch), leaves_of(batch)
         tensors = [i for i, t in enumerate(leaves) if isinstance(t, Tensor) and t.dim() > 0]
         others = set(tensors[1:])
-        self._shared |= {i for i in others if leaves[i].shape[0] != size}
-        doubtful = others - self._shared - self._per_sample
+        shared, own = self._told_apart.setdefault(structure_of(batch), (set(), set()))
+        shared |= {i for i in others if leaves[i].shape[0] != size}
+        if mistaken := shared & own:
+            own -= mistaken
+            if mistaken & self.look(batch).used:
+                raise ValueError(
+                    f"a tensor of {leaves[min(mistaken)].shape[0]} entries came with {size} "
+                    "samples, but in a batch of as many samples each was taken to have an entry: "
+                    f"what was measured then is wrong. {_LEAVE_OUT}"
+                )
+        doubtful = others - shared - own
         if doubtful and size > 1:
-            shared = self._found_shared(batch, size, sorted(doubtful))
-            self._shared |= shared
-            self._per_sample |= doubtful - shared
-        return _marked(batch, self._shared)
+            shared |= self._found_shared(batch, size, shared, sorted(doubtful))
+            own |= doubtful - shared
+        return _marked(batch, shared)
 
-    def _found_shared(self, batch: Any, size: int, doubtful: list[int]) -> set[int]:
-        asked = self.look(batch).asked
-        others = [i for i in doubtful if i not in asked]
-        if others != doubtful:
-            # With the whole of it, a sample alone goes the way of all: that shows nothing.
-            gap, nearest = min(self._candidates(batch, size, others), key=lambda found: found[0])
-            if gap > _CLOSE:  # without it, a sample alone goes its own way: the gradient tells
-                reached = {i for i in doubtful if i in asked and self._reaches(batch, size, i)}
-                if reached:
-                    self._shared |= reached
-                    found = self._candidates(batch, size, [i for i in doubtful if i not in reached])
-                    return reached | min(found, key=lambda found: found[0])[1]
-            if gap < math.inf:
-                return nearest
-        candidates = self._candidates(batch, size, doubtful)
-        gap, nearest = min(candidates, key=lambda candidate: candidate[0])
-        if gap <= _CLOSE:
-            return nearest
-        fitting = [shared for gap, shared in candidates if gap < math.inf]
+    def _found_shared(
+        self, batch: Any, size: int, known: set[int], doubtful: list[int]
+    ) -> set[int]:
+        whole, looking = self(batch), self.look(batch)
+
+        def gap(shared: set[int], *samples: slice | Tensor) -> float:
+            marked = _marked(batch, known | shared)
+            return max(self._gap(whole, marked, some, size) for some in samples)
+
+        def certainty(shared: set[int]) -> tuple[int, int]:
+            return len(shared & looking.reaching), -len(shared - looking.reaching)
+
+        doubtful = [i for i in doubtful if i in looking.used]
+        ends, turned = (slice(0, 1), slice(size - 1, size)), torch.arange(size).roll(1)
+        alone = [(gap(shared, *ends), shared) for shared in _subsets(doubtful)]
+        fitting = [shared for far, shared in alone if far < math.inf]
+        found = [shared for far, shared in alone if far <= _CLOSE]
+        if looking.asked and set() not in found:
+            # With the whole of what it is asked, a sample alone goes the way of all, which shows
+            # nothing; without it, another one. Where samples change places, all go the same way.
+            found = [shared for shared in fitting if gap(shared, turned) <= _CLOSE]
+        if found:
+            return max(found, key=certainty)
         if fitting and all(shared == fitting[0] for shared in fitting):
             return fitting[0]  # the samples depend on each other, and only the shapes tell
         raise ValueError(
             f"a batch has {size} samples, and several of its tensors have {size} entries: which of "
             "them belong to one sample each, and which to all, cannot be seen from the output. "
-            "Leave what is shared out of the batch: forward=lambda model, batch: model(batch, ...)."
+            f"{_LEAVE_OUT}"
         )
 
-    def _reaches(self, batch: Any, size: int, number: int) -> bool:
-        """Whether a tensor's entry k also matters to the outputs of other samples than k."""
-        tensor = leaves_of(batch)[number]
-        if not tensor.is_floating_point():
-            return False
-        followed = tensor.detach().clone().requires_grad_()
-        given = map_leaves(lambda leaf: followed if leaf is tensor else leaf, batch)
-        with torch.enable_grad(), suppress(RuntimeError):  # whatever cannot be differentiated
-            outputs = [output for output in self(given) if output.requires_grad]
-            for k in (0, size - 1):
-                end = torch.stack([output[k].square().sum() for output in outputs]).sum()
-                (gradient,) = torch.autograd.grad(end, followed, retain_graph=True)
-                gradient[k] = 0
-                if bool(gradient.any()):
-                    return True
-        return False
-
-    def _candidates(
-        self, batch: Any, size: int, doubtful: list[int]
-    ) -> list[tuple[float, set[int]]]:
-        """How far lone samples are from what they are in the batch, and what is shared then."""
-        candidates: list[set[int]] = [set(), set(doubtful), *({i} for i in doubtful)]
-        whole, found = self(batch), []
-        for candidate in candidates:
-            marked = _marked(batch, self._shared | candidate)
-            gap = max(self._gap(whole, marked, k, size) for k in (0, size - 1))
-            found.append((gap, candidate))
-        return found
-
-    def _gap(self, whole: list[Tensor], batch: Any, k: int, size: int) -> float:
-        """How far sample k alone is from its part of the output; infinite for another shape."""
+    def _gap(self, whole: list[Tensor], batch: Any, samples: slice | Tensor, size: int) -> float:
+        """How far some samples are from their part of the output; infinite for another shape."""
         try:
-            alone = self(take(batch, slice(k, k + 1), size))
+            some = self(take(batch, samples, size))
         except Exception:  # whatever a model does with shapes that do not belong together
             return math.inf
-        parts = [t[k : k + 1] for t in whole]
-        if [t.shape for t in alone] != [t.shape for t in parts]:
+        parts = [t[samples] for t in whole]
+        if [t.shape for t in some] != [t.shape for t in parts]:
             return math.inf
         ours, theirs = (
-            torch.cat([t.detach().double().flatten() for t in s]) for s in (alone, parts)
+            torch.cat([t.detach().double().flatten() for t in s]) for s in (some, parts)
         )
         ours, theirs = ours.nan_to_num(), theirs.nan_to_num()
         return float((ours - theirs).norm() / theirs.norm().clamp_min(_CLOSE))
@@ -360,6 +351,13 @@ class _Called(nn.Module):
 
     def forward(self) -> list[Tensor]:
         return self._prepared.run()
+
+
+def _subsets(numbers: list[int]) -> Iterator[set[int]]:
+    """All of them, the smallest first; of many only those of none, of one, or of all."""
+    few = len(numbers) <= _FEW
+    for length in range(len(numbers) + 1) if few else (0, 1, len(numbers)):
+        yield from map(set, combinations(numbers, length))
 
 
 def _marked(batch: Any, shared: set[int]) -> Any:

@@ -413,8 +413,8 @@ def _grown(two: list[Any], three: list[Any]) -> tuple[Axis | None, ...]:
 
 
 def _axis(two: torch.Size | None, three: torch.Size | None) -> Axis | None:
-    if two == three:
-        return None
+    if two == three:  # of what is empty, no sample has a part: another sample may have one
+        return Axis(two.index(0), 0) if two is not None and 0 in two else None
     if two is None or three is None or len(two) != len(three):
         return _UNCLEAR
     grown = [dim for dim, (a, b) in enumerate(zip(two, three, strict=True)) if a != b]
