@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
+from ..runs.store import write_whole
 from .case import Case
 from .measure import Row, measure
 from .networks import SOURCES, cases, installed
@@ -70,11 +71,7 @@ def _chosen(sources: Sequence[str], networks: Sequence[str]) -> list[Case]:
 
 
 def _save(raw: Path, row: Row) -> None:
-    """In one step, so that an interruption leaves no half of a file."""
-    path = _path(raw, row.source, row.network)
-    draft = raw.parent / f"{path.stem}.tmp"
-    draft.write_text(json.dumps(asdict(row), indent=1), encoding="utf-8")
-    draft.replace(path)
+    write_whole(_path(raw, row.source, row.network), json.dumps(asdict(row), indent=1))
 
 
 def _path(raw: Path, source: str, network: str) -> Path:
