@@ -23,9 +23,7 @@ from avalanche_mas.evaluation.accuracy_matrix import Matrix
 from avalanche_mas.plugins.registry import METHODS, Method
 
 from ..report.formatter import listed
-from ..runs.executors import Executor
-from ..runs.executors.local import LocalExecutor
-from ..runs.executors.serial import SerialExecutor
+from ..runs.executors import Executor, start
 from ..runs.runner import Runner
 from ..runs.store import CellStore
 from ..training.selection import Choice, choose_lambdas, published_strength
@@ -232,7 +230,7 @@ def _executor(workers: int | Executor, setup: Setup) -> tuple[Executor, bool]:
             stacklevel=3,
         )
         workers = 1
-    return (LocalExecutor(workers) if workers > 1 else SerialExecutor()), True
+    return start("local", workers), True
 
 
 def unsendable(setup: Setup) -> str | None:

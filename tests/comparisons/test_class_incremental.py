@@ -22,7 +22,7 @@ CELL = ReplayCell("class-incremental", 5, "finetuning", None, 0, 0.0, FAST.train
 
 
 def test_a_trial_runs_from_start_to_end(tmp_path):
-    command = ["run", "class-incremental", "--fast", "--out", str(tmp_path)]
+    command = ["run", "class-incremental", "--fast", "--workers", "1", "--out", str(tmp_path)]
     process = subprocess.run(
         [sys.executable, "-m", "benchmarks", *command], capture_output=True, text=True, check=False
     )

@@ -20,7 +20,12 @@ SGD = OptimizerCell("permuted", 3, "gradient", 1e8, 0, 0.0, TRAINING, "SGD")
 
 def test_a_trial_runs_from_start_to_end(tmp_path):
     process = subprocess.run(
-        [sys.executable, "-m", "benchmarks", "run", "steps", "--fast", "--out", str(tmp_path)],
+        [
+            sys.executable,
+            "-m",
+            *["benchmarks", "run", "steps", "--fast", "--workers", "1", "--out"],
+            str(tmp_path),
+        ],
         capture_output=True,
         text=True,
         check=False,

@@ -24,7 +24,6 @@ def _architecture(
 ARCHITECTURES |= {
     # 57 and 129 million parameters, whatever the input: three samples are enough
     "alexnet": _architecture(lambda: zoo.alexnet(num_classes=3), (63, 79), samples=3),
-    "vgg11": _architecture(lambda: zoo.vgg11(num_classes=3), (32, 64), samples=3),
     "resnet18": _architecture(lambda: zoo.resnet18(num_classes=4), (64, 40)),
     "densenet121": _architecture(lambda: zoo.densenet121(num_classes=4), (40, 64)),
     "mobilenet_v2": _architecture(lambda: zoo.mobilenet_v2(num_classes=4), (64, 40)),

@@ -24,7 +24,7 @@ def test_exact(name):
 
 
 NAMED = """
-    alexnet vgg11 resnet18 densenet121 mobilenet_v2 mobilenet_v3_small efficientnet_b0 convnext_tiny
+    alexnet resnet18 densenet121 mobilenet_v2 mobilenet_v3_small efficientnet_b0 convnext_tiny
     vit swin_t transformer_encoder multihead_attention_bias_k_kdim lstm gru embedding_bag
     weight_norm weight_norm_by_hook spectral_norm tied_embeddings
 """

@@ -97,7 +97,7 @@ def test_error_is_the_scatter_of_repeated_estimates():
     """That is what it promises. Both sides are known to about seven per cent here."""
     model = linear()
     tables = [
-        estimate_importance(model, rows(800, seed), batch_size=8).summary() for seed in range(100)
+        estimate_importance(model, rows(800, seed), batch_size=40).summary() for seed in range(100)
     ]
     means = pandas.concat([table["mean"] for table in tables], axis=1)
     promised = pandas.concat([table["error"] for table in tables], axis=1).mean(axis=1)

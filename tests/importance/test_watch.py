@@ -176,8 +176,9 @@ def test_two_threads_at_once_both_count(way):
     inside, go_on = threading.Event(), threading.Event()
 
     def wait(module, args):
-        inside.set()
-        go_on.wait(10)
+        if threading.current_thread() is not threading.main_thread():
+            inside.set()
+            go_on.wait(10)
 
     model[1].register_forward_pre_hook(wait)
 
@@ -195,8 +196,8 @@ def test_two_threads_at_once_both_count(way):
         first = threading.Thread(target=call)
         first.start()
         inside.wait(10)
+        threading.Timer(0.2, go_on.set).start()  # where the second call waits for the first
         call()
-        go_on.set()
         first.join()
     assert not errors
     assert watched.samples == watched.seen == 3

@@ -37,7 +37,7 @@ def start(
     """Start an executor.
 
     :param name: ``local`` or ``ray``.
-    :param workers: how many cells are run at a time on this machine.
+    :param workers: how many cells are run at a time on this machine; with 1 this process runs them.
     :param address: see :class:`.ray.RayExecutor`, as the rest; only for ``ray``.
     :raises ValueError: if an option is not this executor's.
     """
@@ -47,8 +47,9 @@ def start(
 
         return RayExecutor(address, workers, cpus_per_cell or 1, gpus_per_cell or 0.0)
     from .local import LocalExecutor
+    from .serial import SerialExecutor
 
-    return LocalExecutor(workers)
+    return LocalExecutor(workers) if workers > 1 else SerialExecutor()
 
 
 def check_options(name: str, cpus_per_cell: int | None, gpus_per_cell: float | None) -> None:

@@ -6,6 +6,8 @@ import warnings
 from collections.abc import Callable
 from concurrent.futures import Future
 
+import torch
+
 from ..silence import silence_libraries
 from . import T
 
@@ -16,14 +18,18 @@ class SerialExecutor:
     slots = 1
 
     def submit(self, function: Callable[..., T], /, *arguments: object) -> Future[T]:
-        """Call a function at once; see :meth:`.Executor.submit`."""
+        """Call a function at once, on one core; see :meth:`.Executor.submit`."""
         result: Future[T] = Future()
+        threads = torch.get_num_threads()
         with warnings.catch_warnings():
             silence_libraries()
+            torch.set_num_threads(1)  # so that its numbers are those of a process of its own
             try:
                 result.set_result(function(*arguments))
             except Exception as error:
                 result.set_exception(error)
+            finally:
+                torch.set_num_threads(threads)
         return result
 
     def close(self) -> None:
