@@ -205,10 +205,15 @@ def compare(
         given = f"only {methods[0]} is" if methods else "none is"
         raise typer.BadParameter(f"{given} given: name the methods to compare it with.")
     collector = Collector(chosen.finished)
-    chosen.module.run(chosen.settings, collector)
+    runs, known = chosen.settings, getattr(chosen.settings, "methods", ())
+    asked_for = {label.partition(",")[0] for label in methods}  # "MAS, λ chosen" is of MAS
+    if own := tuple(method for method in known if method in asked_for):
+        runs = replace(runs, methods=own)  # the others need not have been run
+    chosen.module.run(runs, collector)
     for method in methods:
         if method not in collector.labels():
-            raise unknown("method of this experiment", method, collector.labels())
+            labels = dict.fromkeys([*collector.labels(), *known])
+            raise unknown("method of this experiment", method, labels)
     with exit_on_error():
         for table in comparisons(collector.parts, methods):
             console.print(table)

@@ -42,6 +42,14 @@ README = {  # its equations, which are plain text as not all that show it know a
     ),
     "Ωᵢⱼ = (1/N) Σₖ yᵢ yⱼ": r"\Omega_{ij} = \frac{1}{N} \sum_k y_i y_j",
 }
+VARIANTS = {  # folders of results that are not called as their experiment
+    "figure5-published": ("figure5", " --select published"),
+    "figure5-small": ("figure5", " --model small"),
+}
+EARLIER = {  # not made again since the experiments start from a pretrained network
+    *("adaptation", "figure5-small", "figure6", "figure7", "l2-vs-vector"),
+    *("table1", "table2", "table3", "table4"),
+}
 EQUATION = re.compile(r'<(div|span) class="arithmatex">\\[\[(](.*?)\\[\])]</\1>', re.DOTALL)
 
 
@@ -113,15 +121,15 @@ def _above_results(folder: str) -> str:
     """What was run, with which command, and its pictures."""
     from benchmarks.experiments import NAMES, load
 
-    name = folder.removesuffix("-published")
+    name, options = VARIANTS.get(folder, (folder, ""))
     if name in NAMES:
-        what, command = load(name).DESCRIPTION, f"run {name}"
+        what, command = load(name).DESCRIPTION, f"run {name}{options}"
     else:
         what, command = import_module(f"benchmarks.{name}").__doc__.split("\n")[0], name
-    command += " --select published" if name != folder else ""
     pictures = sorted((ROOT / "benchmarks" / "results" / folder).glob("*.png"))
     shown = "".join(f"![{picture.stem}]({picture.name})\n\n" for picture in pictures)
-    return f"{what.rstrip('.')}: `python -m benchmarks {command}`.\n\n{shown}"
+    older = " An earlier protocol, with a small network from scratch." if folder in EARLIER else ""
+    return f"{what.rstrip('.')}: `python -m benchmarks {command}`.{older}\n\n{shown}"
 
 
 def _methods() -> str:

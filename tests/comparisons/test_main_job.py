@@ -82,6 +82,17 @@ def test_fewer_methods_make_a_report_of_objects_too(tmp_path, name):
     assert len(report.write(tmp_path, Console(quiet=True), "")) >= 2
 
 
+def test_methods_are_compared_in_a_fresh_clone_by_the_runs_that_are_committed(tmp_path):
+    """Others need not have been run."""
+    words = ["compare", "figure5", "MAS", "SI", "--out", str(tmp_path)]
+    answer = CliRunner().invoke(app, words, env=WIDE)
+    assert answer.exit_code == 0, answer.output
+    assert "eight tasks: MAS beside SI" in answer.output
+    wrong = CliRunner().invoke(app, [*words, "EWCC"], env=WIDE)
+    assert wrong.exit_code == 2
+    assert "EWCC" in wrong.output
+
+
 def test_a_line_for_each_run_where_there_is_no_terminal(log, store, capsys):
     with working(LocalExecutor(1), store) as run:
         run("part", [counted("a"), counted("b", 1)])
