@@ -76,8 +76,9 @@ def test_every_page_is_in_the_navigation():
     navigation = (ROOT / "mkdocs.yml").read_text(encoding="utf-8").partition("\nnav:\n")[2]
     listed = re.findall(r"([\w/-]+\.md)$", navigation, re.MULTILINE)
     pages = {page.relative_to(DOCS).as_posix() for page in PAGES}
-    assert pages <= set(listed)
-    added = {"index.md", "contributing.md"}  # the README, and CONTRIBUTING.md
+    notebooks = {f"notebooks/{file.stem}.md" for file in (ROOT / "notebooks").glob("*.ipynb")}
+    assert pages | notebooks <= set(listed)
+    added = {"index.md", "contributing.md", *notebooks}  # the README, and CONTRIBUTING.md
     gone = [page for page in set(listed) - pages - added if not (ROOT / page).exists()]
     assert not gone
 
