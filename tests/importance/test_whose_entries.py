@@ -382,3 +382,18 @@ def test_weights_that_are_made_from_parameters(forward, blank):
     x = torch.randn(8, 6).double()
     x[:blank] = 0
     right(model, x)
+
+
+@pytest.mark.parametrize("effect", [1e-4, 1.0])
+def test_a_mask_that_hardly_matters_belongs_to_the_samples(effect):
+    """With all of it, a sample alone gets the first one's, and almost its own output."""
+
+    def forward(self, x, mask):
+        return self.head(self.a(x).mean(1) + effect * (self.b(x) * mask[: len(x), :, None]).mean(1))
+
+    layers = {"a": nn.Linear(3, 4), "b": nn.Linear(3, 4), "head": nn.Linear(4, 2)}
+    model, x = module(forward, **layers).double(), torch.randn(10, 6, 3).double()
+    mask = (torch.arange(6) < torch.tensor([6, 2, 3, 5, 4]).repeat(2)[:, None]).double()
+    batches = [{"x": a, "mask": b} for a, b in zip(x.split(5), mask.split(5), strict=True)]
+    truth = naive_importance(model, {"x": x, "mask": mask})
+    assert worst_error(estimate_importance(model, batches), truth) < 1e-10

@@ -38,6 +38,7 @@ _CLOSE = 1e-3  # relative; what a sample's output alone may differ from that amo
 _LEAVE_OUT = (
     "Leave what all share out of the batch: forward=lambda model, batch: model(batch, ...)."
 )
+_ROUND_OFF = 1e-6
 _FEW = 8  # tensors of which every subset is tried
 
 
@@ -230,20 +231,21 @@ class Network:
             marked = _marked(batch, known | shared)
             return max(self._gap(whole, marked, some, size) for some in samples)
 
-        def certainty(shared: set[int]) -> tuple[int, int]:
-            return len(shared & looking.reaching), -len(shared - looking.reaching)
-
         doubtful = [i for i in doubtful if i in looking.used]
         ends, turned = (slice(0, 1), slice(size - 1, size)), torch.arange(size).roll(1)
         alone = [(gap(shared, *ends), shared) for shared in _subsets(doubtful)]
         fitting = [shared for far, shared in alone if far < math.inf]
-        found = [shared for far, shared in alone if far <= _CLOSE]
-        if looking.asked and set() not in found:
+        found = _nearest(alone)
+        if looking.asked and all(far > _CLOSE for far, shared in alone if not shared):
             # With the whole of what it is asked, a sample alone goes the way of all, which shows
             # nothing; without it, another one. Where samples change places, all go the same way.
-            found = [shared for shared in fitting if gap(shared, turned) <= _CLOSE]
+            # A sum over what is shared changes places unseen: what reaches the outputs is shared.
+            found = _nearest([(gap(shared, turned), shared) for shared in fitting])
+            found.sort(
+                key=lambda shared: len(shared - looking.reaching) - len(shared & looking.reaching)
+            )
         if found:
-            return max(found, key=certainty)
+            return found[0]
         if fitting and all(shared == fitting[0] for shared in fitting):
             return fitting[0]  # the samples depend on each other, and only the shapes tell
         raise ValueError(
@@ -358,6 +360,12 @@ def _subsets(numbers: list[int]) -> Iterator[set[int]]:
     few = len(numbers) <= _FEW
     for length in range(len(numbers) + 1) if few else (0, 1, len(numbers)):
         yield from map(set, combinations(numbers, length))
+
+
+def _nearest(candidates: list[tuple[float, set[int]]]) -> list[set[int]]:
+    """What is shared where outputs are as they should be, in the order given; none if nowhere."""
+    least = min(far for far, _ in candidates) if candidates else math.inf
+    return [c for far, c in candidates if far <= max(least, _ROUND_OFF)] if least <= _CLOSE else []
 
 
 def _marked(batch: Any, shared: set[int]) -> Any:
