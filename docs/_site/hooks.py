@@ -29,10 +29,10 @@ LINK = re.compile(
     r"|`[^`\n]+`",
     re.DOTALL | re.MULTILINE,
 )
-INLINE = re.compile(
-    r"(?<!\$)\$(?!\$)([^$\n]+)\$(?!\$)"
-)  # as notebooks write an equation in a sentence
-README = {  # its equations, which are plain text as not all that show it know another way
+# As notebooks write an equation in a sentence.
+INLINE = re.compile(r"(?<!\$)\$(?!\$)([^$\n]+)\$(?!\$)")
+# The README's equations are plain text, as not all that show it know another way.
+IN_README = {
     "Ω = (1/N) Σₖ |∂‖F(xₖ; θ)‖² / ∂θ|": (
         r"\Omega = \frac{1}{N} \sum_k "
         r"\left| \frac{\partial \|F(x_k; \theta)\|^2}{\partial \theta} \right|"
@@ -92,7 +92,7 @@ def on_page_markdown(markdown: str, *, page: Any, **kwargs: Any) -> str:
     """Write what is made for a page, and turn links to the repository's files into the site's."""
     place = page.file.src_uri
     if place == "index.md":
-        for text, equation in README.items():
+        for text, equation in IN_README.items():
             if text not in markdown:
                 raise ValueError(f"README.md no longer has {text!r}, which {__file__} replaces")
             markdown = markdown.replace(text, rf"\({equation}\)")
