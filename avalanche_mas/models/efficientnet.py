@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from avalanche_mas.models.convolutions import Depthwise, Pointwise
+
 FROZEN_BLOCKS = 8
 """Blocks that are held by default: what they return has 80 channels, at 1/16 of the resolution."""
 
@@ -140,7 +142,8 @@ def _convolution(
     outputs, of_group, kernel, _ = weight.shape
     groups = outputs if of_group == 1 else 1  # depthwise, or all channels together
     padding = kernel // 2 if stride == 1 else 0
-    convolution = nn.Conv2d(
+    kind = Pointwise if kernel == 1 else Depthwise if groups > 1 else nn.Conv2d
+    convolution = kind(
         of_group * groups, outputs, kernel, stride, padding, groups=groups, bias=False
     )
     convolution.load_state_dict({"weight": weight}, assign=True)

@@ -112,13 +112,15 @@ def train_and_save(case, stop, checkpoint):
     save_checkpoint(strategy, checkpoint)
 
 
-def resume(case, checkpoint, weights):
-    """Load the checkpoint, train the experiences that are left and store the weights."""
-    strategy, start = maybe_load_checkpoint(make_strategy(case), checkpoint)
-    assert start == 2, f"the checkpoint says that experience {start} is next"
-    for experience in train_stream()[start:]:
-        strategy.train(experience)
-    torch.save(strategy.model.state_dict(), weights)
+def resume_all(folder):
+    """Load each case's checkpoint, train the experiences that are left and store the weights."""
+    for case in CASES:
+        checkpoint = Path(folder, f"{case}.checkpoint")
+        strategy, start = maybe_load_checkpoint(make_strategy(case), checkpoint)
+        assert start == 2, f"the checkpoint says that experience {start} is next"
+        for experience in train_stream()[start:]:
+            strategy.train(experience)
+        torch.save(strategy.model.state_dict(), Path(folder, f"{case}.weights"))
 
 
 def in_new_process(code):
@@ -142,23 +144,31 @@ def test_without_the_repair_saving_fails(tmp_path):
     assert "pickle" in run.stderr.splitlines()[-1]
 
 
+@pytest.fixture(scope="module")
+def resumed(tmp_path_factory):
+    """A folder in which a new process went on from a checkpoint of every case."""
+    import avalanche_mas.plugins  # noqa: F401
+
+    folder = tmp_path_factory.mktemp("checkpoints")
+    for case in CASES:
+        train_and_save(case, 2, folder / f"{case}.checkpoint")
+    run = in_new_process(f"t.resume_all({str(folder)!r})")
+    return folder, run.stderr
+
+
 @pytest.mark.parametrize("case", CASES)
-def test_resuming_in_a_new_process_is_bit_exact(case, tmp_path):
+def test_resuming_in_a_new_process_is_bit_exact(case, resumed, tmp_path):
     """Four experiences at once, and two, a checkpoint and two more, end with the same bits.
 
     Two more: the first trains with the restored penalty, the second with what was accumulated onto
     the restored Ω. The plugins' import alone repairs saving; loading needs no repair.
     """
-    import avalanche_mas.plugins  # noqa: F401
-
-    uninterrupted, checkpoint, resumed = (
-        str(tmp_path / name) for name in ("uninterrupted", "checkpoint", "resumed")
-    )
-    train(case, uninterrupted)
-    train_and_save(case, 2, checkpoint)
-    run = in_new_process(f"t.resume({case!r}, {checkpoint!r}, {resumed!r})")
-    assert run.returncode == 0, run.stderr
-    expected, actual = (torch.load(file, weights_only=True) for file in (uninterrupted, resumed))
+    folder, errors = resumed
+    weights = folder / f"{case}.weights"
+    assert weights.exists(), errors
+    train(case, tmp_path / "uninterrupted")
+    files = tmp_path / "uninterrupted", weights
+    expected, actual = (torch.load(file, weights_only=True) for file in files)
     assert expected.keys() == actual.keys()
     different = [name for name in expected if not torch.equal(expected[name], actual[name])]
     assert not different
