@@ -66,11 +66,11 @@ class _Depthwise(torch.autograd.Function):
         ctx.save_for_backward(x, weight)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
         of_x = of_weight = of_bias = None
         if ctx.needs_input_grad[0]:
-            of_x = conv2d_input(
+            of_x = conv2d_input(  # type: ignore[no-untyped-call]
                 x.shape, weight, gradient, ctx.stride, ctx.padding, groups=len(weight)
             )
         if ctx.needs_input_grad[1]:
