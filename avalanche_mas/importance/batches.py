@@ -14,6 +14,7 @@ from collections.abc import (
 )
 from typing import Any, NamedTuple
 
+import numpy
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
@@ -37,9 +38,16 @@ class OneSample(NamedTuple):
 
 
 class Shared(NamedTuple):
-    """A tensor in a batch that belongs to all samples, though it is as long as the batch."""
+    """A part of a batch that belongs to all samples, though it is as long as the batch."""
 
-    tensor: Tensor
+    part: Any
+
+
+class Some(NamedTuple):
+    """Some samples of a batch. It is cut once it is known what belongs to each sample."""
+
+    batch: Any
+    samples: range
 
 
 def iterate_batches(
@@ -75,7 +83,7 @@ def iterate_batches(
             yield batch
             continue
         size = batch_size_of(batch)
-        yield batch if size <= left else take(batch, slice(0, left), size)
+        yield batch if size <= left else Some(batch, range(left))
         left -= size
         if left <= 0:  # before the iterator is asked for a batch that is not needed
             return
@@ -126,6 +134,8 @@ def model_input(batch: Any) -> Any:
     :return: ``x``, or a dict without the labels.
     :raises TypeError: for anything else, such as a list of samples that are mappings.
     """
+    if isinstance(batch, Some):
+        return Some(model_input(batch.batch), batch.samples)
     if isinstance(batch, Tensor):
         return batch
     if isinstance(batch, Mapping):
@@ -158,6 +168,8 @@ def batch_size_of(batch: Any) -> int:
     """
     if isinstance(batch, OneSample):
         return 1
+    if isinstance(batch, Some):
+        return len(batch.samples)
     for leaf in leaves_of(batch):
         if isinstance(leaf, PackedSequence) or (isinstance(leaf, Tensor) and leaf.is_nested):
             kind = "nested tensor" if isinstance(leaf, Tensor) else type(leaf).__name__
@@ -190,7 +202,31 @@ def take(batch: Any, samples: slice | Tensor, size: int) -> Any:
     """
     if isinstance(batch, OneSample):
         return batch
-    return map_leaves(lambda leaf: leaf[samples] if is_per_sample(leaf, size) else leaf, batch)
+
+    def cut(leaf: Any) -> Any:
+        if entries_of(leaf) != size:
+            return leaf
+        if isinstance(leaf, Tensor):
+            return leaf[samples]
+        if isinstance(samples, slice):
+            return leaf[samples]
+        if isinstance(leaf, numpy.ndarray):
+            return leaf[samples.cpu().numpy()]
+        return type(leaf)(leaf[k] for k in samples.tolist())
+
+    return map_leaves(cut, batch)
+
+
+def taken(batch: Any) -> Any:
+    """A batch, of :class:`Some` samples only these: cut by nothing but the lengths of its parts."""
+    if not isinstance(batch, Some):
+        return batch
+    return take(batch.batch, as_slice(batch.samples), batch_size_of(batch.batch))
+
+
+def as_slice(samples: range) -> slice:
+    """The index that takes these samples, which are counted upwards."""
+    return slice(samples.start, samples.stop, samples.step)
 
 
 def to_device(batch: Any, device: torch.device) -> Any:
@@ -200,7 +236,7 @@ def to_device(batch: Any, device: torch.device) -> Any:
     """
 
     def move(leaf: Any) -> Any:
-        if isinstance(leaf, (OneSample, Shared, PackedSequence)):
+        if isinstance(leaf, (OneSample, Shared, Some, PackedSequence)):
             return type(leaf)(*(map_leaves(move, part) for part in leaf))
         if not isinstance(leaf, Tensor):
             return leaf
@@ -216,23 +252,33 @@ def to_device(batch: Any, device: torch.device) -> Any:
 
 
 def is_per_sample(leaf: Any, size: int) -> bool:
-    """Whether part of a batch has an entry for each of its ``size`` samples."""
+    """Whether a tensor in a batch has an entry for each of its ``size`` samples."""
     return isinstance(leaf, Tensor) and leaf.dim() > 0 and leaf.shape[0] == size
+
+
+def entries_of(leaf: Any) -> int | None:
+    """How long a part of a batch is: a tensor, an array, or a list of plain values; else None."""
+    if isinstance(leaf, (Tensor, numpy.ndarray)):
+        return leaf.shape[0] if leaf.ndim else None
+    return len(leaf) if type(leaf) in (list, tuple) else None
 
 
 def map_leaves(function: Callable[[Any], Any], batch: Any) -> Any:
     """``function`` of everything in a batch that is no tuple, list or mapping, in a like batch.
 
-    Mappings of any kind keep their type, such as the batches of a tokenizer.
+    A list or a tuple of plain values, such as lengths or names, is one thing. Mappings of any kind
+    keep their type, such as the batches of a tokenizer.
     """
     kind = type(batch)  # not isinstance, which reads attributes of what may be a label
     if kind is Tensor:
         return function(batch)
-    if kind in (tuple, list, torch.Size):
+    if kind in (tuple, list):
+        if _is_plain(batch):
+            return function(batch)
         return kind(map_leaves(function, value) for value in batch)
     if kind is dict:
         return {key: map_leaves(function, value) for key, value in batch.items()}
-    if kind in (OneSample, Shared, PackedSequence):
+    if kind in (OneSample, Shared, Some, PackedSequence):
         return function(batch)
     if issubclass(kind, tuple) and hasattr(kind, "_fields"):
         return kind(*(map_leaves(function, value) for value in batch))
@@ -244,6 +290,13 @@ def map_leaves(function: Callable[[Any], Any], batch: Any) -> Any:
     if issubclass(kind, Mapping):
         return {key: map_leaves(function, value) for key, value in batch.items()}
     return function(batch)
+
+
+_PLAIN = (bool, int, float, complex, str, bytes, type(None))
+
+
+def _is_plain(values: Sequence[Any]) -> bool:
+    return bool(values) and all(isinstance(value, _PLAIN) for value in values)
 
 
 def leaves_of(batch: Any) -> list[Any]:
@@ -258,7 +311,9 @@ def structure_of(batch: Any) -> Hashable:
     kind = type(batch)  # not isinstance, as above
     if issubclass(kind, Mapping):
         return tuple((key, structure_of(value)) for key, value in batch.items())
-    return tuple(map(structure_of, batch)) if issubclass(kind, (tuple, list)) else None
+    if not issubclass(kind, (tuple, list)) or kind in (OneSample, Shared, Some, PackedSequence):
+        return None
+    return None if _is_plain(batch) else tuple(map(structure_of, batch))
 
 
 def shapes_of(batch: Any) -> tuple[object, ...]:
@@ -266,11 +321,18 @@ def shapes_of(batch: Any) -> tuple[object, ...]:
     return structure_of(batch), *map(_shape_of, leaves_of(batch))
 
 
+def shared_by_all(batch: Any) -> tuple[int, ...]:
+    """The numbers of the leaves that are marked as shared."""
+    return tuple(i for i, leaf in enumerate(leaves_of(batch)) if isinstance(leaf, Shared))
+
+
 def _shape_of(leaf: Any) -> object:
     if isinstance(leaf, Tensor):
         return leaf.shape[1:]
     if isinstance(leaf, Shared):
-        return Shared, leaf.tensor.shape
+        return Shared, _shape_of(leaf.part), entries_of(leaf.part)
+    if type(leaf) is list:
+        return tuple(leaf)
     return leaf if isinstance(leaf, Hashable) else object()
 
 
@@ -278,7 +340,7 @@ def unmarked(batch: Any) -> Any:
     """What goes into the model: the batch without :class:`OneSample` and :class:`Shared`."""
     if isinstance(batch, OneSample):
         return batch.batch
-    return map_leaves(lambda leaf: leaf.tensor if isinstance(leaf, Shared) else leaf, batch)
+    return map_leaves(lambda leaf: leaf.part if isinstance(leaf, Shared) else leaf, batch)
 
 
 def labels_of(batch: Any) -> Any:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from avalanche_mas.importance.batches import (
     Forward,
     OneSample,
+    Some,
     Split,
     batch_size_of,
     count_batches,
@@ -251,13 +252,24 @@ def _estimate(model: nn.Module, data: Any, make_engine: MakeEngine, options: Opt
                     count_batches(data, options.batch_size * share.size, options.max_samples),
                     options.verbose and team.rank == 0,
                 ):
-                    for part in map(OneSample, options.split(batch)) if options.split else (batch,):
-                        running.add(part if forward or options.split else model_input(part))
+                    for part in _parts(batch, options):
+                        running.add(part)
         if team.size > 1:
             check_same_data(team, share)
             running.gather(team)
     importance = running.finish()
     return importance if place == home else importance.to(home)
+
+
+def _parts(batch: Any, options: Options) -> Iterator[Any]:
+    """What of a batch goes through the network, perhaps as batches of one sample."""
+    if options.split is None:
+        yield batch if options.forward else model_input(batch)
+        return
+    whole, samples = batch if isinstance(batch, Some) else (batch, None)
+    for k, sample in enumerate(options.split(whole)):
+        if samples is None or k in samples:
+            yield OneSample(sample)
 
 
 def _shown(batches: Iterator[Any], total: int | None, verbose: bool) -> Iterator[Any]:
@@ -319,6 +331,11 @@ class RunningMean:
         self.note(size)
         if not self.error.finite:
             check_finite(self.total, self.network, batch, self._batches - 1)
+
+    def mark(self, batch: Any) -> Any:
+        """The batch, with what its samples share marked, see :mod:`.whose`; it leaves no trace."""
+        with measuring(self.model):
+            return self.network.mark_shared(batch)
 
     def add_whole(self, batch: Any) -> None:
         """Measures a batch and adds all of it, or after an error nothing; it leaves no trace.

@@ -16,7 +16,13 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from avalanche_mas.importance.batches import batch_size_of, is_per_sample, leaves_of, map_leaves
+from avalanche_mas.importance.batches import (
+    Shared,
+    batch_size_of,
+    is_per_sample,
+    leaves_of,
+    map_leaves,
+)
 from avalanche_mas.importance.engines.finite import NotFiniteError
 from avalanche_mas.importance.importance import Importance
 from avalanche_mas.importance.parameters import checksum
@@ -36,6 +42,9 @@ class Mean(Protocol):
     """A mean of importance that samples can be added to, such as :class:`.RunningMean`."""
 
     samples: int
+
+    def mark(self, batch: Any) -> Any:
+        """The batch, with what its samples share marked; it leaves no trace."""
 
     def add_whole(self, batch: Any) -> None:
         """Measures a batch and adds all of it, or after an error nothing; it leaves no trace."""
@@ -171,6 +180,8 @@ def _is_finite(leaf: Any) -> bool:
 
 
 def _description(leaf: Any, size: int) -> object:
+    if isinstance(leaf, Shared):
+        return _description(leaf.part, -1)
     if is_per_sample(leaf, size):
         return "of each sample", leaf.shape[1:], leaf.dtype, leaf.device
     if isinstance(leaf, Tensor) and leaf.layout is torch.strided:

@@ -18,12 +18,14 @@ from torch import Tensor, nn
 from torch.utils.data import Subset
 
 from avalanche_mas.importance.batches import (
+    Some,
     batch_size_of,
     is_map_style,
     iterate_batches,
     leaves_of,
     some_of,
     take,
+    taken,
 )
 from avalanche_mas.importance.parameters import checksum, named_parameters
 from avalanche_mas.importance.shadow import preserve_state
@@ -84,7 +86,8 @@ class Share:
             first = (self.rank - position) % self.size
             position += size
             if first < size:
-                yield take(batch, slice(first, None, self.size), size)
+                whole, of_all = batch if isinstance(batch, Some) else (batch, range(size))
+                yield Some(whole, of_all[first :: self.size])
 
     def _note_ends(self, data: Any) -> None:
         """Its size, and its first and last sample, drawn alike by random transforms."""
@@ -100,7 +103,7 @@ class Share:
 
     def _note(self, batch: Any, size: int) -> None:
         """Its size, and its first and last sample."""
-        ends = take(batch, torch.tensor([0, size - 1]), size) if size else batch
+        ends = take(taken(batch), torch.tensor([0, size - 1]), size) if size else batch
         fingerprint = zlib.crc32(str(size).encode(), self.fingerprint)
         for leaf in leaves_of(ends):
             if isinstance(leaf, Tensor):

@@ -15,7 +15,15 @@ from torch import Tensor, nn
 from torch._C._functorch import maybe_current_level
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
-from avalanche_mas.importance.batches import batch_size_of, map_leaves, take
+from avalanche_mas.importance.batches import (
+    Shared,
+    batch_size_of,
+    entries_of,
+    is_per_sample,
+    leaves_of,
+    map_leaves,
+    take,
+)
 from avalanche_mas.importance.engines.exact import Exact
 from avalanche_mas.importance.engines.local import Local
 from avalanche_mas.importance.engines.objectives import Output
@@ -233,12 +241,17 @@ class Watch:
                 self._gathering.hold()
             elif not self._some_are_equal():
                 self._check_unmoved(bits=True)
+            if sum(entries_of(leaf) is not None for leaf in leaves_of(batch)) > 1:
+                batch = self._gathering.mean.mark(batch)
         with torch.inference_mode(False), torch.no_grad():
             if len(rows) == 1:  # a slice is faster than an index, but a view
                 one = take(batch, slice(rows[0], rows[0] + 1), size)
-                some = map_leaves(lambda leaf: leaf.clone() if type(leaf) is Tensor else leaf, one)
+                some = map_leaves(_copied, one)
             else:
                 some = take(batch, torch.tensor(rows), size)
+                some = map_leaves(
+                    lambda leaf: leaf if is_per_sample(leaf, len(rows)) else _copied(leaf), some
+                )
             return list(self._parts(some))
 
     def _check_in_eval_mode(self) -> None:
@@ -286,6 +299,12 @@ class Watch:
         while (k := int((self._taken + len(rows)) / self.fraction)) < self.seen + size:
             rows.append(max(0, k - self.seen))
         return rows
+
+
+def _copied(leaf: Any) -> Any:
+    if isinstance(leaf, Shared):
+        return Shared(_copied(leaf.part))
+    return leaf.clone() if isinstance(leaf, Tensor) else leaf
 
 
 class _Before(NamedTuple):

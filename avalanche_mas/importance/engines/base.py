@@ -9,7 +9,7 @@ from typing import Any, Literal, Protocol, get_args
 import torch
 from torch import Tensor
 
-from avalanche_mas.importance.batches import batch_size_of, shapes_of, take
+from avalanche_mas.importance.batches import batch_size_of, shapes_of, shared_by_all, take
 from avalanche_mas.importance.engines.instrument import Record
 from avalanche_mas.importance.engines.looking import Way
 from avalanche_mas.importance.engines.network import Network
@@ -95,7 +95,8 @@ class PlannedEngine(ABC):
         """Parameters that have been compared where their gradient is not zero."""
         self._plan: Plan | None = None
         self._plans: dict[Hashable, Plan | None] = {}
-        self._kind: tuple[Way | None, object] = (None, None)  # of the samples that it is for
+        # of the samples that it is for: their way, which parts they share, their shapes
+        self._kind: tuple[Way | None, tuple[int, ...], object] = (None, (), None)
         self._ways: Ways | None = None  # if what the network does depends on values of the samples
         self._separate = False
         self._lone: set[str] = set()  # parameters that a sample used that went alone
@@ -225,12 +226,12 @@ class PlannedEngine(ABC):
 
     def _turn_to(self, group: Group) -> None:
         """Takes up the plan that was last used for samples of this kind."""
-        shapes = shapes_of(group.batch)
-        if self._kind == (group.way, shapes):
+        kind = group.way, shared_by_all(group.batch), shapes_of(group.batch)
+        if self._kind == kind:
             return
-        if self._kind[0] != group.way:
+        if self._kind[:2] != kind[:2]:
             self._plan = None  # else it may fit samples of another size as well
-        self._kind = group.way, shapes
+        self._kind = kind
         self._plan = self._plans.get(self._kind, self._plan)
 
     def _go_separately(self) -> None:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import copy
-import math
-from collections.abc import Container, Hashable, Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import combinations, count
 from typing import Any
 
 import torch
@@ -18,28 +16,19 @@ from torch.utils._pytree import tree_leaves
 
 from avalanche_mas.importance.batches import (
     Forward,
-    OneSample,
-    Shared,
     batch_size_of,
     call_model,
     leaves_of,
     map_leaves,
-    structure_of,
     take,
     unmarked,
 )
 from avalanche_mas.importance.engines.looking import Answered, Functions, Looking, Way
 from avalanche_mas.importance.engines.tracking import Operation, is_inplace
+from avalanche_mas.importance.engines.whose import Whose
 from avalanche_mas.importance.parameters import measurable, named_parameters
 from avalanche_mas.importance.rules.registry import name_of
 from avalanche_mas.importance.shadow import Shadow
-
-_CLOSE = 1e-3  # relative; what a sample's output alone may differ from that among others
-_LEAVE_OUT = (
-    "Leave what all share out of the batch: forward=lambda model, batch: model(batch, ...)."
-)
-_ROUND_OFF = 1e-6
-_FEW = 8  # tensors of which every subset is tried
 
 
 class Network:
@@ -62,8 +51,7 @@ class Network:
         self._parameters: dict[str, Tensor] = {}
         self._looked = False
         self._keeps_graphs: bool | None = None
-        # of batches with the same parts, the leaves that are shared and the others, by their number
-        self._told_apart: dict[Hashable, tuple[set[int], set[int]]] = {}
+        self._whose = Whose(self)
 
     def trainable(self) -> dict[str, Tensor]:
         """The parameters to measure, by name.
@@ -191,83 +179,12 @@ class Network:
         return self._keeps_graphs
 
     def mark_shared(self, batch: Any) -> Any:
-        """The batch, with tensors marked that all its samples share though they are as long.
-
-        Whatever is not as long as the batch's first tensor is shared. Where a length agrees by
-        coincidence, such as a graph of as many nodes as there are samples, the network is asked:
-        a sample alone must give the output that it gives among the others, or where it goes another
-        way alone, samples that change places must take their outputs with them.
+        """The batch, with what its samples share marked though it is as long, see :mod:`.whose`.
 
         :raises ValueError: if the network gives no answer, or a later batch another one.
         """
         self.look_out(batch)
-        if isinstance(batch, OneSample):
-            return batch
-        size, leaves = batch_size_of(batch), leaves_of(batch)
-        tensors = [i for i, t in enumerate(leaves) if isinstance(t, Tensor) and t.dim() > 0]
-        others = set(tensors[1:])
-        shared, own = self._told_apart.setdefault(structure_of(batch), (set(), set()))
-        shared |= {i for i in others if leaves[i].shape[0] != size}
-        if mistaken := shared & own:
-            own -= mistaken
-            if mistaken & self.look(batch).used:
-                raise ValueError(
-                    f"a tensor of {leaves[min(mistaken)].shape[0]} entries came with {size} "
-                    "samples, but in a batch of as many samples each was taken to have an entry: "
-                    f"what was measured then is wrong. {_LEAVE_OUT}"
-                )
-        doubtful = others - shared - own
-        if doubtful and size > 1:
-            shared |= self._found_shared(batch, size, shared, sorted(doubtful))
-            own |= doubtful - shared
-        return _marked(batch, shared)
-
-    def _found_shared(
-        self, batch: Any, size: int, known: set[int], doubtful: list[int]
-    ) -> set[int]:
-        whole, looking = self(batch), self.look(batch)
-
-        def gap(shared: set[int], *samples: slice | Tensor) -> float:
-            marked = _marked(batch, known | shared)
-            return max(self._gap(whole, marked, some, size) for some in samples)
-
-        doubtful = [i for i in doubtful if i in looking.used]
-        ends, turned = (slice(0, 1), slice(size - 1, size)), torch.arange(size).roll(1)
-        alone = [(gap(shared, *ends), shared) for shared in _subsets(doubtful)]
-        fitting = [shared for far, shared in alone if far < math.inf]
-        found = _nearest(alone)
-        if looking.asked and all(far > _CLOSE for far, shared in alone if not shared):
-            # With the whole of what it is asked, a sample alone goes the way of all, which shows
-            # nothing; without it, another one. Where samples change places, all go the same way.
-            # A sum over what is shared changes places unseen: what reaches the outputs is shared.
-            found = _nearest([(gap(shared, turned), shared) for shared in fitting])
-            found.sort(
-                key=lambda shared: len(shared - looking.reaching) - len(shared & looking.reaching)
-            )
-        if found:
-            return found[0]
-        if fitting and all(shared == fitting[0] for shared in fitting):
-            return fitting[0]  # the samples depend on each other, and only the shapes tell
-        raise ValueError(
-            f"a batch has {size} samples, and several of its tensors have {size} entries: which of "
-            "them belong to one sample each, and which to all, cannot be seen from the output. "
-            f"{_LEAVE_OUT}"
-        )
-
-    def _gap(self, whole: list[Tensor], batch: Any, samples: slice | Tensor, size: int) -> float:
-        """How far some samples are from their part of the output; infinite for another shape."""
-        try:
-            some = self(take(batch, samples, size))
-        except Exception:  # whatever a model does with shapes that do not belong together
-            return math.inf
-        parts = [t[samples] for t in whole]
-        if [t.shape for t in some] != [t.shape for t in parts]:
-            return math.inf
-        ours, theirs = (
-            torch.cat([t.detach().double().flatten() for t in s]) for s in (some, parts)
-        )
-        ours, theirs = ours.nan_to_num(), theirs.nan_to_num()
-        return float((ours - theirs).norm() / theirs.norm().clamp_min(_CLOSE))
+        return self._whose.mark(batch)
 
 
 @dataclass
@@ -353,29 +270,6 @@ class _Called(nn.Module):
 
     def forward(self) -> list[Tensor]:
         return self._prepared.run()
-
-
-def _subsets(numbers: list[int]) -> Iterator[set[int]]:
-    """All of them, the smallest first; of many only those of none, of one, or of all."""
-    few = len(numbers) <= _FEW
-    for length in range(len(numbers) + 1) if few else (0, 1, len(numbers)):
-        yield from map(set, combinations(numbers, length))
-
-
-def _nearest(candidates: list[tuple[float, set[int]]]) -> list[set[int]]:
-    """What is shared where outputs are as they should be, in the order given; none if nowhere."""
-    least = min(far for far, _ in candidates) if candidates else math.inf
-    return [c for far, c in candidates if far <= max(least, _ROUND_OFF)] if least <= _CLOSE else []
-
-
-def _marked(batch: Any, shared: set[int]) -> Any:
-    if not shared:
-        return batch
-    numbers = count()
-    return map_leaves(
-        lambda leaf: Shared(leaf) if next(numbers) in shared and isinstance(leaf, Tensor) else leaf,
-        batch,
-    )
 
 
 def output_tensors(output: Any, size: int) -> list[Tensor]:

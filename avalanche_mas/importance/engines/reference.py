@@ -17,6 +17,7 @@ from torch.overrides import TorchFunctionMode
 
 from avalanche_mas.importance.batches import (
     batch_size_of,
+    entries_of,
     is_per_sample,
     leaves_of,
     map_leaves,
@@ -119,6 +120,8 @@ def vmap(
             "the model computes with a tensor that it derived from parameters in an earlier pass, "
             "which vmap cannot replace: use engine='auto' or 'loop'"
         )
+    if any(entries_of(leaf) == size and not isinstance(leaf, Tensor) for leaf in leaves_of(batch)):
+        raise RuntimeError("vmap cannot give each sample its own entry of what is no tensor")
     samples = [leaf for leaf in leaves_of(batch) if is_per_sample(leaf, size)]
     measured = {name: p.detach() for name, p in parameters.items()}
 

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from avalanche_mas.importance import Importance
 from avalanche_mas.importance.batches import Forward, batch_size_of, model_input, take
+from avalanche_mas.importance.engines.network import Network
+from avalanche_mas.importance.estimate import measuring
 from avalanche_mas.importance.parameters import checksum, named_parameters, unwrap
 from avalanche_mas.importance.watch import CallArguments, call_again
 from avalanche_mas.plugins.base.state import State, importance_state, loaded_importance
@@ -100,7 +102,13 @@ class Pieces:
     def __init__(self, model: nn.Module, measure: Measure) -> None:
         self.samples = 0
         self._model, self._measure = model, measure
+        self._network = Network(model, call_again)
         self._importance: Importance | None = None
+
+    def mark(self, batch: CallArguments) -> Any:
+        """The batch, with what its samples share marked; it leaves no trace."""
+        with measuring(self._model):
+            return self._network.mark_shared(batch)
 
     def add_whole(self, batch: CallArguments) -> None:
         """Measures a batch, which leaves no trace."""

@@ -28,6 +28,7 @@ from avalanche_mas.importance.batches import (
     iterate_batches,
     labels_of,
     model_input,
+    taken,
 )
 from avalanche_mas.importance.shadow import preserve_state
 from avalanche_mas.importance.team import Distributed
@@ -83,7 +84,8 @@ def estimate_fisher(
     # the data's own generators are out of the estimate's sight behind the draws
     with preserve_state(data, model=model) as interrupts, interrupts.allowed():
         if fisher == "sampled":
-            data = _draw(iterate_batches(data, batch_size, num_workers, max_samples), seed)
+            batches = iterate_batches(data, batch_size, num_workers, max_samples)
+            data = _draw(map(taken, batches), seed)
         return estimate_importance(
             model,
             data,
