@@ -281,26 +281,16 @@ def doubles(batch):
     return {k: v.double() if v.is_floating_point() else v for k, v in batch.items()}
 
 
-def attention():
-    parts = {
-        "layer": nn.Linear(5, 4),
-        "keys": nn.Linear(3, 4, bias=False),
-        "values": nn.Linear(3, 4),
-    }
-    return module(attending, head=nn.Linear(4, 2), **parts).double()
+def attention(forward=attending):
+    parts = {"layer": nn.Linear(5, 4), "values": nn.Linear(3, 4), "head": nn.Linear(4, 2)}
+    return module(forward, keys=nn.Linear(3, 4, bias=False), **parts).double()
 
 
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("case", SHARED)
 def test_what_some_samples_do_not_show(case, engine):
     forward, own, shared = SHARED[case]
-    parts = {
-        "layer": nn.Linear(5, 4),
-        "keys": nn.Linear(3, 4, bias=False),
-        "values": nn.Linear(3, 4),
-    }
-    model = module(forward, head=nn.Linear(4, 2), **parts).double()
-    own, shared = doubles(own), doubles(shared)
+    model, own, shared = attention(forward), doubles(own), doubles(shared)
     truth = naive_importance(model, own, lambda m, one: m(**one, **shared))
     assert worst_error(estimate_importance(model, [own | shared], engine=engine), truth) < 1e-10
 
