@@ -48,12 +48,13 @@ def preserve_state(
     Ctrl-C waits until the end, or wherever what is given says.
 
     Restored are the random number generators (torch on CPU and on every GPU, numpy, ``random``, and
-    those of a ``DataLoader``), inference mode, grad mode and cuDNN's switch. Nothing of a model is
-    restored: run a twin from :meth:`Shadow.fresh`, and there is nothing to restore.
+    those of a ``DataLoader``), inference mode, grad mode and cuDNN's switch. Of a model nothing but
+    gradient hooks is restored: run a twin from :meth:`Shadow.fresh`, and there is nothing else.
 
     :param data: the data that will be iterated, for the generators inside it.
-    :param model: the model whose twins will be run. cuDNN is off inside if it has recurrent layers
-        and there is a GPU, because cuDNN refuses their backward pass in eval mode.
+    :param model: the model whose twins will be run. Gradient hooks on its parameters are not called
+        inside: they change how it is trained, not what it computes. cuDNN is off inside if it has
+        recurrent layers and there is a GPU, because cuDNN refuses their backward pass in eval mode.
     """
     with DeferredInterrupts() as interrupts, _preserved(data, model):
         yield interrupts
@@ -63,11 +64,15 @@ def preserve_state(
 def _preserved(data: Any, model: nn.Module | None) -> Iterator[None]:
     generators = [(generator, generator.get_state()) for generator in _generators(data)]
     rng = torch.get_rng_state(), numpy.random.get_state(), random.getstate()
-    depth = torch._C._len_torch_function_stack()
+    depths = torch._C._len_torch_function_stack(), torch._C._len_torch_dispatch_stack()
     cuda = torch.cuda.is_available()
     cuda_rng = torch.cuda.get_rng_state_all() if cuda else []
     recurrent = model is not None and any(isinstance(m, nn.RNNBase) for m in model.modules())
+    hooks = [] if model is None else [p._backward_hooks for p in model.parameters()]
+    kept = [(live, live.copy()) for live in hooks if live]
     try:
+        for live, _ in kept:
+            live.clear()
         with ExitStack() as stack:
             stack.enter_context(torch.inference_mode(False))
             stack.enter_context(torch.enable_grad())
@@ -76,9 +81,14 @@ def _preserved(data: Any, model: nn.Module | None) -> Iterator[None]:
             try:
                 yield
             finally:
-                while torch._C._len_torch_function_stack() > depth:  # left by an exception
+                while torch._C._len_torch_function_stack() > depths[0]:  # left by an exception
                     torch._C._pop_torch_function_stack()
+                while torch._C._len_torch_dispatch_stack() > depths[1]:
+                    torch._C._pop_torch_dispatch_stack()
     finally:
+        for live, before in kept:
+            live.clear()  # of what a forward pass has registered
+            live.update(before)
         for generator, state in generators:
             generator.set_state(state)
         torch.set_rng_state(rng[0])
