@@ -292,11 +292,11 @@ def map_leaves(function: Callable[[Any], Any], batch: Any) -> Any:
     return function(batch)
 
 
-_PLAIN = (bool, int, float, complex, str, bytes, type(None))
+_PLAIN = {bool, int, float, complex, str, bytes, type(None)}
 
 
 def _is_plain(values: Sequence[Any]) -> bool:
-    return bool(values) and all(isinstance(value, _PLAIN) for value in values)
+    return bool(values) and all(type(value) in _PLAIN for value in values)
 
 
 def leaves_of(batch: Any) -> list[Any]:

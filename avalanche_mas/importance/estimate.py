@@ -323,11 +323,12 @@ class RunningMean:
 
         :raises NotFiniteError: if a number is NaN or infinite; the sum is then lost.
         """
-        batch = self.network.mark_shared(to_device(batch, self.device))
-        size = batch_size_of(batch)
-        if not size:
-            return
-        self.engine(batch, self.total)
+        with self.network.guarded():
+            batch = self.network.mark_shared(to_device(batch, self.device))
+            size = batch_size_of(batch)
+            if not size:
+                return
+            self.engine(batch, self.total)
         self.note(size)
         if not self.error.finite:
             check_finite(self.total, self.network, batch, self._batches - 1)
@@ -344,8 +345,9 @@ class RunningMean:
         """
         with measuring(self.model):
             scratch, self._scratch = self._scratch or zeros(self.parameters), None
-            batch = self.network.mark_shared(to_device(batch, self.device))
-            self.engine(batch, scratch)
+            with self.network.guarded():
+                batch = self.network.mark_shared(to_device(batch, self.device))
+                self.engine(batch, scratch)
             sums = [importance.sum().to(self.device) for importance in scratch.values()]
             if not bool(torch.stack(sums).isfinite().all()):  # in one pass over the memory
                 check_finite(scratch, self.network, batch, self._batches)

@@ -34,6 +34,7 @@ def pitfalls(network: Network, inputs: Any) -> Iterator[str]:
             f"{_some(mixing)} normalise over the batch in eval mode as well (track_running_stats="
             "False). Importance is that of a sample alone, which is not what training sees."
         )
+    network.look_out(inputs)
     outputs = [output.detach() for output in network(inputs)]
     first = _rows(outputs)
     if not bool(first.isfinite().all()):

@@ -2,7 +2,8 @@
 
 A forward pass may fill a cache, count its calls, update statistics or replace its own attributes,
 and ``model.eval()`` runs whatever a user wrote into ``train()``. Importance is therefore measured
-on twins of the model, which share its parameters and nothing that a forward pass writes to.
+on twins of the model, which share its parameters and nothing that a forward pass writes to. What
+the user wrote runs on them as well, unless it writes to parameters.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from avalanche_mas.importance.guard import Guard
 from avalanche_mas.importance.interrupts import DeferredInterrupts
 from avalanche_mas.importance.parameters import unwrap
 
@@ -48,12 +50,13 @@ def preserve_state(
     Ctrl-C waits until the end, or wherever what is given says.
 
     Restored are the random number generators (torch on CPU and on every GPU, numpy, ``random``, and
-    those of a ``DataLoader``), inference mode, grad mode and cuDNN's switch. Nothing of a model is
-    restored: run a twin from :meth:`Shadow.fresh`, and there is nothing to restore.
+    those of a ``DataLoader``), inference mode, grad mode and cuDNN's switch. Of a model nothing but
+    gradient hooks is restored: run a twin from :meth:`Shadow.fresh`, and there is nothing else.
 
     :param data: the data that will be iterated, for the generators inside it.
-    :param model: the model whose twins will be run. cuDNN is off inside if it has recurrent layers
-        and there is a GPU, because cuDNN refuses their backward pass in eval mode.
+    :param model: the model whose twins will be run. Gradient hooks on its parameters are not called
+        inside: they change how it is trained, not what it computes. cuDNN is off inside if it has
+        recurrent layers and there is a GPU, because cuDNN refuses their backward pass in eval mode.
     """
     with DeferredInterrupts() as interrupts, _preserved(data, model):
         yield interrupts
@@ -63,11 +66,15 @@ def preserve_state(
 def _preserved(data: Any, model: nn.Module | None) -> Iterator[None]:
     generators = [(generator, generator.get_state()) for generator in _generators(data)]
     rng = torch.get_rng_state(), numpy.random.get_state(), random.getstate()
-    depth = torch._C._len_torch_function_stack()
+    depths = torch._C._len_torch_function_stack(), torch._C._len_torch_dispatch_stack()
     cuda = torch.cuda.is_available()
     cuda_rng = torch.cuda.get_rng_state_all() if cuda else []
     recurrent = model is not None and any(isinstance(m, nn.RNNBase) for m in model.modules())
+    hooks = [] if model is None else [p._backward_hooks for p in model.parameters()]
+    kept = [(live, live.copy()) for live in hooks if live]
     try:
+        for live, _ in kept:
+            live.clear()
         with ExitStack() as stack:
             stack.enter_context(torch.inference_mode(False))
             stack.enter_context(torch.enable_grad())
@@ -76,9 +83,14 @@ def _preserved(data: Any, model: nn.Module | None) -> Iterator[None]:
             try:
                 yield
             finally:
-                while torch._C._len_torch_function_stack() > depth:  # left by an exception
+                while torch._C._len_torch_function_stack() > depths[0]:  # left by an exception
                     torch._C._pop_torch_function_stack()
+                while torch._C._len_torch_dispatch_stack() > depths[1]:
+                    torch._C._pop_torch_dispatch_stack()
     finally:
+        for live, before in kept:
+            live.clear()  # of what a forward pass has registered
+            live.update(before)
         for generator, state in generators:
             generator.set_state(state)
         torch.set_rng_state(rng[0])
@@ -126,6 +138,8 @@ class Shadow:
         self.keep_own(p for module in rewritten for p in module.parameters(recurse=False))
         self.keep_own(p for p in model.parameters() if p.is_inference())  # autograd refuses it
         self._newest: Callable[[], nn.Module | None] = lambda: None
+        self._reacting = [module for module in model.modules() if _reacts_to_eval(module)]
+        self._runs_eval = True
 
     def keep_own(self, parameters: Iterable[nn.Parameter]) -> None:
         """From now on copies stand for these in the twins."""
@@ -147,6 +161,9 @@ class Shadow:
         hold the twin's. What is shared in the model is shared in the twin. Wrappers
         (``DataParallel``, ``DistributedDataParallel``, ``torch.compile``) are left out.
 
+        If a module in train mode is of a class with its own ``train()`` or ``eval()``, the twin's
+        ``eval()`` runs, unless it fails or would write to parameters; else only flags are set.
+
         Parameters are the model's own objects, with one exception: for those that the model
         rewrites when it is used, as a module with ``max_norm`` does, :meth:`parameter` stands in
         all twins (everywhere, if it is tied), with the model's numbers again in every new twin.
@@ -155,13 +172,40 @@ class Shadow:
         ``_version`` says that nothing was written to them. (Writes through ``.data`` do not count
         there, nor do those of ``F.batch_norm``, whose statistics are never that large.)
         """
+        if self._runs_eval and any(module.training for module in self._reacting):
+            twin = self._copy(in_eval_mode=False)
+            self._runs_eval = self._in_eval_mode(twin)
+            if self._runs_eval:
+                return twin
+            del twin  # so that its clones can be used again
+        return self._copy()
+
+    def _in_eval_mode(self, twin: nn.Module) -> bool:
+        """Runs what the user wrote into ``train()`` or ``eval()``, such as to switch an attribute.
+
+        :return: False if it failed, was about to write to a parameter, as where an adapter is added
+            to a weight, or put another in its place: such a twin must be dropped.
+        """
+        parameters = set(twin.parameters())
+        try:
+            with DeferredInterrupts(), torch.inference_mode(False), Guard(parameters):
+                twin.eval()
+        except Exception:  # whatever it may be
+            return False
+        for module in twin.modules():
+            vars(module)["training"] = False
+        return set(twin.parameters()) == parameters
+
+    def _copy(self, in_eval_mode: bool = True) -> nn.Module:
+        """A twin whose flags say that it is in eval mode, or those that the model has."""
         reusable = self._clones if self._newest() is None else {}
         with torch.inference_mode(False):
             for original, own in self._rewritten.values():
                 own.data.copy_(original)
                 own.requires_grad_(original.requires_grad)
+                own._backward_hooks = None  # which a pass before may have registered
             own_parameters = {key: own for key, (_, own) in self._rewritten.items()}
-            copier = _Copier(self._model, self._kinds, own_parameters, reusable)
+            copier = _Copier(self._model, self._kinds, own_parameters, reusable, in_eval_mode)
             twin: nn.Module = copier.copy(self._model)
         self._clones, self._newest = copier.clones, weakref.ref(twin)
         return twin
@@ -187,6 +231,12 @@ class _Clone(NamedTuple):
         )
 
 
+def _reacts_to_eval(module: nn.Module) -> bool:
+    """Whether ``train()`` or ``eval()`` is more than what torch makes of it."""
+    cls = type(module)
+    return cls.train is not nn.Module.train or cls.eval is not nn.Module.eval
+
+
 def _slots_of(cls: type) -> list[Any]:
     return [
         slot
@@ -209,6 +259,7 @@ class _Copier:
     :param kinds: how objects of a class are copied.
     :param parameters: what stands for the parameters that forward passes rewrite, by their id.
     :param reusable: clones of large tensors that no living twin has, by the original's id.
+    :param in_eval_mode: whether copies of modules are in eval mode, or as the modules are.
     """
 
     def __init__(
@@ -217,8 +268,9 @@ class _Copier:
         kinds: _Kinds,
         parameters: dict[int, nn.Parameter],
         reusable: dict[int, _Clone],
+        in_eval_mode: bool,
     ) -> None:
-        self.model, self.kinds = model, kinds
+        self.model, self.kinds, self.in_eval_mode = model, kinds, in_eval_mode
         self.reusable = reusable
         self.clones: dict[int, _Clone] = {}
         self._storages: dict[tuple[int, torch.dtype], Tensor] = {}
@@ -284,7 +336,8 @@ class _Copier:
         for name in self.kinds.containers_of(type(module)):
             state.setdefault(name, getattr(module, name))  # of the class
         self._copy_values(state)
-        state["training"] = False
+        if self.in_eval_mode:
+            state["training"] = False
         if "_compiled_call_impl" in state:  # of Module.compile()
             state["_compiled_call_impl"] = None
         if state.get("sparse") and isinstance(module, (nn.Embedding, nn.EmbeddingBag)):

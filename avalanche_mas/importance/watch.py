@@ -199,7 +199,10 @@ class Watch:
         held = self._called._compiled_call_impl
         if not isinstance(held, _Interception) or held.watch is not self:
             return False
-        vars(self._called)["_compiled_call_impl"] = held.inner
+        if held.inner is None:  # the class has it, too
+            del vars(self._called)["_compiled_call_impl"]
+        else:
+            vars(self._called)["_compiled_call_impl"] = held.inner
         return True
 
     def call(self, inner: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -221,7 +221,7 @@ def test_planned_and_checked_once(name, estimate):
     model, x = case(name)
     work = work_of(lambda: estimate(model, [x] * 5), model)
     assert work.passes[-5:] == [B] * 5
-    assert sum(work.passes[:-5]) <= B
+    assert sum(work.passes[:-5]) <= B + 2
     assert max(work.passes[:-5]) <= 3
 
 

@@ -12,7 +12,12 @@ from networks import module
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
-from avalanche_mas import estimate_importance, estimate_local_importance
+from avalanche_mas import (
+    estimate_importance,
+    estimate_local_importance,
+    watch_importance,
+    watch_local_importance,
+)
 from avalanche_mas.importance.shadow import preserve_state
 
 
@@ -353,3 +358,88 @@ def test_a_mode_that_an_interrupt_left_behind():
     with pytest.raises(KeyboardInterrupt):
         interrupted()
     assert not torch._C._len_torch_function_stack()
+
+
+MASKED = {
+    **ESTIMATES,
+    "watch": lambda model, data: watched(watch_importance, model, data),
+    "local watch": lambda model, data: watched(watch_local_importance, model, data),
+}
+
+
+def watched(watch, model, data):
+    with watch(model, fraction=1.0) as watched:
+        for x in data:
+            model(x)
+    return watched.importance
+
+
+def masked_model():
+    """Half of the head's gradient is masked, as where old classes are not to change."""
+    torch.manual_seed(0)
+    model, calls = nn.Sequential(nn.Linear(5, 4), nn.ReLU(), nn.Linear(4, 2)).eval(), []
+
+    def mask(gradient):
+        calls.append(1)
+        return gradient * torch.tensor([[0.0], [1.0]])
+
+    handle = model[2].weight.register_hook(mask)
+    return model, calls, handle
+
+
+def assert_masked(model, calls, handle):
+    """The hook works as ever, and can be removed."""
+    assert not calls
+    model(torch.ones(3, 5)).sum().backward()
+    assert calls == [1]
+    assert not model[2].weight.grad[0].any()
+    handle.remove()
+    model(torch.ones(3, 5)).sum().backward()
+    assert calls == [1]
+    assert not model[2].weight._backward_hooks
+
+
+@pytest.mark.parametrize("sizes", [[7], [4, 3], [1] * 7])
+@pytest.mark.parametrize("name", MASKED)
+def test_gradient_hooks_on_parameters_take_no_part(name, sizes):
+    model, calls, handle = masked_model()
+    plain, data = copy.deepcopy(model), torch.randn(7, 5).split(sizes)
+    assert not plain[2].weight._backward_hooks
+    ours, expected = MASKED[name](model, data), MASKED[name](plain, data)
+    assert all(torch.equal(ours[key], expected[key]) for key in expected)
+    assert not ours.fallbacks
+    assert_masked(model, calls, handle)
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError, KeyboardInterrupt])
+@pytest.mark.parametrize("name", ESTIMATES)
+def test_gradient_hooks_are_there_again_after_an_error(name, error):
+    model, calls, handle = masked_model()
+
+    def batches():
+        yield torch.randn(4, 5)
+        raise error
+
+    with pytest.raises(error):
+        ESTIMATES[name](model, batches())
+    assert_masked(model, calls, handle)
+
+
+def test_hooks_on_weights_that_are_tied_viewed_and_enclosed():
+    def forward(self, x):
+        return self.again(torch.tanh(shifted(self.layer(x)))) @ self.layer.weight[:2].T
+
+    model = module(forward, layer=nn.Linear(5, 5), again=nn.Linear(5, 5))
+    bias = model.layer.bias
+    model.again.weight = model.layer.weight
+    shifted = lambda h: h + bias  # noqa: E731
+    x = torch.randn(6, 5)
+    expected = estimate_importance(model, x, engine="loop")
+    for parameter in model.parameters():
+        parameter.register_hook(torch.zeros_like)
+    for engine in "exact", "loop":
+        ours = estimate_importance(model, x, engine=engine)
+        assert set(ours) == set(expected)
+        for key in expected:
+            torch.testing.assert_close(ours[key], expected[key])
+    assert all(len(parameter._backward_hooks) == 1 for parameter in model.parameters())

@@ -18,7 +18,7 @@ from networks import module
 from torch import nn
 from torch.nn.utils import parametrizations, weight_norm
 
-from avalanche_mas import estimate_importance
+from avalanche_mas import estimate_importance, estimate_local_importance
 from avalanche_mas.importance.parameters import named_parameters
 from avalanche_mas.importance.shadow import Shadow, preserve_state
 
@@ -98,6 +98,87 @@ def test_modules_that_react_to_eval_do_not_notice():
     expected = model(x)
     same_output(Shadow(model).fresh()(x), expected)
     assert snapshot(model) == before
+
+
+class Scaling(nn.Module):
+    """In train mode its outputs are twice as large, and ``train()`` knows it, not ``forward()``."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer, self.scale, self.switches = nn.Linear(4, 4), 2.0, []
+
+    def train(self, mode=True):
+        if mode != self.training:
+            self.switches.append(mode)
+            self.scale = 2.0 if mode else 1.0
+        return super().train(mode)
+
+    def forward(self, x):
+        return self.scale * torch.tanh(self.layer(x))
+
+
+class ScalingByEval(Scaling):
+    """The same, where only ``eval()`` is the user's own."""
+
+    def train(self, mode=True):
+        return nn.Module.train(self, mode)
+
+    def eval(self):
+        self.scale = 1.0
+        return super().eval()
+
+
+class Fused(Scaling):
+    """In eval mode has a parameter that stands for others."""
+
+    def train(self, mode=True):
+        if not mode:
+            self.layer.weight = nn.Parameter(self.layer.weight * 3)
+        return super().train(mode)
+
+
+class Unable(Scaling):
+    def train(self, mode=True):
+        if not mode:
+            self.scale = 7.0
+            raise ZeroDivisionError
+        return super().train(mode)
+
+
+@pytest.mark.parametrize("estimate", [estimate_importance, estimate_local_importance])
+@pytest.mark.parametrize("cls", [Scaling, ScalingByEval])
+def test_what_eval_does_is_measured(cls, estimate):
+    torch.manual_seed(0)
+    model = nn.Sequential(cls(), nn.Linear(4, 2)) if cls is Scaling else cls()
+    before, x = snapshot(model), torch.randn(5, 4)
+    ours = estimate(model, x)
+    assert snapshot(model) == before
+    assert not any(part.training for part in check(model, x).modules())
+    expected = estimate(model.eval(), x)
+    assert all(torch.equal(ours[name], expected[name]) for name in expected)
+    assert before != snapshot(model)
+    assert Shadow(model).fresh()(x).equal(model(x))
+
+
+@pytest.mark.parametrize("cls", [Fused, Unable])
+def test_an_eval_that_cannot_run_sets_only_flags(cls):
+    model = nn.Sequential(cls(), nn.Linear(4, 2))
+    before, x = snapshot(model), torch.randn(5, 4)
+    shadow = Shadow(model)
+    for _ in range(2):
+        twin = shadow.fresh()
+        assert twin[0].scale == 2.0
+        assert set(twin.parameters()) == set(model.parameters())
+        assert not any(part.training for part in twin.modules())
+        same_output(twin(x), model(x))
+    assert snapshot(model) == before
+
+
+def test_an_adapter_is_measured_as_it_is_in_train_mode():
+    model, x = nn.Sequential(Reacting(4), nn.Tanh()).double(), torch.randn(5, 4).double()
+    before, omega = snapshot(model), estimate_importance(model, x)
+    assert snapshot(model) == before
+    assert all(bool(omega[name].any()) for name in ("0.weight", "0.down", "0.up"))
 
 
 def test_every_pass_starts_from_the_state_that_the_model_has_now():

@@ -105,6 +105,18 @@ def test_it_leaves_no_trace(way, mode):
 
 
 @ways
+@pytest.mark.parametrize("compiled", [False, True])
+def test_no_attribute_is_left(way, compiled):
+    model = make_model().eval()
+    if compiled:
+        model.compile(backend="eager")
+    before = [dict(vars(part)) for part in model.modules()]
+    with WAYS[way][0](model, fraction=0.5):
+        model(torch.randn(6, 5))
+    assert [dict(vars(part)) for part in model.modules()] == before
+
+
+@ways
 def test_an_exception_leaves_nothing_behind(way):
     model, x = mlp(), vectors(8)
     watched = WAYS[way][0](model, fraction=1.0)

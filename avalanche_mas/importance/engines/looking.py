@@ -39,7 +39,9 @@ class Looking(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.asked: frozenset[int] = frozenset()
         """Numbers of the inputs on which the answers depend."""
         self.reaching: frozenset[int] = frozenset()
-        """Those from whose numbers the outputs are computed."""
+        """Those from whose numbers the outputs are computed, as far as torch sees it."""
+        self.told: frozenset[int] = frozenset()
+        """Those whose numbers were turned into Python's, or NumPy's."""
         self._known = known
         self._only_checks = self._ended = False
         # memory → what keeps it, so that it is not given out again, and the inputs in it
@@ -75,6 +77,8 @@ class Looking(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return
         self.answers.append(comparable(result))
         self.asked |= sources
+        if not all(isinstance(leaf, (bool, Tensor)) for leaf in tree_leaves(result)):
+            self.told |= sources
         if tuple(self.answers) in self._known:
             self._ended = True  # also if the model catches everything
             raise Answered

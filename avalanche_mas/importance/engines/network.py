@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Container, Iterator, Mapping
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_leaves
 
 from avalanche_mas.importance.batches import (
     Forward,
@@ -24,11 +22,12 @@ from avalanche_mas.importance.batches import (
     unmarked,
 )
 from avalanche_mas.importance.engines.looking import Answered, Functions, Looking, Way
-from avalanche_mas.importance.engines.tracking import Operation, is_inplace
 from avalanche_mas.importance.engines.whose import Whose
+from avalanche_mas.importance.guard import Guard, unwritten
 from avalanche_mas.importance.parameters import measurable, named_parameters
-from avalanche_mas.importance.rules.registry import name_of
 from avalanche_mas.importance.shadow import Shadow
+
+_TOGETHER = 2  # samples that show what is written to only where there are several
 
 
 class Network:
@@ -116,7 +115,7 @@ class Network:
         return leaf
 
     def look_out(self, batch: Any) -> None:
-        """Before anything is measured, lets a sample through that shows what the model writes to.
+        """Before anything is measured, lets samples through that show what the model writes to.
 
         Parameters that it writes to have copies in its place from then on, also in what
         :meth:`trainable` gave.
@@ -125,20 +124,34 @@ class Network:
         if self._looked or not size:
             return
         self._looked = True
-        one, found = take(batch, slice(0, 1), size), set[nn.Parameter]()
-        kept = [leaf.clone() for leaf in leaves_of(unmarked(one)) if isinstance(leaf, Tensor)]
+        for number in sorted({1, min(size, _TOGETHER)}):
+            self._look_out(take(batch, slice(0, number), size))
+
+    def _look_out(self, few: Any) -> None:
+        kept = [leaf.clone() for leaf in leaves_of(unmarked(few)) if isinstance(leaf, Tensor)]
         while True:
-            prepared, guard = self.prepare(one), _Guard(set(self.model.parameters()) - found)
+            prepared, guard = self.prepare(few), Guard(self._unwritten().values())
             with suppress(Exception), guard:  # which the engine will say
                 self.forward(prepared.module, prepared.inputs)
             if not guard.written:
                 break
-            found |= guard.written
             self._shadow.keep_own(guard.written)
             self.trainable()
         now = [leaf for leaf in leaves_of(prepared.inputs) if isinstance(leaf, Tensor)]
         if len(now) != len(kept) or not all(map(_same, now, kept)):
             self.writes_inputs = True
+
+    def _unwritten(self) -> dict[str, nn.Parameter]:
+        """The model's parameters for which no copies stand."""
+        parameters = named_parameters(self.model)
+        return {name: p for name, p in parameters.items() if self._shadow.parameter(p) is p}
+
+    def guarded(self) -> AbstractContextManager[None]:
+        """A context in which the model runs, and must not write to its parameters.
+
+        :raises ValueError: when it ends, if it did so although :meth:`look_out` saw nothing of it.
+        """
+        return unwritten(named_parameters(self.model))
 
     def with_parameters(
         self, twin: nn.Module, theta: Mapping[str, Tensor], batch: Any
@@ -233,31 +246,6 @@ class Prepared:
 
 def _same(a: Tensor, b: Tensor) -> bool:
     return a.layout is b.layout is torch.strided and not a.is_nested and torch.equal(a, b)
-
-
-class _Guard(TorchFunctionMode):
-    """Ends a forward pass before it writes to a parameter, its gradient or its flags."""
-
-    def __init__(self, parameters: set[nn.Parameter]) -> None:
-        super().__init__()
-        self._places = {p.untyped_storage().data_ptr(): p for p in parameters}
-        self.written: set[nn.Parameter] = set()
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        operation, written = Operation(func, args, kwargs or {}, []), set[nn.Parameter]()
-        if name_of(func) == "backward":
-            written = set(self._places.values())
-        elif is_inplace(operation) or name_of(func) == "__set__":
-            for target in tree_leaves((args[:1], operation.kwargs.get("out"))):
-                if isinstance(target, Tensor) and target.layout is torch.strided:
-                    owner = self._places.get(target.untyped_storage().data_ptr())
-                    written |= {owner} if owner is not None else set()
-        if written:
-            self.written |= written
-            raise RuntimeError("the model writes to its parameters")
-        return operation.run()
 
 
 class _Called(nn.Module):

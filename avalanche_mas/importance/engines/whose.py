@@ -99,13 +99,16 @@ class Whose:
             return set()
         looking = self._network.look(batch)
         leaves = leaves_of(batch)
-        asked = [i for i in doubtful if i in looking.used or not isinstance(leaves[i], Tensor)]
+        # What is only asked, ``if mask.any()``, is the samples' own, as masks are.
+        known.own |= (looking.asked - looking.told - looking.reaching) & set(doubtful)
+        told = looking.told | looking.reaching
+        asked = [i for i in doubtful if i in told or not isinstance(leaves[i], Tensor)]
         if not asked:
             return set()
         question = _Question(self._network, batch, size, shared)
         readings = question.alone(list(_subsets(asked)))
         if not readings and looking.asked:
-            readings = question.left_out(list(_subsets(asked)), looking.reaching)
+            readings = question.left_out(list(_subsets(asked)))
         if not readings and question.fitting == [set()]:
             first = next(i for i, leaf in enumerate(leaves) if entries_of(leaf) == size)
             if question.alone([{first, *reading} for reading in _subsets(asked)]):
@@ -180,14 +183,12 @@ class _Question:
         self.fitting = [r for r, gap in zip(readings, far, strict=True) if gap < math.inf]
         return self._nearest(readings, far)
 
-    def left_out(self, readings: list[set[int]], reaching: frozenset[int]) -> list[set[int]]:
+    def left_out(self, readings: list[set[int]]) -> list[set[int]]:
         """Those with which the others have the same outputs when one of them is left out.
 
         With luck they go the way that they go with it. Samples that change places have to take
         their outputs with them, too.
 
-        :param reaching: the parts from whose numbers the outputs are computed. One that is only
-            asked about, ``if mask.all()``, is the samples' own where nothing tells.
         :return: at most one.
         """
         size, every = self._size, torch.arange(self._size)
@@ -202,7 +203,7 @@ class _Question:
             for reading in readings
         ]
         found = self._nearest(readings, far)
-        return found if len({frozenset(r & reaching) for r in found}) == 1 else []
+        return found if len(found) == 1 else []
 
     def _nearest(self, readings: list[set[int]], far: Sequence[float]) -> list[set[int]]:
         """Those with which outputs are nearest to what they should be; none if nowhere near."""
