@@ -79,8 +79,9 @@ def check_model(
     with measuring(model):
         for pitfall in pitfalls(network, inputs):
             warnings.warn(pitfall, stacklevel=2)
-        inputs = network.mark_shared(inputs)
-        engine(inputs, total)
+        with network.guarded():
+            inputs = network.mark_shared(inputs)
+            engine(inputs, total)
         check_finite(total, network, inputs)
     if not any(bool(omega.any()) for omega in total.values()):
         warnings.warn("every importance is zero on the example", stacklevel=2)

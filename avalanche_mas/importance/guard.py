@@ -106,15 +106,15 @@ def _place(tensor: Tensor) -> int:
         return 0
 
 
-class _State(NamedTuple):
-    """What shows that a parameter has been written to."""
+class State(NamedTuple):
+    """What shows most writes to a parameter; those through ``.data`` and NumPy it does not."""
 
     version: int
     place: int
     requires_grad: bool
 
     @classmethod
-    def of(cls, parameter: nn.Parameter) -> _State:
+    def of(cls, parameter: nn.Parameter) -> State:
         version = 0 if parameter.is_inference() else parameter._version  # which then has none
         return cls(version, parameter.data_ptr(), parameter.requires_grad)
 
@@ -126,12 +126,12 @@ def unwritten(parameters: dict[str, nn.Parameter]) -> Iterator[None]:
     :param parameters: by name.
     :raises ValueError: if one was written to.
     """
-    before = [_State.of(parameter) for parameter in parameters.values()]
+    before = [State.of(parameter) for parameter in parameters.values()]
     try:
         yield
     finally:
         for (name, parameter), state in zip(parameters.items(), before, strict=True):
-            if _State.of(parameter) != state:
+            if State.of(parameter) != state:
                 raise ValueError(
                     f"the model wrote to its own parameter {name!r} in eval mode, but did not do "
                     "so for the first samples: the parameter has been changed, and there is no "

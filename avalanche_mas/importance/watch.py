@@ -29,6 +29,7 @@ from avalanche_mas.importance.engines.local import Local
 from avalanche_mas.importance.engines.objectives import Output
 from avalanche_mas.importance.estimate import RunningMean
 from avalanche_mas.importance.gathering import Gathering, Mean
+from avalanche_mas.importance.guard import State
 from avalanche_mas.importance.importance import Importance
 from avalanche_mas.importance.interrupts import DeferredInterrupts
 from avalanche_mas.importance.parameters import checksum, named_parameters, unwrap
@@ -321,20 +322,14 @@ class _Before(NamedTuple):
 
     @classmethod
     def of(cls, parameter: nn.Parameter) -> _Before:
-        return cls(parameter, *_visible(parameter), checksum(parameter))
+        return cls(parameter, *State.of(parameter), checksum(parameter))
 
     def is_now(self, parameter: nn.Parameter, bits: bool) -> bool:
         """Whether it is the same parameter with the same numbers."""
         if self.parameter is not parameter or self.requires_grad != parameter.requires_grad:
             return False
-        same = (self.version, self.place, self.requires_grad) == _visible(parameter)
+        same = (self.version, self.place, self.requires_grad) == State.of(parameter)
         return (same and not bits) or self.checksum == checksum(parameter)
-
-
-def _visible(parameter: nn.Parameter) -> tuple[int, int, bool]:
-    """What shows most changes; a tensor made in inference mode has no version."""
-    version = 0 if parameter.is_inference() else parameter._version
-    return version, parameter.data_ptr(), parameter.requires_grad
 
 
 def _some_of(parameter: nn.Parameter) -> Tensor:
