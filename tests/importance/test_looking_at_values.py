@@ -118,11 +118,11 @@ def test_masks_that_were_seen_before_cost_nothing():
         layer=nn.Linear(4, 6),
         head=nn.Linear(6, 3),
     ).double()
-    batches = [padded([5, 1, 2, 5, 3, 4, 5, 4, 2]) for _ in range(4)]
+    batches = [padded([5, 1, 2, 5, 3, 4, 5, 4, 2]) for _ in range(3)]
     estimate_importance(model, batches[:1])
     model.layer.register_forward_pre_hook(note_size)
     counts = []
-    for n in (3, 4):
+    for n in (2, 3):  # at 4, samples are looked at apart
         PASSES.clear()
         ours = estimate_importance(model, batches[:n])
         counts.append(len(PASSES))
@@ -232,8 +232,8 @@ def test_padded_lengths_are_planned_once_and_checked_together():
         assert not ours.fallbacks
         return len(PASSES)
 
-    first, *others = (passes(number + 1) - passes(number) for number in range(1, 4))
-    assert {first, *others} == {7}  # one that does not fit, four that plan, a sample, the batch
+    # one that does not fit, five that plan, a sample (or twice two, in batches 2 and 4), the batch
+    assert [passes(number + 1) - passes(number) for number in range(1, 4)] == [9, 8, 9]
 
 
 @pytest.mark.parametrize("size", [1, 6])

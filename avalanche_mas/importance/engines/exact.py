@@ -95,15 +95,16 @@ class Exact(PlannedEngine):
             backward = Backward(given)
             prepared = self.network.prepare(batch)
             shapes = tuple([tensor.shape for tensor in prepared.tensors])
-            alone = None if shapes in self._seen else self.output_alone(batch, size)
+            apart = self.outputs_apart(batch, size, is_new=shapes not in self._seen)
             try:
                 with backward:
                     outputs = prepared.run()
                 backward.check_complete()
             except PlanMismatch:
                 return False
-            if differs(alone, outputs):
-                self._give_up("a sample's output depends on the size of the batch", alone=True)
+            if differs(apart, outputs):
+                self.refuse_mixture()
+                self._give_up("a sample's output depends on what else is in its batch", alone=True)
             else:
                 self._seen.add(shapes)
                 backward.differentiate([output for output in outputs if output.requires_grad])

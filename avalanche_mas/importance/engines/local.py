@@ -30,6 +30,7 @@ from avalanche_mas.importance.engines.activations import (
     half_gradient,
 )
 from avalanche_mas.importance.engines.base import (
+    Apart,
     PlannedEngine,
     Verify,
     compared,
@@ -110,7 +111,8 @@ class Local(PlannedEngine):
         # What went as planned once will do so again; until then, an incomplete sum must not count.
         kind = plan.signature, size, shapes_of(batch)
         if kind not in self._seen:
-            if self._try(plan, batch, size, total, self.output_alone(batch, size)):
+            apart = self.outputs_apart(batch, size, is_new=True)
+            if self._try(plan, batch, size, total, apart):
                 self._seen.add(kind)
                 return True
             return False
@@ -142,13 +144,13 @@ class Local(PlannedEngine):
         batch: Any,
         size: int,
         total: dict[str, Tensor],
-        alone: tuple[int, list[Tensor]] | None = None,
+        apart: Iterable[Apart] = (),
     ) -> bool:
         added, products = zeros(self.parameters), Products()
         outputs = self._run(plan, batch, size, added, products)
         if outputs is None:
             return False
-        if differs(alone, outputs):
+        if differs(apart, outputs):
             self.one_by_one = True  # samples depend on each other, or on how many there are
             return self.measure(plan, batch, size, total)
         products.flush()

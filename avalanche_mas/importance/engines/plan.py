@@ -144,8 +144,10 @@ def make_plan(
     The network runs on two and on three samples. The dimension that goes from 2m to 3m holds m
     entries for every sample, so that no shape has to be guessed, even where a sequence happens to
     be as long as the batch. Which of its entries are whose is asked of the gradient: those that
-    output j alone reaches belong to sample j. Whether samples depend on each other is asked of the
-    output: with another third sample, that of the first two must stay the same, bit for bit.
+    output j alone reaches belong to sample j. That must hold for the three samples in the opposite
+    order as well: a network may sort them, by length or by a score, and the first order may happen
+    to be that. Whether samples depend on each other is asked of the output: with another third
+    sample, that of the first two must stay the same, bit for bit.
 
     :param by_gradient: False for forward passes only: entries are then taken to lie sample behind
         sample.
@@ -157,21 +159,31 @@ def make_plan(
     two.run(network, take(batch, torch.tensor([first, second]), size))
     three = _Probe(parameters, two.calls)
 
-    def run_three(probe: _Probe, last: int) -> list[Tensor]:
-        return probe.run(network, take(batch, torch.tensor([first, second, last]), size))
+    def run_three(probe: _Probe, *samples: int) -> list[Tensor]:
+        return probe.run(network, take(batch, torch.tensor(samples), size))
 
-    outputs = run_three(three, third)
+    outputs = run_three(three, first, second, third)
     looks = three.has_hooks or (way is None and bool(two.answers or three.answers))
     if [call.function for call in two.calls] != [call.function for call in three.calls]:
         return Plan((), 0, looks, False) if looks else None
     if way is not None and size > 1 and not two.answers == three.answers == way:
         return None
-    asked = three.uses if by_gradient and not looks else []
-    reached = _reached(outputs, [tensor for use in asked for tensor in use.tensors])
+    reached: dict[int, list[Tensor]] = {}
+    if by_gradient and not looks:
+        turned = _Probe(parameters, two.calls)
+        ends = run_three(turned, third, second, first)
+        if turned.shown != three.shown:
+            return None
+        once, again = _reached(outputs, three.asked), _reached(ends, turned.asked)
+        reached = {
+            id(tensor): once[id(tensor)] + again[id(same)]
+            for tensor, same in zip(three.asked, turned.asked, strict=True)
+            if id(tensor) in once and id(same) in again
+        }
     uses = tuple(use.located(reached) for use in three.uses)
 
     def changes_with(last: int) -> bool:
-        pairs = zip(outputs, run_three(_Probe(parameters), last), strict=True)
+        pairs = zip(outputs, run_three(_Probe(parameters), first, second, last), strict=True)
         return any(not torch.equal(before[:2], after[:2]) for before, after in pairs)
 
     # what changes by itself, such as forgotten dropout, shows nothing
@@ -261,13 +273,15 @@ class _LocatedUse:
 def _owned(axis: Axis, reached: list[Tensor]) -> Axis | None:
     """The axis, with its entries in the order of samples that the gradients of outputs show.
 
-    :param reached: for each sample's output, which entries of the tensor its gradient reaches.
+    :param reached: for each sample's output, which entries of the tensor its gradient reaches;
+        for the samples in one order, then in the other.
     :return: None if that is no order: an entry matters to several samples.
     """
-    samples = len(reached)
+    samples = len(reached) // 2
     rows = torch.arange(samples * axis.per_sample)
     for inner, owner in (False, rows // axis.per_sample), (True, rows % samples):
-        if not any(bool(_entries(axis, hit)[owner != j].any()) for j, hit in enumerate(reached)):
+        others = (_entries(axis, hit)[owner != i % samples] for i, hit in enumerate(reached))
+        if not any(bool(entries.any()) for entries in others):
             return axis._replace(inner=inner)
     return None
 
@@ -321,6 +335,16 @@ class _Probe(Tracker):
         self.has_hooks = any(m._backward_hooks or m._backward_pre_hooks for m in modules)
         with self._looking, self:
             return prepared.run()
+
+    @property
+    def shown(self) -> list[tuple[object, ...]]:
+        """What ran, and the shapes of what it was given and gave."""
+        return [(call.function, call.inputs, call.outputs) for call in self.calls]
+
+    @property
+    def asked(self) -> list[Tensor]:
+        """The tensors of which it has to be found out whose their entries are."""
+        return [tensor for use in self.uses for tensor in use.tensors]
 
     @property
     def answers(self) -> Way:
