@@ -221,7 +221,7 @@ def test_planned_and_checked_once(name, estimate):
     for global MAS a few samples of batches 2, 4, 8 and so on."""
     model, x = case(name)
     work = work_of(lambda: estimate(model, [x] * 5), model)
-    eighth, again = B // 8, [B // 8] * 2 if estimate is estimate_importance else []
+    eighth, again = B // 8, [2] if estimate is estimate_importance else []
     batches = [eighth] * 8 + [B] + again + [B, B] + again + [B, B]
     planning = work.passes[: -len(batches)]
     assert work.passes == planning + batches

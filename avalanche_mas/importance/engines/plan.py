@@ -170,11 +170,12 @@ def make_plan(
         return None
     reached: dict[int, list[Tensor]] = {}
     if by_gradient and not looks:
+        once = _reached(outputs, three.asked)  # before a pass that may write to parameters
         turned = _Probe(parameters, two.calls)
         ends = run_three(turned, third, second, first)
         if turned.shown != three.shown:
             return None
-        once, again = _reached(outputs, three.asked), _reached(ends, turned.asked)
+        again = _reached(ends, turned.asked)
         reached = {
             id(tensor): once[id(tensor)] + again[id(same)]
             for tensor, same in zip(three.asked, turned.asked, strict=True)

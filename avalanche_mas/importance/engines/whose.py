@@ -235,7 +235,9 @@ def _mistaken(shown: str) -> ValueError:
 
 def _distance(some: Tensor, part: Tensor, whole: Tensor) -> float:
     """The largest difference of a sample, in units of the largest output of a sample."""
-    some, part, whole = (t.detach().double().nan_to_num().flatten(1) for t in (some, part, whole))
+    some, part, whole = (
+        t.detach().double().nan_to_num().reshape(len(t), -1) for t in (some, part, whole)
+    )
     difference, largest = (some - part).norm(dim=1).max(), whole.norm(dim=1).max()
     return float(difference / largest) if bool(largest) else float(difference and math.inf)
 
