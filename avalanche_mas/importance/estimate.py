@@ -338,7 +338,7 @@ class RunningMean:
     def mark(self, batch: Any) -> Any:
         """The batch, with what its samples share marked, see :mod:`.whose`; it leaves no trace."""
         with measuring(self.model):
-            return self.network.mark_shared(batch)
+            return self.network.mark_shared(to_device(batch, self.device))
 
     def add_whole(self, batch: Any) -> None:
         """Measures a batch and adds all of it, or after an error nothing; it leaves no trace.

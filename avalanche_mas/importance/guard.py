@@ -115,6 +115,7 @@ class State(NamedTuple):
 
     @classmethod
     def of(cls, parameter: nn.Parameter) -> State:
+        """What it is now."""
         version = 0 if parameter.is_inference() else parameter._version  # which then has none
         return cls(version, parameter.data_ptr(), parameter.requires_grad)
 

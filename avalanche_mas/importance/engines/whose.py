@@ -10,10 +10,10 @@ import math
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations, count
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from avalanche_mas.importance.batches import (
     OneSample,
@@ -27,9 +27,7 @@ from avalanche_mas.importance.batches import (
     structure_of,
     take,
 )
-
-if TYPE_CHECKING:
-    from avalanche_mas.importance.engines.network import Network
+from avalanche_mas.importance.engines.looking import Looking
 
 _ALONE = 16  # samples of a batch that are asked
 _LEFT_OUT = 8  # samples without which the others are asked
@@ -39,6 +37,18 @@ _REMEDY = (
     "Leave what all share out of the batch, forward=lambda model, batch: model(batch, ...), or "
     "pass split=lambda batch: ..., which gives batches of one sample each."
 )
+
+
+class Answering(Protocol):
+    """What can be asked, such as :class:`.Network`."""
+
+    model: nn.Module
+
+    def __call__(self, batch: Any) -> list[Tensor]:
+        """The outputs of a batch, samples first."""
+
+    def look(self, batch: Any) -> Looking:
+        """What a pass over a batch asks about the samples' values."""
 
 
 class Whose:
@@ -54,7 +64,7 @@ class Whose:
     :param network: F.
     """
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, network: Answering) -> None:
         self._network = network
         self._known: dict[Hashable, _Known] = {}  # by the structure of a batch
 
@@ -154,7 +164,7 @@ class _Question:
     :param known: what is shared besides.
     """
 
-    def __init__(self, network: Network, batch: Any, size: int, known: set[int]) -> None:
+    def __init__(self, network: Answering, batch: Any, size: int, known: set[int]) -> None:
         self._network, self._batch, self._size, self._known = network, batch, size, known
         self._whole = network(batch)
         precisions = [t.dtype for t in self._whole]

@@ -10,7 +10,7 @@ from avalanche.models import MultiTaskModule
 from torch import Tensor, nn
 
 from avalanche_mas.importance import Importance
-from avalanche_mas.importance.batches import Forward, batch_size_of, model_input, take
+from avalanche_mas.importance.batches import Forward, batch_size_of, model_input, take, to_device
 from avalanche_mas.importance.engines.network import Network
 from avalanche_mas.importance.estimate import measuring
 from avalanche_mas.importance.parameters import checksum, named_parameters, unwrap
@@ -107,8 +107,9 @@ class Pieces:
 
     def mark(self, batch: CallArguments) -> Any:
         """The batch, with what its samples share marked; it leaves no trace."""
+        device = next(self._model.parameters()).device
         with measuring(self._model):
-            return self._network.mark_shared(batch)
+            return self._network.mark_shared(to_device(batch, device))
 
     def add_whole(self, batch: CallArguments) -> None:
         """Measures a batch, which leaves no trace."""
