@@ -6,6 +6,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
+from contextlib import nullcontext
 from types import TracebackType
 from typing import Generic, TypeAlias
 
@@ -19,6 +20,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Column
+
+from avalanche_mas.importance.interrupts import DeferredInterrupts
 
 from .cell import CellT, ResultT
 from .executors import Executor
@@ -158,7 +161,9 @@ class Runner(Generic[CellT, ResultT]):
                 continue
             result = self._store.load(cell)  # again, now that no other command can write it
             if result is None:
-                running[self._executor.submit(_timed, self._run_cell, cell)] = cell
+                # elsewhere, or what has begun might be known to nobody; here it would run to its end
+                with DeferredInterrupts() if self._executor.slots > 1 else nullcontext():
+                    running[self._executor.submit(_timed, self._run_cell, cell)] = cell
                 room -= 1
             else:
                 finished[cell] = result
