@@ -161,7 +161,7 @@ class Runner(Generic[CellT, ResultT]):
                 continue
             result = self._store.load(cell)  # again, now that no other command can write it
             if result is None:
-                # elsewhere, or what has begun might be known to nobody; here it would run to its end
+                # What has begun elsewhere must be known here; what is run here may be interrupted.
                 with DeferredInterrupts() if self._executor.slots > 1 else nullcontext():
                     running[self._executor.submit(_timed, self._run_cell, cell)] = cell
                 room -= 1
