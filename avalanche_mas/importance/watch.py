@@ -69,7 +69,9 @@ class Watch:
     these copies no more than :data:`.gathering.MAX_BYTES` wait.
 
     The model's parameters, modes, gradients and random states are not touched, nor is its output.
-    If anything but its parameters changes, what waits is measured as of before. Several threads may
+    If anything but its parameters changes, what waits is measured as of before; what a forward pass
+    reads from outside the model, such as a global task number, is read again when it is measured,
+    and should be an argument. Several threads may
     call the model: what they add is added by one after the other. A copy of the model, or a file
     that it is saved to, knows nothing of being watched.
 
