@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -62,10 +63,11 @@ def _asked_for(but: str, published: Path) -> set[str]:
                 raise LookupError(title)
             return found
 
-        try:
-            module.run(settings, look_up)
-        except LookupError:
-            continue  # it has not been published, or not whole
+        # each method by itself: what is published may be of some of them
+        methods = [{"methods": (method,)} for method in getattr(settings, "methods", ())]
+        for only in methods or [{}]:
+            with suppress(LookupError):  # it has not been published, or not whole
+                module.run(replace(settings, **only), look_up)
     return asked
 
 

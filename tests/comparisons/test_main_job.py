@@ -14,7 +14,7 @@ from avalanche_mas.plugins.registry import METHODS
 from benchmarks.cli import app
 from benchmarks.digits.cell import DigitsCell
 from benchmarks.digits.chosen import TABLE, chosen_lambdas
-from benchmarks.experiments import digits, load
+from benchmarks.experiments import digits, figure5, load, table1
 from benchmarks.runs.executors.local import LocalExecutor
 from benchmarks.runs.store import CellStore, read_cells, write_cells
 from benchmarks.training.stream import StreamResult
@@ -22,11 +22,10 @@ from benchmarks.training.stream import StreamResult
 WIDE = {"COLUMNS": "200"}
 
 
-def made_up(cell):
-    """A run of two experiences, in whose place no network is trained."""
-    return StreamResult(
-        [[0.9, None], [0.5, 0.9]], 0.7, 0.4, 1.0, 0.0, 0, f"{cell.method}{cell.seed}"
-    )
+def made_up(cell, experiences=2):
+    """A run in whose place no network is trained."""
+    rows = [[0.5] * i + [0.9] + [None] * (experiences - 1 - i) for i in range(experiences)]
+    return StreamResult(rows, 0.7, 0.4, 1.0, 0.0, 0, f"{cell.method}{cell.seed}")
 
 
 def planned(*options):
@@ -163,3 +162,29 @@ def test_what_is_published_is_reported_and_compared_in_a_fresh_clone(tmp_path, m
     assert "better" in CliRunner().invoke(app, compare, env=WIDE).output
     plan = CliRunner().invoke(app, ["run", "--dry-run", *words, str(fresh)], env=WIDE)
     assert "8 to run" in plan.output
+
+
+def test_published_runs_of_some_methods_stay_when_another_experiment_is_published(
+    tmp_path, monkeypatch
+):
+    """Figure 5 was run with two methods; table 1, whose runs lie in the same file, comes after."""
+    for module in ("experiment", "publishing"):
+        monkeypatch.setattr(f"benchmarks.cli.{module}.RESULTS", tmp_path / "published")
+    store = CellStore(tmp_path / "mine" / "objects", {}, StreamResult)
+
+    def run(title, cells):
+        results = {cell: made_up(cell, len(cell.tasks)) for cell in cells}
+        for cell, result in results.items():
+            store.save(cell, result, 1.0)
+        return results
+
+    published = []
+    for module, name in (figure5, "figure5"), (table1, "table1"):
+        module.run(replace(module.SETTINGS, methods=("finetuning", "MAS"), seeds=(0, 1)), run)
+        words = [name, "--methods", "finetuning,MAS", "--seeds", "2", "--out"]
+        answer = CliRunner().invoke(app, ["publish", *words, str(tmp_path / "mine")], env=WIDE)
+        assert answer.exit_code == 0, answer.output
+        published.append(read_cells(tmp_path / "published" / "objects" / "cells.jsonl").keys())
+    before, after = published
+    assert any(run.startswith("8tasks-test-finetuning") for run in before)
+    assert before < after
