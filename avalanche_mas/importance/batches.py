@@ -206,9 +206,7 @@ def take(batch: Any, samples: slice | Tensor, size: int) -> Any:
     def cut(leaf: Any) -> Any:
         if entries_of(leaf) != size:
             return leaf
-        if isinstance(leaf, Tensor):
-            return leaf[samples]
-        if isinstance(samples, slice):
+        if isinstance(leaf, Tensor) or isinstance(samples, slice):
             return leaf[samples]
         if isinstance(leaf, numpy.ndarray):
             return leaf[samples.cpu().numpy()]
@@ -221,12 +219,8 @@ def taken(batch: Any) -> Any:
     """A batch, of :class:`Some` samples only these: cut by nothing but the lengths of its parts."""
     if not isinstance(batch, Some):
         return batch
-    return take(batch.batch, as_slice(batch.samples), batch_size_of(batch.batch))
-
-
-def as_slice(samples: range) -> slice:
-    """The index that takes these samples, which are counted upwards."""
-    return slice(samples.start, samples.stop, samples.step)
+    whole, samples = batch
+    return take(whole, slice(samples.start, samples.stop, samples.step), batch_size_of(whole))
 
 
 def to_device(batch: Any, device: torch.device) -> Any:

@@ -15,7 +15,7 @@ EXACT = 1e-10
 
 @pytest.mark.parametrize("seed", range(5))
 def test_what_is_beyond_the_capacity_of_an_expert(seed):
-    """It is dropped in a full batch, and not among the few samples by which plans are checked."""
+    """It is dropped in a full batch, and not among the few samples that plans are checked on."""
 
     def forward(self, x):
         x = torch.tanh(self.layer(x))
@@ -105,7 +105,7 @@ def each_half_sorted_by_its_own_score(self, x):
 
 @pytest.mark.parametrize("forward", [sorted_by_score, each_half_sorted_by_its_own_score])
 def test_a_weight_that_sees_samples_in_two_orders(forward):
-    """The few samples by which a plan is checked may happen to be in order already."""
+    """The few samples that a plan is checked on may happen to be in order already."""
     for seed in range(20):
         torch.manual_seed(seed)
         model = module(forward, layer=nn.Linear(6, 6), head=nn.Linear(6, 2)).double()

@@ -327,7 +327,7 @@ def test_a_mask_of_ones_is_still_each_samples_own():
 
 
 def test_what_a_later_batch_shows_to_be_shared_is_an_error():
-    """The third batch is the first to use the table, but nobody asked; the fourth tells."""
+    """The third batch is the first to use the table, but is not asked; the fourth tells."""
 
     def forward(self, x, table):
         h = torch.tanh(self.layer(x))

@@ -19,13 +19,13 @@ from avalanche_mas.importance.batches import (
     OneSample,
     Shared,
     Some,
-    as_slice,
     batch_size_of,
     entries_of,
     leaves_of,
     map_leaves,
     structure_of,
     take,
+    taken,
 )
 from avalanche_mas.importance.engines.looking import Looking
 
@@ -78,8 +78,7 @@ class Whose:
         if isinstance(batch, OneSample):
             return batch
         if isinstance(batch, Some):
-            marked, size = self.mark(batch.batch), batch_size_of(batch.batch)
-            return take(marked, as_slice(batch.samples), size)
+            return taken(Some(self.mark(batch.batch), batch.samples))
         size, leaves = batch_size_of(batch), leaves_of(batch)
         known = self._known.setdefault(structure_of(batch), _Known())
         lengths = {i: n for i, leaf in enumerate(leaves) if (n := entries_of(leaf)) is not None}
@@ -151,7 +150,7 @@ class _Known:
     own: set[int] = field(default_factory=set)
     """Those of which each sample has an entry."""
     unasked: set[int] = field(default_factory=set)
-    """Those taken to be so in some batch in which nobody asked."""
+    """Those taken to be so in some batch in which it was not asked."""
     open: set[int] = field(default_factory=set)
     """Those that were used, and might have been either."""
     batches: int = 0
