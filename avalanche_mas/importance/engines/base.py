@@ -413,19 +413,21 @@ def _differs(rows: Tensor, own: list[Tensor], outputs: list[Tensor]) -> bool:
 
 
 def compared(importance: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The entries on which two measurements are compared, as copies: all, or a random subset.
+    """Of each, the entries on which two measurements are compared, as copies."""
+    return {name: compared_entries(omega) for name, omega in importance.items()}
+
+
+def compared_entries(omega: Tensor) -> Tensor:
+    """All entries, or a random subset that is the same for all tensors of this size.
 
     A large parameter would need a second copy; a fault in where its samples lie shows everywhere.
     """
-    chosen = {}
-    for name, omega in importance.items():
-        flat = omega.reshape(-1)
-        if flat.numel() > _COMPARED_ENTRIES:
-            generator = torch.Generator().manual_seed(0)
-            index = torch.randint(flat.numel(), (_COMPARED_ENTRIES,), generator=generator)
-            flat = flat[index.to(flat.device)]
-        chosen[name] = flat.clone()
-    return chosen
+    flat = omega.reshape(-1)
+    if flat.numel() > _COMPARED_ENTRIES:
+        generator = torch.Generator().manual_seed(0)
+        index = torch.randint(flat.numel(), (_COMPARED_ENTRIES,), generator=generator)
+        flat = flat[index.to(flat.device)]
+    return flat.clone()
 
 
 def disagreeing(

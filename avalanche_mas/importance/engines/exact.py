@@ -25,6 +25,7 @@ from avalanche_mas.importance.engines.base import (
     PlannedEngine,
     Verify,
     compared,
+    compared_entries,
     differs,
     disagreeing,
 )
@@ -135,10 +136,10 @@ class Exact(PlannedEngine):
                 return self._compare_widened(few)
         values = compared({name: p.detach() for name, p in self.parameters.items()})
         loops = {name: torch.zeros_like(wide(entries)) for name, entries in values.items()}
-        for name, importance in reference.one_by_one(
-            self.network, self.parameters, few, self.objective
+        for name, entries in reference.one_by_one(
+            self.network, self.parameters, few, self.objective, compared_entries
         ):
-            loops[name] += compared({name: importance})[name]
+            loops[name] += entries
         self.exercised |= {name for name, entries in loops.items() if bool(entries.any())}
         while True:
             try:
