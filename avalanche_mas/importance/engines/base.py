@@ -431,9 +431,12 @@ def compared_entries(omega: Tensor) -> Tensor:
 
 
 def disagreeing(
-    ours: dict[str, Tensor], theirs: dict[str, Tensor], parameters: dict[str, Tensor]
+    ours: dict[str, Tensor],
+    theirs: dict[str, Tensor],
+    parameters: dict[str, Tensor],
+    slack: float = 1.0,
 ) -> list[str]:
-    """Parameters whose two measurements differ by more than round-off explains.
+    """Parameters whose two measurements differ by more than round-off explains, ``slack`` times.
 
     The difference is taken relative to the parameter's own importance, but not less than a
     millionth of the network's largest: where the true gradient is zero (a bias before
@@ -443,7 +446,7 @@ def disagreeing(
     names = []
     for name, omega in theirs.items():
         scale = max(float(omega.norm()), 1e-6 * largest * omega.numel() ** 0.5)
-        tolerance = 10 * torch.finfo(parameters[name].dtype).eps ** 0.5
+        tolerance = slack * 10 * torch.finfo(parameters[name].dtype).eps ** 0.5
         if not float((ours[name] - omega).norm()) <= tolerance * scale:
             names.append(name)
     return names
