@@ -122,7 +122,7 @@ def estimate_importance(
         why.
     :param verify: how often ``"exact"`` is compared with the loop. ``"growing"``: on three samples
         of the first batch, when a parameter first has an importance, and on two samples at batch
-        32, 64, 128, and so on, for less than 3 % of the time; ``"every batch"``; or ``"off"``.
+        64, 128, 256, and so on, for less than 3 % of the time; ``"every batch"``; or ``"off"``.
         What a sample's output is apart from others is compared as well: for the first batch, and
         for a few samples of batches 2, 4, 8, and so on, or for every batch.
         Where they differ in a parameter, it is measured by the loop from the start: the data are

@@ -49,7 +49,7 @@ def at_a_kink():
     return module(forward, layer=nn.Linear(4, 16), hidden=hidden, head=head)
 
 
-def batches(turn=32, number=40):
+def batches(turn=64, number=70):
     """The samples from batch ``turn`` on are large."""
     return [torch.rand(4, 4).double() + (20 if i >= turn - 1 else 0) for i in range(number)]
 
@@ -67,7 +67,7 @@ def test_or_is_an_error_where_the_data_are_gone():
         estimate_importance(turning(), iter(batches()))
 
 
-@pytest.mark.parametrize(("verify", "turn"), [("every batch", 7), ("growing", 32)])
+@pytest.mark.parametrize(("verify", "turn"), [("every batch", 7), ("growing", 64)])
 def test_how_often(verify, turn):
     with pytest.raises(VerificationError):
         estimate_importance(turning(), iter(batches(turn)), verify=verify)
@@ -79,14 +79,14 @@ def test_off_means_off(monkeypatch):
 
     monkeypatch.setattr(base.PlannedEngine, "_check_again", never)
     monkeypatch.setattr("avalanche_mas.importance.engines.exact.Exact.compare", never)
-    estimate_importance(turning(), batches(turn=100), verify="off")
+    estimate_importance(turning(), batches(turn=200), verify="off")
 
 
 @pytest.mark.parametrize("verify", ["growing", "every batch"])
 def test_a_sample_at_a_kink_is_no_fault_of_a_rule(verify):
     """ResNet-18 in float32 was measured again by a slower engine for that."""
     torch.manual_seed(0)
-    ours = estimate_importance(at_a_kink(), [torch.randn(4, 4) for _ in range(40)], verify=verify)
+    ours = estimate_importance(at_a_kink(), [torch.randn(4, 4) for _ in range(70)], verify=verify)
     assert ours.fallbacks == {}
 
 
@@ -117,9 +117,9 @@ def test_an_unknown_option():
         estimate_importance(turning(), batches(), verify="sometimes")
 
 
-@pytest.mark.parametrize("number", [31, 32, 200])
+@pytest.mark.parametrize("number", [63, 64, 300])
 def test_few_batches_are_compared(monkeypatch, number):
-    """Two samples at batches 32, 64, 128, ...: below three per cent of a network like AlexNet."""
+    """Two samples at batches 64, 128, 256, ...: below three per cent of a network like AlexNet."""
     compared = []
     real = base.PlannedEngine._check_again
 
@@ -130,7 +130,7 @@ def test_few_batches_are_compared(monkeypatch, number):
     monkeypatch.setattr(base.PlannedEngine, "_check_again", counting)
     model = nn.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 2))
     estimate_importance(model, [torch.randn(4, 4) for _ in range(number)])
-    assert compared == [n for n in (32, 64, 128) if n <= number]
+    assert compared == [n for n in (64, 128, 256) if n <= number]
 
 
 def test_a_parameter_that_is_used_late_is_compared_then():

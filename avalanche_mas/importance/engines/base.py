@@ -28,7 +28,7 @@ DEPENDS_ON_VALUES = "what the network does depends on the values of the samples"
 CHECKED_SAMPLES = 3
 """A new plan is checked on so many."""
 _APART_SAMPLES = 2  # at least, which are looked at without the others
-FIRST_RECHECK = 32
+FIRST_RECHECK = 64
 """The batch at which a plan is checked again; then at every doubling. Two samples by the engine
 and by the loop cost about as much as 30 samples of AlexNet: this stays below 3 % of the time."""
 _ENOUGH_TO_TELL = 8  # samples
@@ -87,7 +87,7 @@ class PlannedEngine(ABC):
 
     :param network: F.
     :param parameters: canonical name → parameter to measure.
-    :param verify: ``"growing"`` checks it again on two samples at batch 32, 64, 128 and so on, and
+    :param verify: ``"growing"`` checks it again on two samples at batch 64, 128, 256 and so on, and
         whenever a parameter has an importance for the first time; ``"every batch"`` on each batch;
         ``"off"`` never checks.
     """

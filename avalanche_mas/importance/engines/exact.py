@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from contextlib import suppress
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any, Literal
 
 import torch
@@ -137,7 +137,8 @@ class Exact(PlannedEngine):
         """Compares with the loop, in at least float32."""
         if any(p.element_size() < 4 for p in self.parameters.values()):
             with suppress(RuntimeError, TypeError):  # it insists on its precision, or on its locks
-                engine = self._widened(few, torch.float32)
+                engine = self._copy(torch.float32)
+                engine(_widened(few, torch.float32), zeros(engine.parameters))
                 self.exercised |= engine.exercised
                 return set(engine.unruled) - set(self.unruled)
         values = compared({name: p.detach() for name, p in self.parameters.items()})
@@ -158,7 +159,7 @@ class Exact(PlannedEngine):
             ours = compared(spare)
             differ = set(disagreeing(ours, loops, self.parameters))
             far = set(disagreeing(ours, loops, self.parameters, slack=_OF_A_KINK))
-            differ -= self._cleared(differ - far, few)
+            differ -= self._cleared(differ - far, plan, few)
             if not (self._slow.vmap_works and differ & set(self.unruled)):
                 break
             self._slow.vmap_works = False  # it is vmap that disagrees: again, by the loop
@@ -168,26 +169,28 @@ class Exact(PlannedEngine):
         together = [set(use.names) for use in plan.uses if differ & set(use.names)]
         return (differ.union(*together) & set(self.parameters)) - set(self.unruled)
 
-    def _cleared(self, doubtful: set[str], few: Any) -> set[str]:
+    def _cleared(self, doubtful: set[str], plan: Plan, few: Any) -> set[str]:
         """Those of some parameters that do not differ in float64, in which no sample is at a kink.
 
         A ReLU whose input is zero but for round-off passes the gradient in a batch, and not alone.
         """
         if doubtful and any(p.dtype == torch.float32 for p in self.parameters.values()):
             with suppress(RuntimeError, TypeError):
-                engine = self._widened(few, torch.float64)
-                wrong = set(engine.unruled) - set(self.unruled)
-                return doubtful - (wrong if engine._slow.vmap_works else wrong | set(self.unruled))
+                engine = self._copy(torch.float64)
+                few = _widened(few, torch.float64)
+                differ = engine.compare(plan, few, zeros(engine.parameters))
+                if differ is not None:
+                    slow = set() if engine._slow.vmap_works else set(self.unruled)
+                    return doubtful - differ - slow
         return set()
 
-    def _widened(self, few: Any, dtype: torch.dtype) -> Exact:
-        """What has measured a copy of the model in which round-off does not hide a fault."""
+    def _copy(self, dtype: torch.dtype) -> Exact:
+        """Measures a copy of the model in which round-off does not hide a fault."""
         model = copy.deepcopy(self.network.twin())
         model = model.double() if dtype == torch.float64 else model.float()
         network = Network(model, self.network.forward)
-        engine = Exact(network, network.trainable())
+        engine = Exact(network, network.trainable(), unruled=self.unruled)
         engine.objective = self.objective
-        engine(map_leaves(partial(_widened, dtype=dtype), few), zeros(engine.parameters))
         return engine
 
     def fall_back(self, names: set[str], batch: Any, total: dict[str, Tensor]) -> None:
@@ -434,10 +437,13 @@ class Backward(Instrument):
         return copies
 
 
-def _widened(leaf: Any, dtype: torch.dtype) -> Any:
-    if isinstance(leaf, Tensor) and leaf.is_floating_point():
-        return leaf.to(torch.promote_types(leaf.dtype, dtype))
-    return leaf
+def _widened(batch: Any, dtype: torch.dtype) -> Any:
+    def wider(leaf: Any) -> Any:
+        if isinstance(leaf, Tensor) and leaf.is_floating_point():
+            return leaf.to(torch.promote_types(leaf.dtype, dtype))
+        return leaf
+
+    return map_leaves(wider, batch)
 
 
 def _own(output: Tensor) -> Tensor:
