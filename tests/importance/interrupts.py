@@ -267,7 +267,7 @@ class Subject:
     """One network that one thing is done to, and what is to be as before."""
 
     def __init__(self, network: str, way: str) -> None:
-        self.way = way
+        self.way, self.network = way, network
         torch.manual_seed(0)
         self.model, self.data = NETWORKS[network]()
         live_in(self.model)
@@ -282,7 +282,13 @@ class Subject:
         self.before = self.everything()
 
     def everything(self) -> dict[str, Any]:
-        """Except for what the user's own calls of a watched model leave in a cache."""
+        """Except for what the user's own calls of a watched model leave behind.
+
+        That is what is in a cache; and no gradients, if ``no_grad`` in the model is interrupted as
+        it ends: torch does not switch them on again.
+        """
+        if self.network == "by_vmap" and "watch" in self.way:
+            torch.set_grad_enabled(True)
         for part in self.model.modules():
             if isinstance(part, Cache) and "watch" in self.way:
                 part.empty()
