@@ -5,6 +5,8 @@ import os
 # Before torch and matplotlib are imported, and passed on to the processes that tests start.
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["MPLBACKEND"] = "Agg"
+# Ray's workers give way to every other process otherwise: beside busy ones they hardly ran at all.
+os.environ["RAY_worker_niceness"] = "0"
 
 import hypothesis
 import pytest
