@@ -67,6 +67,8 @@ def object_recognition(
     transform: Callable[[str], tuple[Transform, Transform]] | None = None,
     validation: float = 0.0,
     seed: int = 0,
+    *,
+    one_head: bool = False,
 ) -> TaskSequence:
     """The paper's sequence of eight object recognition tasks, or any other sequence of them.
 
@@ -81,6 +83,9 @@ def object_recognition(
     :param validation: the share of each training set, in [0, 1), that makes up a third stream
         ``valid``. The authors have none: they choose between models by their test accuracy.
     :param seed: draws the validation samples.
+    :param one_head: whether labels count on over the tasks, for a single head, as in
+        :func:`~avalanche_mas.benchmarks.sequence.task_sequence`. In the paper each task has its
+        own.
     :return: a benchmark with the streams ``train``, ``test`` and, if asked for, ``valid``.
     :raises FileNotFoundError: if a dataset, or a file of it, is missing.
     :raises ValueError: if a task is unknown, or a file is not what it should be.
@@ -98,6 +103,7 @@ def object_recognition(
         seed=seed,
         train_transform=train_transforms,
         eval_transform=eval_transforms,
+        one_head=one_head,
     )
 
 

@@ -1,9 +1,10 @@
-"""Any list of (training, test) datasets → a task-incremental benchmark, one head for each task."""
+"""Any list of (training, test) datasets → a benchmark with a head for each task, or one for all."""
 
 from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from avalanche.benchmarks import CLScenario, DatasetExperience, EagerCLStream
@@ -19,26 +20,31 @@ Transform = Callable[[Any], Any]
 Transforms = Transform | Sequence[Transform | None] | None
 """A transform for all tasks, one for each task, or none."""
 
+_Groups = dict[str, tuple[Transform | None, Transform | None]]
+"""What is done to the inputs and to the labels, by the name of a group of transforms."""
+
 
 class TaskExperience(DatasetExperience):  # type: ignore[misc]
     """One task in one stream.
 
-    The attributes are those that Avalanche's models, plugins and metrics look for. Classes are
-    numbered from 0 in every task, so those of different tasks have equal numbers.
+    The attributes are those that Avalanche's models, plugins and metrics look for. Where each task
+    has its own head, classes are numbered from 0 in each, so those of different tasks have equal
+    numbers.
 
     :param dataset: the samples ``(x, y, t)``.
-    :param task: the task label, which is the position in the stream too.
+    :param task: the position in the stream.
     :param name: the name of the task.
     :param classes: the classes of all tasks; None for targets that are no classes.
+    :param label: the task label.
     """
 
     def __init__(
-        self, dataset: Any, task: int, name: str, classes: Sequence[list[int]] | None
+        self, dataset: Any, task: int, name: str, classes: Sequence[list[int]] | None, label: int
     ) -> None:
         super().__init__(dataset=dataset, current_experience=task)
         self.task_name = name
-        self.task_label = task
-        self.task_labels = [task]
+        self.task_label = label
+        self.task_labels = [label]
         if classes is None:
             return
         # A list: MultiHeadClassifier indexes with it, which fails with a set.
@@ -60,6 +66,7 @@ class TaskSequence(CLScenario):  # type: ignore[misc]
     :param streams: for each stream the datasets of its tasks.
     :param names: the names of the tasks.
     :param classes: the classes of each task, in ascending order; None if there are none.
+    :param one_head: whether all tasks have the label 0.
     """
 
     def __init__(
@@ -67,6 +74,7 @@ class TaskSequence(CLScenario):  # type: ignore[misc]
         streams: dict[str, list[Any]],
         names: Sequence[str],
         classes: Sequence[list[int]] | None = None,
+        one_head: bool = False,
     ) -> None:
         self.task_names = list(names)
         self.n_experiences = len(self.task_names)
@@ -74,7 +82,7 @@ class TaskSequence(CLScenario):  # type: ignore[misc]
         found = []
         for stream, datasets in streams.items():
             experiences = [
-                TaskExperience(dataset, task, names[task], classes)
+                TaskExperience(dataset, task, names[task], classes, 0 if one_head else task)
                 for task, dataset in enumerate(datasets)
             ]
             found.append(EagerCLStream(stream, experiences, benchmark=self))
@@ -88,12 +96,17 @@ def task_sequence(
     seed: int = 0,
     train_transform: Transforms = None,
     eval_transform: Transforms = None,
+    *,
+    one_head: bool = False,
 ) -> TaskSequence:
     """Learns one dataset after the other, each as a task with its own classes.
 
     Experience *i* of every stream has task label *i*; its samples are ``(x, y, i)``. Tasks may have
     different numbers of classes: a head of Avalanche's ``MultiHeadClassifier`` grows to those of
     its task. Nothing is read from a dataset but its labels until samples are asked for.
+
+    With ``one_head`` the stream is class-incremental: labels count on from task to task, for a
+    single head of all classes, and the task label is 0 in every experience.
 
     Samples of the stream ``train`` have ``train_transform``, and ``eval_transform`` where a method
     measures on them (``dataset.eval()``), as importance is. Those of ``test`` and ``valid`` have
@@ -107,6 +120,9 @@ def task_sequence(
     >>> benchmark = task_sequence([(shapes, shapes), (sounds, sounds)], names=["shapes", "sounds"])
     >>> [experience.classes_in_this_experience for experience in benchmark.train_stream]
     [[0, 1, 2], [0, 1]]
+    >>> benchmark = task_sequence([(shapes, shapes), (sounds, sounds)], one_head=True)
+    >>> [experience.classes_in_this_experience for experience in benchmark.train_stream]
+    [[0, 1, 2], [3, 4]]
 
     :param tasks: for each task a training and a test dataset with labels 0, 1, ... in ``targets``,
         as torchvision's ``ImageFolder`` has, or a ``TensorDataset``; also subsets of such and their
@@ -118,6 +134,7 @@ def task_sequence(
     :param seed: draws the validation samples.
     :param train_transform: for samples to train on, one for all tasks or a list with one for each.
     :param eval_transform: for samples to test and measure on, likewise.
+    :param one_head: whether the stream is class-incremental.
     :return: a benchmark with the streams ``train``, ``test`` and, if asked for, ``valid``.
     :raises TypeError: if a dataset has no integer labels.
     :raises ValueError: if there are no tasks, a dataset is empty, a test dataset has classes that
@@ -129,14 +146,24 @@ def task_sequence(
     train_transforms = for_each(train_transform, "train_transform", names)
     eval_transforms = for_each(eval_transform, "eval_transform", names)
     streams: dict[str, list[Any]] = {"train": [], "test": []}
-    classes = []
+    classes: list[list[int]] = []
     for task, (pair, name) in enumerate(zip(tasks, names, strict=True)):
-        groups = {"train": (train_transforms[task], None), "eval": (eval_transforms[task], None)}
+        first = classes[-1][-1] + 1 if one_head and classes else 0
+        count_on = partial(operator.add, first) if first else None
+        groups: _Groups = {
+            "train": (train_transforms[task], count_on),
+            "eval": (eval_transforms[task], count_on),
+        }
         train, test = (
-            _as_task(dataset, task, f"the {kind} dataset of {name!r}", groups)
+            _as_task(dataset, 0 if one_head else task, f"the {kind} dataset of {name!r}", groups)
             for kind, dataset in zip(("training", "test"), pair, strict=True)
         )
-        classes.append(_classes(pair, train, test, name))
+        learned = _classes(pair, train, test, name)
+        classes.append([first + label for label in learned])
+        train, test = (
+            _with_labels(dataset, [first + label for label in dataset.targets])
+            for dataset in (train, test)
+        )
         if validation:
             try:
                 n = round(validation * len(train))
@@ -149,7 +176,7 @@ def task_sequence(
             train = train.subset(kept)
         streams["train"].append(train.train())
         streams["test"].append(test.eval())
-    return TaskSequence(streams, names, classes)
+    return TaskSequence(streams, names, classes, one_head)
 
 
 def names_of(tasks: Sequence[tuple[Any, Any]], names: Sequence[str] | None) -> list[str]:
@@ -186,7 +213,7 @@ def for_each(transforms: Transforms, argument: str, names: list[str]) -> list[Tr
 
 
 def _as_task(
-    dataset: Any, task: int, what: str, groups: dict[str, tuple[Transform | None, None]]
+    dataset: Any, task: int, what: str, groups: _Groups
 ) -> TaskAwareSupervisedClassificationDataset:
     """Give the samples their task label, and two groups of transforms."""
     try:
@@ -205,7 +232,14 @@ def _as_task(
         raise ValueError(f"{what} is empty")
     if min(labels) < 0:
         raise ValueError(f"{what} has the label {min(labels)}: labels must be integers from 0")
-    return found.update_data_attribute("targets", DataAttribute(labels, "targets"))
+    return _with_labels(found, labels)
+
+
+def _with_labels(
+    dataset: TaskAwareSupervisedClassificationDataset, labels: list[int]
+) -> TaskAwareSupervisedClassificationDataset:
+    """Say what the labels are; the samples' own are not changed."""
+    return dataset.update_data_attribute("targets", DataAttribute(labels, "targets"))
 
 
 def _classes(

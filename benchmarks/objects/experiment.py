@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
-from typing import ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
 
 from avalanche_mas.benchmarks.object_benchmark import EIGHT_TASKS, TWO_TASK_SEQUENCES
 from avalanche_mas.models.efficientnet import trained_part
@@ -19,6 +19,9 @@ from ..training.selection import Choice, choose_lambdas, published_strength
 from ..training.stream import StreamResult
 from .cell import Drawn, FirstTask, ObjectCell, ObjectTraining
 from .images import check_data
+
+if TYPE_CHECKING:
+    from typing_extensions import Self  # in typing from Python 3.11
 
 RunT = TypeVar("RunT", bound=StreamResult)
 
@@ -98,7 +101,7 @@ class ObjectSettings:
 
     cells: ClassVar[str] = "objects"  # the folder of the cells, which experiments share
 
-    def tiny(self) -> ObjectSettings:
+    def tiny(self) -> Self:
         """To see that all parts work; its numbers mean nothing."""
         sequences = ("-".join(s.split("-")[:2]) for s in self.sequences)
         sides = {"pretrained": 32, "small": 24, "alexnet": 224}

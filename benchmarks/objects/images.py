@@ -59,21 +59,27 @@ def check_data(
     object_recognition(root, list(dict.fromkeys(tasks)), transform=_preprocessing(training))
 
 
-def load(cell: ObjectCell) -> TaskSequence:
+def load(cell: ObjectCell, *, one_head: bool = False) -> TaskSequence:
     """The benchmark of a cell.
 
     Where every image is always the same square, all are read once and kept in memory; for the
     pretrained network what its frozen part makes of them.
+
+    :param cell: whose.
+    :param one_head: whether it is class-incremental.
     """
     root, transform = data_root(cell.data, cell.drawn), _preprocessing(cell.training)
     if cell.training.augmented:
-        return object_recognition(root, cell.tasks, transform, cell.validation, cell.seed)
+        return object_recognition(
+            root, cell.tasks, transform, cell.validation, cell.seed, one_head=one_head
+        )
     read = partial(_tensors, root, transform, cell.training.model == "pretrained")
     return task_sequence(
         [(read(task, "train"), read(task, "test")) for task in cell.tasks],
         names=cell.tasks,
         validation=cell.validation,
         seed=cell.seed,
+        one_head=one_head,
     )
 
 

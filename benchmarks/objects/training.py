@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections import OrderedDict
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -14,7 +15,7 @@ from torch import nn
 from torch.optim import SGD
 
 from avalanche_mas.benchmarks.sequence import TaskSequence
-from avalanche_mas.models import multi_head, multi_head_alexnet, multi_head_small
+from avalanche_mas.models import MultiHead, multi_head, multi_head_alexnet, multi_head_small
 from avalanche_mas.models.efficientnet import trained_part
 from avalanche_mas.plugins.registry import METHODS
 
@@ -66,6 +67,7 @@ def train(
     benchmark: TaskSequence,
     options: dict[str, Any],
     plugins: Sequence[SupervisedPlugin] = (),
+    classes: int | None = None,
 ) -> StreamResult:
     """Train and measure one cell on its benchmark.
 
@@ -73,24 +75,27 @@ def train(
     :param benchmark: the cell's.
     :param options: of the method's plugin.
     :param plugins: further ones, which come after the method's.
+    :param classes: those of a single head for all tasks; None: each task has its own head.
     """
     training = cell.training
     method = METHODS[cell.method]
     if training.augmented and method.records:  # no image is drawn twice
         options = {"targets": "recomputed", **options}
-    if method.plugin and "warmup_epochs" in inspect.signature(method.plugin).parameters:
+    parameters = inspect.signature(method.plugin).parameters if method.plugin else {}
+    if "warmup_epochs" in parameters and classes is None:
         # The paper's LwF trains the new head first; so long, as in released code of EBLL.
         options = {"warmup_epochs": training.epochs, **options}
     schedule = [Schedule(training)] if training.drop_every or training.first else []
     return train_and_measure(
         benchmark,
         "valid" if cell.validation else "test",
-        partial(_network, training.model),
+        partial(_network, training.model, classes),
         partial(SGD, lr=training.learning_rate, momentum=training.momentum),
         method,
         cell.lam,
         training,
         cell.seed,
+        classifier=None if classes is None else "head",
         options=options,
         further_plugins=[*schedule, *plugins],
         device="cuda" if torch.cuda.is_available() else "cpu",
@@ -99,7 +104,15 @@ def train(
     )
 
 
-def _network(model: str) -> nn.Module:
+def _network(model: str, classes: int | None) -> nn.Module:
+    network = _multi_head(model)
+    if classes is None:
+        return network
+    head = nn.Linear(network.heads.in_features, classes)
+    return nn.Sequential(OrderedDict(trunk=network.trunk, head=head))
+
+
+def _multi_head(model: str) -> MultiHead:
     if model == "small":
         return multi_head_small()
     if model == "pretrained":

@@ -9,16 +9,13 @@ import pytest
 import torch
 
 from avalanche_mas.benchmarks import split_digits
-from benchmarks.experiments.class_incremental import (
-    FAST,
-    ReplayCell,
-    ReplayReport,
-    run_cell,
-)
+from benchmarks.experiments import class_incremental_objects as objects
+from benchmarks.experiments.class_incremental import FAST, ReplayDigitsCell, run_cell
+from benchmarks.replay.report import ReplayReport
 from benchmarks.training.selection import Choice
 from benchmarks.training.stream import StreamResult
 
-CELL = ReplayCell("class-incremental", 5, "finetuning", None, 0, 0.0, FAST.training, 0)
+CELL = ReplayDigitsCell("class-incremental", 5, "finetuning", None, 0, 0.0, FAST.training, 0)
 
 
 def test_a_trial_runs_from_start_to_end(tmp_path):
@@ -51,6 +48,18 @@ def test_a_memory_is_what_helps():
     finals = [run_cell(replace(CELL, memory=memory)).final_accuracy for memory in (0, 200)]
     assert finals[0] < 0.3
     assert finals[1] > finals[0] + 0.3
+
+
+def test_all_tasks_share_the_head_of_the_objects(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    (sequence,) = objects.FAST.sequences
+    cell = objects.FAST.cell(sequence, "finetuning", None, 0)
+    cell = objects.ReplayObjectCell(**{**vars(cell), "memory": 20})
+    cell = replace(cell, training=replace(cell.training, epochs=20))
+    remembered, forgotten = objects.run_cell(cell), objects.run_cell(replace(cell, memory=0))
+    assert remembered.accuracy[0] == forgotten.accuracy[0]
+    assert forgotten.accuracy[1][0] == 0.0  # its classes are never answered again
+    assert remembered.accuracy[1][0] > 0.1
 
 
 def result(final):

@@ -12,6 +12,7 @@ from benchmarks.cli import app
 from benchmarks.experiments import load
 
 NAMES = ("figure5", "figure6", "table1", "table2", "l2-vs-vector", "adaptation")
+NAMES += ("class-incremental-objects",)
 ROWS = {
     "figure5": ("| AvalancheMAS |", "| joint |", "MAS forgets", "Are these real tasks?"),
     "figure6": ("| modeIMM |", "in units of that at the first", "recorded outputs"),
@@ -24,6 +25,7 @@ ROWS = {
     "table2": ("| LocalMAS, train + test |", "in the paper about 3 %"),
     "l2-vs-vector": ("| vector |", "0.47 ± 0.12", "Measuring Ω takes", "makes ΣΩ of the"),
     "adaptation": ("| passion flower | anew |", "| rose | summed |", "Krishna Kamal"),
+    "class-incremental-objects": ("| replay and LwF | 10 |", "MAS beside a memory"),
 }
 
 

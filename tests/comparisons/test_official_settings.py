@@ -18,6 +18,7 @@ from benchmarks.experiments import figure5, load
 from benchmarks.objects.experiment import PAPER
 
 OBJECTS = ("figure5", "figure6", "table1", "table2", "l2-vs-vector", "adaptation")
+OBJECTS += ("class-incremental-objects",)
 FACTS = ("table3", "table4", "figure7")
 
 

@@ -247,3 +247,24 @@ def test_classes_that_do_not_match():
     train.classes, test.classes = ["ant", "bee", "cat"], ["ant", "cat"]
     with pytest.raises(ValueError, match=r"of 'animals' do not have the same classes.*'bee'"):
         task_sequence([(train, test)], names=["animals"])
+
+
+def test_one_head_for_all_tasks():
+    benchmark = task_sequence(PAIRS, names=["a", "b", "c"], validation=0.25, one_head=True)
+    heads = task_sequence(PAIRS, names=["a", "b", "c"], validation=0.25)
+    # unused numbers of the last task stay unused
+    classes = [[0, 1, 2], [3, 4], [5, 6, 8, 13]]
+    assert list(benchmark.streams) == ["train", "test", "valid"]
+    for name, stream in benchmark.streams.items():
+        for at, experience in enumerate(stream):
+            assert experience.current_experience == at
+            assert experience.task_label == 0
+            assert experience.task_labels == [0]
+            assert experience.classes_in_this_experience == classes[at]
+            assert experience.classes_seen_so_far == sorted(sum(classes[: at + 1], []))
+            x, y, t = zip(*experience.dataset, strict=True)
+            x_head, y_head, _ = zip(*heads.streams[name][at].dataset, strict=True)
+            assert torch.equal(torch.stack(x), torch.stack(x_head))
+            assert [int(label) - classes[at][0] for label in y] == list(map(int, y_head))
+            assert list(experience.dataset.targets) == list(map(int, y))
+            assert set(t) == {0}

@@ -1,0 +1,91 @@
+"""The eight object recognition tasks with a single head: what methods add to a replay memory.
+
+As :mod:`.class_incremental`, in the paper's regime: the network begins with ImageNet's weights, and
+the classes of all tasks share one head, without task labels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import partial
+
+from avalanche.training.plugins import ReplayPlugin
+
+from avalanche_mas.plugins.registry import METHODS
+
+from ..objects.cell import ObjectCell
+from ..objects.experiment import EIGHT, ObjectSettings
+from ..objects.images import load
+from ..objects.training import train
+from ..replay.report import ALONE, ReplayReport, compare_beside_replay, row_of
+from ..runs.cell import RunCells
+from ..training.selection import published_strength
+from ..training.stream import StreamResult
+
+DESCRIPTION = "the eight tasks with one head: a replay memory, alone and beside MAS, EWC and LwF"
+
+RESULT = StreamResult
+
+
+@dataclass(frozen=True)
+class ReplaySettings(ObjectSettings):
+    """Every hyper-parameter of this experiment. Each result file holds a copy.
+
+    λ of MAS, too, is chosen: its published one is for tasks that have their own heads.
+    """
+
+    memories: tuple[int, ...] = (40, 160)  # with about 3,000 training images of 73 classes
+
+
+SETTINGS = ReplaySettings((EIGHT,), (ALONE, "MAS", "EWC", "LwF"), untuned=())
+FAST = replace(SETTINGS.tiny(), memories=(10,))
+
+
+@dataclass(frozen=True)
+class ReplayObjectCell(ObjectCell):
+    """A cell with a replay memory.
+
+    :param memory: images that it holds; 0: there is none.
+    """
+
+    memory: int = 0
+
+    @property
+    def label(self) -> str:
+        """A row for each memory and method."""
+        return row_of(self)
+
+
+def run(
+    settings: ReplaySettings, run_cells: RunCells[ReplayObjectCell, StreamResult]
+) -> ReplayReport:
+    """Choose λ for every method and memory, then train and test with it."""
+    grids = {
+        method: [factor * published_strength(method) for factor in settings.factors]
+        for method in settings.methods
+    }
+    return compare_beside_replay(
+        settings, grids, settings.extensions, partial(_cells, settings), run_cells
+    )
+
+
+def run_cell(cell: ReplayObjectCell) -> StreamResult:
+    """Train and measure one cell."""
+    benchmark = load(cell, one_head=True)
+    classes = benchmark.train_stream[-1].classes_seen_so_far
+    # outputs that were recorded for a task's images are not those of the memory's
+    options = {"targets": "recomputed"} if METHODS[cell.method].records else {}
+    memory = [ReplayPlugin(mem_size=cell.memory)] if cell.memory else []
+    return train(cell, benchmark, options, memory, classes=1 + max(classes))
+
+
+def _cells(
+    settings: ReplaySettings, memory: int, method: str, lam: float | None, selection: bool
+) -> list[ReplayObjectCell]:
+    (sequence,) = settings.sequences
+    if selection:
+        cell = settings.cell(settings.selection_sequence, method, lam, settings.selection_seed)
+        cells = [replace(cell, validation=settings.selection_validation)]
+    else:
+        cells = [settings.cell(sequence, method, lam, seed) for seed in settings.seeds]
+    return [ReplayObjectCell(**{**vars(cell), "memory": memory}) for cell in cells]

@@ -1,0 +1,1 @@
+"""What methods add to a replay memory, where all tasks share a head."""
