@@ -25,6 +25,26 @@ hypothesis.settings.register_profile("ci", deadline=None, derandomize=True, prin
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "local")
 
 
+# Files, and a folder, whose few tests take long, as they start processes of their own.
+_LONG = {
+    *("test_runner.py", "test_command_line.py", "test_speed.py", "test_kills.py"),
+    *("test_package.py", "test_ray.py", "test_main_job.py", "test_official_settings.py"),
+    *("test_object_experiments.py", "test_fact_experiments.py", "test_class_incremental.py"),
+    *("test_speed_gpu.py", "test_steps.py", "test_compat.py", "test_readme.py"),
+    *("test_examples.py", "distributed"),
+}
+
+
+def pytest_configure(config):
+    """Take files in the order below; else xdist begins with those of many tests."""
+    config.option.loadscopereorder = False
+
+
+def pytest_collection_modifyitems(items):
+    """Begin with what takes long, so that in the end no process waits for another's last file."""
+    items.sort(key=lambda item: _LONG.isdisjoint((item.path.name, item.path.parent.name)))
+
+
 @pytest.fixture(autouse=True)
 def _same_start():
     """Seed Python, NumPy and PyTorch, and give back the default dtype that a test changed."""
