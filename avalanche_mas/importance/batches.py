@@ -320,6 +320,11 @@ def shared_by_all(batch: Any) -> tuple[int, ...]:
     return tuple(i for i, leaf in enumerate(leaves_of(batch)) if isinstance(leaf, Shared))
 
 
+def flags_of(batch: Any) -> tuple[object, ...]:
+    """What of a batch may say how it goes through the model: flags, names, and what is missing."""
+    return tuple(leaf for leaf in leaves_of(batch) if isinstance(leaf, (bool, str, type(None))))
+
+
 def _shape_of(leaf: Any) -> object:
     if isinstance(leaf, Tensor):
         return leaf.shape[1:]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -40,7 +39,7 @@ from avalanche_mas.importance.engines.objectives import OBJECTIVES, Output, mean
 from avalanche_mas.importance.importance import Importance
 from avalanche_mas.importance.interrupts import DeferredInterrupts
 from avalanche_mas.importance.parameters import unwrap, zeros
-from avalanche_mas.importance.shadow import preserve_state
+from avalanche_mas.importance.shadow import converted, preserve_state
 from avalanche_mas.importance.sharing import Share, buffers_of_first, check_same, check_same_data
 from avalanche_mas.importance.standard_error import StandardError
 from avalanche_mas.importance.team import Distributed, Team
@@ -125,8 +124,8 @@ def estimate_importance(
         64, 128, 256, and so on, for less than 3 % of the time; ``"every batch"``; or ``"off"``.
         What a sample's output is apart from others is compared as well: for the first batch, and
         for a few samples of batches 2, 4, 8, and so on, or for every batch.
-        Where they differ in a parameter, it is measured by the loop from the start: the data are
-        read again, or if they can be read only once, an error says so.
+        A parameter in which they differ is measured without rules. Where that shows only late, all
+        are: the data are read again, or if they can be read only once, an error says so.
     :param batch_size: samples per batch when ``data`` is a ``Dataset`` or a tensor.
     :param num_workers: loader processes when ``data`` is a ``Dataset``.
     :param max_samples: upper limit for N: a fixed random subset of a map-style ``Dataset``, the
@@ -227,7 +226,7 @@ def _verified(
         if isinstance(data, Iterator) or Team.of(options.distributed).size > 1:
             raise
         warnings.warn(f"{error} The data are read again for that.", stacklevel=3)
-        return _estimate(model, data, make_slower(error.names), options)
+        return _estimate(model, data, make_slower(error.measured), options)
 
 
 def _estimate(model: nn.Module, data: Any, make_engine: MakeEngine, options: Options) -> Importance:
@@ -239,7 +238,7 @@ def _estimate(model: nn.Module, data: Any, make_engine: MakeEngine, options: Opt
     share = Share(team.rank, team.size) if options.distributed == "split" else Share()
     with team.reporting():
         if place != home and (place.type != home.type or place.index is not None):
-            model = copy.deepcopy(model).to(place)
+            model = converted(model, lambda tensor: tensor.to(place, copy=True))
         running = RunningMean(model, make_engine, forward)
         with measuring(model, data) as interrupts:
             batches = share.batches(

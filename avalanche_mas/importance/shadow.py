@@ -211,6 +211,26 @@ class Shadow:
         return twin
 
 
+def converted(model: nn.Module, convert: Callable[[Tensor], Tensor]) -> nn.Module:
+    """A twin with parameters and buffers of its own, for another device or another precision.
+
+    None of the user's code makes it: a model may say itself how it is copied, and what copies of it
+    share would be converted in the model, too.
+
+    :param model: the model, which is only read.
+    :param convert: a parameter or a buffer → a new tensor.
+    """
+    twin = Shadow(model).fresh()
+    own: dict[int, Any] = {}
+    with torch.inference_mode(False):
+        for tensor in (*twin.parameters(), *twin.buffers()):
+            new = convert(tensor.detach())
+            is_parameter = isinstance(tensor, nn.Parameter)
+            own[id(tensor)] = nn.Parameter(new, tensor.requires_grad) if is_parameter else new
+        copied: nn.Module = _Copier(twin, _Kinds(), own, {}, in_eval_mode=True).copy(twin)
+    return copied
+
+
 _LARGE_BYTES = 1 << 18  # copying less takes no longer than some calls of Python
 
 

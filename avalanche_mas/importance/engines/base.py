@@ -9,7 +9,13 @@ from typing import Any, Literal, NamedTuple, Protocol, get_args
 import torch
 from torch import Tensor
 
-from avalanche_mas.importance.batches import batch_size_of, shapes_of, shared_by_all, take
+from avalanche_mas.importance.batches import (
+    batch_size_of,
+    flags_of,
+    shapes_of,
+    shared_by_all,
+    take,
+)
 from avalanche_mas.importance.engines.instrument import Record
 from avalanche_mas.importance.engines.looking import Way
 from avalanche_mas.importance.engines.network import Network
@@ -33,6 +39,10 @@ FIRST_RECHECK = 64
 and by the loop cost about as much as 30 samples of AlexNet: this stays below 3 % of the time."""
 _ENOUGH_TO_TELL = 8  # samples
 _COMPARED_ENTRIES = 1 << 16
+_FAR = 10
+"""Two numbers are different if they are further apart than so many √eps of them."""
+_ROUND_OFF = 1000
+"""So many eps of a sample's output may be the round-off of a deep network."""
 
 
 class Engine(Protocol):
@@ -54,10 +64,12 @@ class VerificationError(RuntimeError):
     """What was measured so far differs from the batch-size-1 loop.
 
     :param names: the parameters for which it does.
+    :param measured: all that the same plans measure, none of which is to be trusted any more: of
+        others, the samples that were compared may have shown nothing.
     """
 
-    def __init__(self, names: set[str]) -> None:
-        self.names = names
+    def __init__(self, names: set[str], measured: set[str]) -> None:
+        self.names, self.measured = names, measured
         shown = ", ".join(map(repr, sorted(names)[:5])) + (", ..." if len(names) > 5 else "")
         super().__init__(
             f"the importance of {shown} differs from that of single samples, which was not so for "
@@ -83,7 +95,8 @@ class PlannedEngine(ABC):
 
     A plan is made before the first batch, and again whenever a batch makes the network run other
     operations than planned. A plan that has not been seen before is checked on three samples, those
-    with the fewest zeros, before it is used.
+    with the fewest zeros, before it is used; where the model has a ``torch.autograd.Function`` of
+    its own, on a whole batch, as what that does may depend on how many there are.
 
     :param network: F.
     :param parameters: canonical name → parameter to measure.
@@ -107,8 +120,8 @@ class PlannedEngine(ABC):
         """Parameters that have been compared where their gradient is not zero."""
         self._plan: Plan | None = None
         self._plans: dict[Hashable, Plan | None] = {}
-        # of the samples that it is for: their way, which parts they share, their shapes
-        self._kind: tuple[Way | None, tuple[int, ...], object] = (None, (), None)
+        # of the samples that it is for: their way, which parts they share, flags, their shapes
+        self._kind: tuple[Way | None, tuple[int, ...], object, object] = (None, (), None, None)
         self._ways: Ways | None = None  # if what the network does depends on values of the samples
         self._separate = False
         self._lone: set[str] = set()  # parameters that a sample used that went alone
@@ -240,10 +253,11 @@ class PlannedEngine(ABC):
 
     def _turn_to(self, group: Group) -> None:
         """Takes up the plan that was last used for samples of this kind."""
-        kind = group.way, shared_by_all(group.batch), shapes_of(group.batch)
+        batch = group.batch
+        kind = group.way, shared_by_all(batch), flags_of(batch), shapes_of(batch)
         if self._kind == kind:
             return
-        if self._kind[:2] != kind[:2]:
+        if self._kind[:3] != kind[:3]:
             self._plan = None  # else it may fit samples of another size as well
         self._kind = kind
         self._plan = self._plans.get(self._kind, self._plan)
@@ -265,10 +279,12 @@ class PlannedEngine(ABC):
         self._plan = self._planned(piece, total)
         if self._plan is not None and self._plan.looks_at_values and not self._separate:
             self._go_separately()
-        if self._plan is None or not self.measure(self._plan, batch, size, total):
-            self.measure_unplanned(batch, total)
-        else:
+        if self._plan is not None and self.measure(self._plan, batch, size, total):
             self._together |= size > 1
+        elif size == 1:  # such as the last one, of which nothing has to be told apart
+            self._lone |= self.measure_single(batch, total)
+        else:
+            self.measure_unplanned(batch, total)
 
     def _check_way(self, piece: Group) -> None:
         """Samples that together go another way than alone are measured alone, from now on."""
@@ -288,7 +304,8 @@ class PlannedEngine(ABC):
             fresh = not any(bool(importance.any()) for importance in total.values())
             spare = total if fresh else zeros(self.parameters)
             if self.verify != "off":
-                differ = self.compare(plan, _telling(batch, size, CHECKED_SAMPLES), spare)
+                number = size if plan.has_own_backward else CHECKED_SAMPLES
+                differ = self.compare(plan, _telling(batch, size, number), spare)
                 self.distrust(differ or ())
                 plan = None if differ is None else plan
             if size > 1 and plan is not None:
@@ -304,11 +321,13 @@ class PlannedEngine(ABC):
 
         :raises VerificationError: if a parameter that has an importance is measured wrongly.
         """
-        few = take(batch, torch.randint(size, (2,), generator=self._generator()), size)
+        few = batch
+        if not plan.has_own_backward:
+            few = take(batch, torch.randint(size, (2,), generator=self._generator()), size)
         before = set(self.exercised)  # whose importance may have left the total already
         differ = self.compare(plan, few, zeros(self.parameters)) or set()
         if wrong := {name for name in differ if name in before or bool(total[name].any())}:
-            raise VerificationError(wrong)
+            raise self._found_late(wrong)
         self.distrust(differ)
 
     def _check_newly_used(
@@ -324,11 +343,11 @@ class PlannedEngine(ABC):
         few = _telling(batch, size, CHECKED_SAMPLES)
         differ = self.compare(plan, few, zeros(self.parameters)) or set()
         if differ - waiting:
-            raise VerificationError(differ - waiting)
+            raise self._found_late(differ - waiting)
         wrong = differ & waiting
         self.distrust(wrong)
         if wrong and self._retry > 1:
-            raise VerificationError(wrong)
+            raise self._found_late(wrong)
         for name in wrong:
             total[name].zero_()  # all that it holds is of these samples
         if wrong:
@@ -374,12 +393,15 @@ class PlannedEngine(ABC):
         :raises VerificationError: if some have been measured together before.
         """
         if self._together:
-            raise VerificationError(set(self.parameters))
+            raise self._found_late(set(self.parameters))
 
     def distrust(self, names: Iterable[str]) -> None:
         """Parameters for which a comparison failed: no rule measures them any more."""
         for name in names:
             self.unruled.setdefault(name, DISAGREES)
+
+    def _found_late(self, wrong: set[str]) -> VerificationError:
+        return VerificationError(wrong, set(self.parameters))
 
     def _generator(self) -> torch.Generator:
         return torch.Generator().manual_seed(self._batches)
@@ -401,13 +423,17 @@ def _differs(rows: Tensor, own: list[Tensor], outputs: list[Tensor]) -> bool:
         return False
     largest = max((float(output.abs().max()) for output in own if output.numel()), default=0.0)
     for theirs, output in zip(own, outputs, strict=True):
-        whole = output.detach().reshape(len(output), -1)
-        norms, index = wide(whole).norm(dim=1), rows.to(whole.device)
-        far = wide(whole[index] - theirs.reshape(len(rows), -1)).norm(dim=1)
+        whole = wide(output.detach().reshape(len(output), -1))
+        index, eps = rows.to(whole.device), torch.finfo(output.dtype).eps
+        far = (whole[index] - theirs.reshape(len(rows), -1)).norm(dim=1)
         # an output may be near zero by chance: it is then as exact as those of other samples
-        least = max(float(norms.median()), 1e-6 * largest * whole.shape[1] ** 0.5)
-        tolerance = 10 * torch.finfo(output.dtype).eps ** 0.5
-        if not bool((far <= tolerance * norms[index].clamp_min(least)).all()):
+        least = max(float(whole.norm(dim=1).median()), 1e-6 * largest * whole.shape[1] ** 0.5)
+        norms = whole[index].norm(dim=1).clamp_min(least)
+        # what all samples have in common, such as a large bias, tells nothing of how they differ
+        spread = float((whole - whole.mean(0)).norm(dim=1).median())
+        tolerance = _FAR * eps**0.5 * norms
+        tolerance = torch.minimum(tolerance, _FAR * eps**0.5 * spread + _ROUND_OFF * eps * norms)
+        if not bool((far <= tolerance).all()):
             return True
     return False
 
@@ -446,7 +472,7 @@ def disagreeing(
     names = []
     for name, omega in theirs.items():
         scale = max(float(omega.norm()), 1e-6 * largest * omega.numel() ** 0.5)
-        tolerance = slack * 10 * torch.finfo(parameters[name].dtype).eps ** 0.5
+        tolerance = slack * _FAR * torch.finfo(parameters[name].dtype).eps ** 0.5
         if not float((ours[name] - omega).norm()) <= tolerance * scale:
             names.append(name)
     return names

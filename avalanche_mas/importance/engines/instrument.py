@@ -107,6 +107,8 @@ class Instrument(Tracker):
                 raise NoRule("the samples of a batch are mixed")
             if self.plan.joins_samples and self.size > 1:
                 raise NoRule("the output of a sample depends on the others")
+            if self.plan.reorders and self.size > 1:
+                raise NoRule("the order of the samples depends on their values")
             if use.derives:
                 return self._derive(operation)
             if any(overlaps_itself(leaf) for leaf in leaves if self.find(leaf)):
@@ -149,6 +151,7 @@ class Instrument(Tracker):
             (use.function, use.names) == (operation.function, operation.names)
             and use.tensors == tuple(isinstance(leaf, Tensor) for leaf in leaves)
             and (use.unclear or all(map(self._holds_samples, leaves, use.axes)))
+            and (self.plan.apart.isdisjoint(use.names) or use.spans == self.spans(leaves))
         )
 
     def _holds_samples(self, leaf: Any, axis: Axis | None) -> bool:
@@ -195,8 +198,13 @@ class Instrument(Tracker):
             gradients.add(total, magnitude)
 
     def check_complete(self) -> None:
-        """:raises PlanMismatch: if fewer operations ran than planned."""
-        if self.mismatched or self._next != len(self.plan.uses):
+        """:raises PlanMismatch: if other operations ran than planned, or fewer.
+
+        Of several samples those without parameters count as well: that the network turns a batch
+        around before a layer, as it may from some size on, shows in them alone.
+        """
+        otherwise = self.size > 1 and tuple(self.functions) != self.plan.functions
+        if self.mismatched or self._next != len(self.plan.uses) or otherwise:
             raise PlanMismatch
 
     def finish(self) -> None:

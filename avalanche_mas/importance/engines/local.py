@@ -103,6 +103,7 @@ class Local(PlannedEngine):
 
     def measure(self, plan: Plan, batch: Any, size: int, total: dict[str, Tensor]) -> bool:
         """One forward pass; as many as there are samples where they have to be measured alone."""
+        self.one_by_one |= plan.mixes_samples
         if self.one_by_one:
             fitting = None if plan.looks_at_values else plan
             for k in range(size):
@@ -181,7 +182,6 @@ class Local(PlannedEngine):
     def compare(self, plan: Plan, few: Any, spare: dict[str, Tensor]) -> set[str] | None:
         """Compares several samples at once with each of them alone."""
         size = batch_size_of(few)
-        self.one_by_one |= plan.mixes_samples
         self.measure(plan, few, size, spare)
         self.products.flush()
         together = compared(spare)

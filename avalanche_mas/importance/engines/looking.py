@@ -42,6 +42,8 @@ class Looking(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Those from whose numbers the outputs are computed, as far as torch sees it."""
         self.told: frozenset[int] = frozenset()
         """Those whose numbers were turned into Python's, or NumPy's."""
+        self.picked: list[int] = []
+        """The lengths of dimensions along which the samples' values decide what lies where."""
         self._known = known
         self._only_checks = self._ended = False
         # memory → what keeps it, so that it is not given out again, and the inputs in it
@@ -102,12 +104,42 @@ class Looking(TorchDispatchMode):  # type: ignore[no-untyped-call]
     ) -> Any:
         kwargs = kwargs or {}
         sources = self.sources((args, kwargs))
+        if sources:
+            self.picked += self._picked(func, args, kwargs)
         result = func(*args, **kwargs)
         if sources:
             self.note((args, kwargs) if result is None else result, sources)
             if _looks(func, args):
                 self.answer(result, sources)
         return result
+
+    def _picked(self, operator: Any, args: tuple[Any, ...], kwargs: Any) -> list[int]:
+        """The lengths of dimensions along which an operator picks or sorts entries by values.
+
+        What it picks by and what it picks from must both depend on the samples: a table does not,
+        nor do the numbers of the samples themselves, ``h[arange(B), last]``.
+        """
+        packet = getattr(operator, "overloadpacket", None)
+        if packet in _SORTING:
+            dim = kwargs.get(
+                "dim", next((a for a in args[_SORTING[packet] :] if type(a) is int), -1)
+            )
+            return list(args[0].shape[dim : dim + 1 or None])
+        if packet in _INDEXING:
+            target, indices, *values = args
+            places = list(enumerate(indices))
+        elif packet in _PICKING:
+            target, place, index, *values = args
+            places = [(place, index)]
+        else:
+            return []
+        if not self.sources((target, values, kwargs)):
+            return []
+        return [
+            target.shape[dim]
+            for dim, index in places
+            if not (index is None or _is_mask(index)) and self.sources(index)
+        ]
 
 
 class Answered(BaseException):
@@ -162,6 +194,17 @@ _UNTAGGED = {
     torch.ops.aten.masked_scatter_.default,
 }
 """Operators that depend on values in the same way, and have no tag."""
+
+_aten = torch.ops.aten
+_SORTING = {_aten.sort: 1, _aten.topk: 2}
+"""Operators that sort, and their first argument that may be a dimension."""
+_INDEXING = {_aten.index, _aten.index_put, _aten.index_put_, _aten._index_put_impl_}
+_PICKING = {
+    *(_aten.gather, _aten.index_select, _aten.index_add, _aten.index_add_, _aten.index_copy),
+    *(_aten.index_copy_, _aten.scatter, _aten.scatter_, _aten.scatter_add, _aten.scatter_add_),
+    *(_aten.scatter_reduce, _aten.scatter_reduce_),
+}
+"""Operators with a dimension and numbers of entries along it."""
 
 _METADATA = {
     "__get__", "__hash__", "__len__", "__repr__", "__set__", "backward", "dense_dim", "dim",

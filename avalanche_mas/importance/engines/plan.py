@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 from torch._C._functorch import is_functorch_wrapped_tensor
+from torch.autograd.function import BackwardCFunction
 from torch.utils._pytree import tree_leaves
 
 from avalanche_mas.importance.batches import leaves_of, take
@@ -77,6 +78,14 @@ class Plan:
     """Whether a sample's output is another one beside other samples, however little."""
     told: Way | None = None
     """What functions such as ``bool`` told it about values; None if it was told more elsewhere."""
+    reorders: bool = False
+    """Whether the values of the samples decide where each of them lies in a tensor, as where a
+    network sorts them by length."""
+    functions: tuple[Callable[..., Any], ...] = ()
+    """All torch functions that were called, in order."""
+    has_own_backward: bool = False
+    """Whether a ``torch.autograd.Function`` of the model's is part of it. Its backward pass may do
+    anything with the gradients of a batch."""
 
     def pieces(self, batch: Any, size: int, sample_bytes: int = 0) -> Iterator[Any]:
         """Parts of a batch that stay below :data:`ACTIVATION_BYTES`, of equal size.
@@ -91,7 +100,7 @@ class Plan:
     @property
     def mixes_samples(self) -> bool:
         """Whether some tensor, or the output itself, holds no sample by itself."""
-        return self.joins_samples or any(use.mixed for use in self.uses)
+        return self.joins_samples or self.reorders or any(use.mixed for use in self.uses)
 
     @cached_property
     def signature(self) -> tuple[object, ...]:
@@ -117,17 +126,26 @@ class Plan:
     @cached_property
     def shared(self) -> set[str]:
         """Parameters of which some part is used more than once."""
+        return {
+            name
+            for name, used in self._spans.items()
+            for before, after in pairwise(sorted(used))
+            if after[0] < before[1]
+        }
+
+    @cached_property
+    def apart(self) -> set[str]:
+        """Parameters of which several parts are used, each once: as long as they lie as they do."""
+        return {name for name, used in self._spans.items() if len(used) > 1} - self.shared
+
+    @cached_property
+    def _spans(self) -> dict[str, list[tuple[int, int]]]:
         spans: dict[str, list[tuple[int, int]]] = {}
         for use in self.uses:
             if not use.is_view:
                 for name, span in zip(use.names, use.spans, strict=True):
                     spans.setdefault(name, []).append(span)
-        return {
-            name
-            for name, used in spans.items()
-            for before, after in pairwise(sorted(used))
-            if after[0] < before[1]
-        }
+        return spans
 
 
 def make_plan(
@@ -190,7 +208,16 @@ def make_plan(
     # what changes by itself, such as forgotten dropout, shows nothing
     joins = not looks and other != third and changes_with(other) and not changes_with(third)
     told = two.told if two.told == three.told else None
-    return Plan(uses, two.largest // 2, looks, joins, told)
+    return Plan(
+        uses,
+        two.largest // 2,
+        looks,
+        joins,
+        told,
+        reorders=two.picked != three.picked,
+        functions=tuple(three.functions),
+        has_own_backward=any(isinstance(n, BackwardCFunction) for n in graph_of(outputs)),
+    )
 
 
 def telling_samples(batch: Any, size: int, number: int) -> list[int]:
@@ -269,6 +296,18 @@ class _LocatedUse:
             for axis, tensor in zip(inputs, self.inputs, strict=True)
         )
         return replace(use, axes=axes, output_axes=outputs, mixed=mixed)
+
+
+def graph_of(outputs: list[Tensor]) -> set[Any]:
+    """The nodes through which autograd goes back from some tensors."""
+    nodes = [output.grad_fn for output in outputs if output.grad_fn is not None]
+    found: set[Any] = set(nodes)
+    while nodes:
+        for following, _ in nodes.pop().next_functions:
+            if following is not None and following not in found:
+                found.add(following)
+                nodes.append(following)
+    return found
 
 
 def _owned(axis: Axis, reached: list[Tensor]) -> Axis | None:
@@ -353,6 +392,11 @@ class _Probe(Tracker):
         return tuple(self._looking.answers)
 
     @property
+    def picked(self) -> list[int]:
+        """How long the dimensions are along which values decide what lies where."""
+        return self._looking.picked
+
+    @property
     def told(self) -> Way | None:
         """What functions turned tensors into; None if something was asked in another way."""
         shown = sum(call.asked for call in self.calls if call.told is not None)
@@ -363,7 +407,7 @@ class _Probe(Tracker):
     def handle(self, operation: Operation) -> Any:
         inputs = [leaf if isinstance(leaf, Tensor) else None for leaf in operation.leaves]
         shapes = [None if leaf is None else leaf.shape for leaf in inputs]
-        spans = tuple(_span(leaf) for leaf in operation.leaves if self.find(leaf))
+        spans = self.spans(operation.leaves)
         result = self._run(operation, shapes)
         if name_of(operation.function) in REPEATING:
             result = result.clone()  # the copies belong to the samples, no more to the parameter
@@ -422,12 +466,6 @@ class _Probe(Tracker):
             and name_of(operation.function) not in REPEATING
             and not is_inplace(operation)
         )
-
-
-def _span(view: Tensor) -> tuple[int, int]:
-    start = int(view.storage_offset())
-    reach = sum((n - 1) * s for n, s in zip(view.shape, view.stride(), strict=True))
-    return start, start + reach + 1
 
 
 def _grown(two: list[Any], three: list[Any]) -> tuple[Axis | None, ...]:

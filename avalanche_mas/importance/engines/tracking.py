@@ -50,6 +50,8 @@ class Tracker(TorchFunctionMode):
     def __init__(self, parameters: Mapping[str, Tensor]) -> None:
         super().__init__()
         self.parameters = parameters
+        self.functions: list[Callable[..., Any]] = []
+        """All that were called, in order."""
         self.derived: dict[str, Tensor] = {}
         """Tensors that were computed from parameters alone, under names of their own."""
         self._sources: dict[str, set[str]] = {}
@@ -65,6 +67,8 @@ class Tracker(TorchFunctionMode):
     def _derived(self, leaf: Any, names: Iterable[str]) -> Any:
         if not isinstance(leaf, Tensor) or not leaf.requires_grad:
             return leaf  # such as the places of the largest
+        if leaf.layout is not torch.strided:
+            return leaf  # it has no dense memory to be found by
         tensor = leaf.contiguous()
         name = f"derived {len(self.derived)}"
         self.derived[name] = tensor
@@ -97,6 +101,10 @@ class Tracker(TorchFunctionMode):
                 return name
         return self._names.get(id(value))  # its memory may have been replaced: p.data = ...
 
+    def spans(self, leaves: Iterable[Any]) -> tuple[tuple[int, int], ...]:
+        """Of the parameters among the arguments of a call, the ranges of their storages."""
+        return tuple(_span(leaf) for leaf in leaves if self.find(leaf))
+
     def __torch_function__(
         self,
         func: Callable[..., Any],
@@ -112,7 +120,9 @@ class Tracker(TorchFunctionMode):
             if parts is not None:
                 with suppress(NoRule), self:
                     return parts(*args, **kwargs)
+            self.functions.append(func)
             return self.handle(Operation(func, args, kwargs, leaves, names))
+        self.functions.append(func)
         return self.pass_by(Operation(func, args, kwargs, leaves))
 
     @abstractmethod
@@ -122,6 +132,12 @@ class Tracker(TorchFunctionMode):
     def pass_by(self, operation: Operation) -> Any:
         """Runs an operation that uses no parameter and returns its result."""
         return operation.run()
+
+
+def _span(view: Tensor) -> tuple[int, int]:
+    start = int(view.storage_offset())
+    reach = sum((n - 1) * s for n, s in zip(view.shape, view.stride(), strict=True))
+    return start, start + reach + 1
 
 
 def arguments(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:

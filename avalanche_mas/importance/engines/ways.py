@@ -90,6 +90,6 @@ def _key(batch: Any, k: int, size: int, asked: frozenset[int]) -> Hashable:
     leaves = leaves_of(batch)
     for number in sorted(asked):
         leaf = leaves[number]
-        row = leaf[k] if is_per_sample(leaf, size) else leaf.part  # which all samples share
+        row = leaf[k] if is_per_sample(leaf, size) else getattr(leaf, "part", leaf)
         digest.update(row.detach().reshape(-1).contiguous().cpu().view(torch.uint8).numpy())
     return shapes_of(batch), digest.digest()
