@@ -14,7 +14,7 @@ from avalanche.training.plugins import ReplayPlugin
 from avalanche_mas.plugins.registry import METHODS
 
 from ..objects.cell import ObjectCell
-from ..objects.experiment import EIGHT, ObjectSettings
+from ..objects.experiment import EIGHT, PRETRAINED, ObjectSettings
 from ..objects.images import load
 from ..objects.training import train
 from ..replay.report import ALONE, ReplayReport, compare_beside_replay, row_of
@@ -37,7 +37,12 @@ class ReplaySettings(ObjectSettings):
     memories: tuple[int, ...] = (40, 160)  # with about 3,000 training images of 73 classes
 
 
-SETTINGS = ReplaySettings((EIGHT,), (ALONE, "MAS", "EWC", "LwF"), untuned=())
+SETTINGS = ReplaySettings(
+    (EIGHT,),
+    (ALONE, "MAS", "EWC", "LwF"),
+    training=replace(PRETRAINED, epochs=3),  # the memory's images double those of a step
+    untuned=(),
+)
 FAST = replace(SETTINGS.tiny(), memories=(10,))
 
 
