@@ -304,8 +304,8 @@ class PlannedEngine(ABC):
             fresh = not any(bool(importance.any()) for importance in total.values())
             spare = total if fresh else zeros(self.parameters)
             if self.verify != "off":
-                number = size if plan.has_own_backward else CHECKED_SAMPLES
-                differ = self.compare(plan, _telling(batch, size, number), spare)
+                few = _telling(batch, size, CHECKED_SAMPLES)
+                differ = self.compare(plan, _enough(few, plan, batch, size), spare)
                 self.distrust(differ or ())
                 plan = None if differ is None else plan
             if size > 1 and plan is not None:
@@ -321,9 +321,8 @@ class PlannedEngine(ABC):
 
         :raises VerificationError: if a parameter that has an importance is measured wrongly.
         """
-        few = batch
-        if not plan.has_own_backward:
-            few = take(batch, torch.randint(size, (2,), generator=self._generator()), size)
+        few = take(batch, torch.randint(size, (2,), generator=self._generator()), size)
+        few = _enough(few, plan, batch, size)
         before = set(self.exercised)  # whose importance may have left the total already
         differ = self.compare(plan, few, zeros(self.parameters)) or set()
         if wrong := {name for name in differ if name in before or bool(total[name].any())}:
@@ -340,7 +339,7 @@ class PlannedEngine(ABC):
         used = {name for name in waiting if bool(total[name].any())}
         if not used:
             return
-        few = _telling(batch, size, CHECKED_SAMPLES)
+        few = _enough(_telling(batch, size, CHECKED_SAMPLES), plan, batch, size)
         differ = self.compare(plan, few, zeros(self.parameters)) or set()
         if differ - waiting:
             raise self._found_late(differ - waiting)
@@ -409,6 +408,11 @@ class PlannedEngine(ABC):
 
 def _telling(batch: Any, size: int, number: int) -> Any:
     return take(batch, torch.tensor(telling_samples(batch, size, number)), size)
+
+
+def _enough(few: Any, plan: Plan, batch: Any, size: int) -> Any:
+    """Few samples of a batch, or all that go through the network together, to compare a plan on."""
+    return next(plan.pieces(batch, size)) if plan.has_own_backward else few
 
 
 def differs(apart: Iterable[Apart], outputs: list[Tensor]) -> bool:
