@@ -12,6 +12,7 @@ from collections.abc import (
     MutableMapping,
     Sequence,
 )
+from enum import Enum
 from typing import Any, NamedTuple
 
 import numpy
@@ -311,7 +312,10 @@ def structure_of(batch: Any) -> Hashable:
 
 
 def shapes_of(batch: Any) -> tuple[object, ...]:
-    """The shape of a sample, and whatever else goes into the model with it: equal if that is."""
+    """The shape of a sample, how it lies in memory, and whatever else goes into the model with it.
+
+    What is equal for two batches they have in common.
+    """
     return structure_of(batch), *map(_shape_of, leaves_of(batch))
 
 
@@ -320,14 +324,18 @@ def shared_by_all(batch: Any) -> tuple[int, ...]:
     return tuple(i for i, leaf in enumerate(leaves_of(batch)) if isinstance(leaf, Shared))
 
 
+_FLAGS = (bool, str, Enum, type(None))
+
+
 def flags_of(batch: Any) -> tuple[object, ...]:
     """What of a batch may say how it goes through the model: flags, names, and what is missing."""
-    return tuple(leaf for leaf in leaves_of(batch) if isinstance(leaf, (bool, str, type(None))))
+    return tuple(leaf for leaf in leaves_of(batch) if isinstance(leaf, _FLAGS))
 
 
 def _shape_of(leaf: Any) -> object:
     if isinstance(leaf, Tensor):
-        return leaf.shape[1:]
+        whole = leaf.layout is not torch.strided or leaf.is_contiguous()
+        return leaf.shape[1:], leaf.dtype, whole
     if isinstance(leaf, Shared):
         return Shared, _shape_of(leaf.part), entries_of(leaf.part)
     if type(leaf) is list:

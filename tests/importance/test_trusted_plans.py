@@ -9,7 +9,7 @@ from networks import free, module
 from torch import nn
 from torch.nn import functional
 
-from avalanche_mas import estimate_importance
+from avalanche_mas import estimate_importance, estimate_local_importance
 from avalanche_mas.importance.shadow import converted
 
 
@@ -55,6 +55,27 @@ def turned(self, x, time_first):
     return self.b(torch.tanh(self.a(x.flatten(0, 1))).view(size, length, -1).mean(1))
 
 
+def permuted(self, x, time_first):
+    """The same functions, with other dimensions."""
+    order = (1, 0, 2) if time_first else (0, 1, 2)
+    h = x.permute(order)
+    n = h.shape[:2]
+    h = torch.tanh(self.a(h.flatten(0, 1))).unflatten(0, n).permute(order)
+    return self.b(h.mean(1))
+
+
+def permuted_by_size(self, x):
+    return permuted(self, x, len(x) > x.shape[1])
+
+
+def permuted_by_memory(self, x):
+    return permuted(self, x, not x.is_contiguous())
+
+
+def permuted_by_length(self, x):
+    return permuted(self, x, x.shape[1] > 8)
+
+
 def by_size(self, x):
     return turned(self, x, len(x) > x.shape[1])
 
@@ -93,11 +114,26 @@ def normal(*shape):
         (by_length, lambda: [normal(8, 6, 8), normal(8, 12, 8), normal(8, 12, 8)]),
         (both_ways, lambda: [normal(3, 4, 8), normal(9, 4, 8)]),
         (turned, lambda: [(normal(8, 4, 8), first) for first in (False, True, False)]),
+        (permuted, lambda: [(normal(8, 4, 8), first) for first in (0, 1, 0)]),
+        (permuted_by_size, lambda: [normal(16, 4, 8), normal(3, 4, 8)]),
+        (permuted_by_memory, lambda: [normal(8, 4, 8), normal(4, 8, 8).transpose(0, 1)]),
+        (permuted_by_length, lambda: [normal(8, 6, 8), normal(8, 12, 8)]),
     ],
 )
 def test_the_layout_of_a_batch_may_change(forward, make, verify):
     torch.manual_seed(0)
-    check(module(forward, a=nn.Linear(8, 6), b=nn.Linear(6, 3)).double(), make(), verify=verify)
+    model, data = module(forward, a=nn.Linear(8, 6), b=nn.Linear(6, 3)).double(), make()
+    check(model, data, verify=verify)
+    alone = [
+        tuple(p[k : k + 1] if isinstance(p, torch.Tensor) else p for p in batch)
+        if isinstance(batch, tuple)
+        else batch[k : k + 1]
+        for batch in data
+        for k in range(len(batch[0] if isinstance(batch, tuple) else batch))
+    ]
+    local = estimate_local_importance(model, data, forward=with_parts, verify=verify)
+    one_by_one = estimate_local_importance(model, alone, forward=with_parts)
+    assert worst_error(local, one_by_one) < 1e-10
 
 
 def test_parts_of_a_parameter_may_overlap_in_longer_samples():
@@ -145,8 +181,29 @@ def scattered(self, ids):
     return torch.tanh(self.c(h)).sum(1)[order]
 
 
+def ranked(pick):
+    """Sorted without a sort: each sample's place is how many are shorter."""
+
+    def forward(self, ids):
+        lengths, numbers = (ids != 0).sum(1), torch.arange(len(ids))
+        before = (lengths == lengths[:, None]) & (numbers < numbers[:, None])
+        rank = (lengths > lengths[:, None]).sum(1) + before.sum(1)
+        back = (rank == numbers[:, None]).to(torch.uint8).argmax(1)
+        h = pick(self.words(ids).flatten(1), rank).view(*ids.shape, -1)
+        return pick(torch.tanh(self.c(h)).sum(1), back) + self.c(self.words(ids)).sum(1)
+
+    return forward
+
+
+looked_up = ranked(lambda h, rank: functional.embedding(rank, h))
+taken = ranked(lambda h, rank: h.take(rank[:, None] * h.shape[1] + torch.arange(h.shape[1])))
+selected = ranked(lambda h, rank: h.index_select(0, rank))
+
+
 @pytest.mark.parametrize("verify", ["growing", "every batch"])
-@pytest.mark.parametrize("forward", [sorted_by_length, twice, compacted, scattered])
+@pytest.mark.parametrize(
+    "forward", [sorted_by_length, twice, compacted, scattered, looked_up, taken, selected]
+)
 def test_values_may_decide_about_the_order_of_samples(forward, verify):
     """In the first batch all are equally long, so that they happen to stay where they are."""
     torch.manual_seed(0)
@@ -164,6 +221,22 @@ def test_picking_the_last_word_of_each_sample_orders_nothing():
     torch.manual_seed(0)
     model = module(forward, words=nn.Embedding(50, 8), b=nn.Linear(8, 3)).double()
     assert check(model, [text(i == 0) for i in range(3)]).fallbacks == {}
+
+
+def test_neighbours_within_each_sample_order_nothing():
+    """Numbers of points in a table of all samples' points, as graph networks write it."""
+
+    def forward(self, x):
+        size, points, _ = x.shape
+        nearest = torch.cdist(x, x).topk(3, dim=2, largest=False).indices
+        rows = (nearest + points * torch.arange(size)[:, None, None]).flatten()
+        h = self.a(x).flatten(0, 1)
+        around = h[rows].view(size, points, 3, -1).amax(2)
+        return self.b(torch.tanh(around).mean(1))
+
+    torch.manual_seed(0)
+    model = module(forward, a=nn.Linear(3, 6), b=nn.Linear(6, 2)).double()
+    assert check(model, [normal(6, 5, 3) for _ in range(3)]).fallbacks == {}
 
 
 def test_a_large_bias_hides_no_dependence():
@@ -189,16 +262,21 @@ class Clipped(torch.autograd.Function):
         return delta * (3 / delta.norm().clamp_min(3))
 
 
-def test_a_backward_pass_of_its_own_is_compared_on_a_whole_batch():
-    def forward(self, x):
-        return self.b(Clipped.apply(torch.tanh(self.a(x))))
+@pytest.mark.filterwarnings("ignore:.*read again")
+@pytest.mark.parametrize("sizes", [(64, 64), (4, 64), (1, 3, 64)])
+@pytest.mark.parametrize("flags", [(True, True, True), (False, True, True)])
+def test_a_backward_pass_of_its_own_is_compared_on_whole_batches(sizes, flags):
+    """Of four samples none is clipped; with a flag, none is at first."""
+
+    def forward(self, x, clipped):
+        h = torch.tanh(self.a(x))
+        return self.b(Clipped.apply(h) if clipped else h)
 
     torch.manual_seed(0)
     model = module(forward, a=nn.Linear(8, 6), b=nn.Linear(6, 3)).double()
-    singles = naive_importance(model, normal(4, 8))  # of them, none is clipped
-    assert worst_error(singles, singles) == 0
-    ours = check(model, [normal(64, 8) for _ in range(2)])
-    assert set(ours.fallbacks) == {"a.weight", "a.bias"}
+    batches = [(normal(size, 8), flag) for size, flag in zip(sizes, flags, strict=False)]
+    ours = check(model, [*batches, batches[-1]])
+    assert {"a.weight", "a.bias"} <= set(ours.fallbacks)
 
 
 class Shared(nn.Linear):

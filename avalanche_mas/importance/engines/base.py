@@ -179,7 +179,7 @@ class PlannedEngine(ABC):
         """
         way, batch, size = group
         self._turn_to(group)
-        if self._plan is None or self._plan.signature not in self._checked:
+        if self._plan is None or _key(self._plan, size) not in self._checked:
             if size == 1 and way is not None:
                 self._lone |= self.measure_single(batch, total)
                 return True
@@ -208,7 +208,7 @@ class PlannedEngine(ABC):
         plan = self._planned(Group(None, few, size), zeros(self.parameters))
         if plan is None or plan.looks_at_values:
             return None
-        return plan if size == 1 or plan.signature in self._checked else None
+        return plan if size == 1 or _key(plan, size) in self._checked else None
 
     @abstractmethod
     def measure(self, plan: Plan, batch: Any, size: int, total: dict[str, Tensor]) -> bool:
@@ -299,7 +299,7 @@ class PlannedEngine(ABC):
         )
         if plan is not None and plan.looks_at_values and not self._separate:
             return plan  # which cannot be used
-        if plan is not None and plan.signature not in self._checked:
+        if plan is not None and _key(plan, size) not in self._checked:
             self.products.flush()
             fresh = not any(bool(importance.any()) for importance in total.values())
             spare = total if fresh else zeros(self.parameters)
@@ -310,7 +310,7 @@ class PlannedEngine(ABC):
                 plan = None if differ is None else plan
             if size > 1 and plan is not None:
                 # one sample shows nothing of how samples lie beside each other
-                self._checked.add(plan.signature)
+                self._checked |= {_key(plan, size), _key(plan, 1)}
             self.products.clear()  # it may have ended in an error
             for importance in total.values() if fresh else ():
                 importance.zero_()
@@ -408,6 +408,11 @@ class PlannedEngine(ABC):
 
 def _telling(batch: Any, size: int, number: int) -> Any:
     return take(batch, torch.tensor(telling_samples(batch, size, number)), size)
+
+
+def _key(plan: Plan, size: int) -> tuple[object, ...]:
+    """What a check of a plan on a batch holds for."""
+    return plan.signature, plan.has_own_backward and size
 
 
 def _enough(few: Any, plan: Plan, batch: Any, size: int) -> Any:

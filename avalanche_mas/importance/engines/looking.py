@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Hashable, Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch._C._functorch import is_functorch_wrapped_tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -29,11 +30,14 @@ class Looking(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     :param inputs: the leaves of what goes into the network.
     :param known: ways after which nothing more is asked: the pass ends there, by :class:`Answered`.
+    :param size: of how many samples it is to be noticed what their values put where; 0: of none.
     """
 
     supports_higher_order_operators = True
 
-    def __init__(self, inputs: Iterable[Any] = (), known: Container[Way] = ()) -> None:
+    def __init__(
+        self, inputs: Iterable[Any] = (), known: Container[Way] = (), size: int = 0
+    ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.answers: list[Hashable] = []
         self.asked: frozenset[int] = frozenset()
@@ -42,9 +46,9 @@ class Looking(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Those from whose numbers the outputs are computed, as far as torch sees it."""
         self.told: frozenset[int] = frozenset()
         """Those whose numbers were turned into Python's, or NumPy's."""
-        self.picked: list[int] = []
-        """The lengths of dimensions along which the samples' values decide what lies where."""
-        self._known = known
+        self.picked: list[Picked] = []
+        """Where the samples' values decide what lies where."""
+        self._known, self._size = known, size
         self._only_checks = self._ended = False
         # memory → what keeps it, so that it is not given out again, and the inputs in it
         self._dependent: dict[int, tuple[Any, frozenset[int]]] = {}
@@ -104,7 +108,7 @@ class Looking(TorchDispatchMode):  # type: ignore[no-untyped-call]
     ) -> Any:
         kwargs = kwargs or {}
         sources = self.sources((args, kwargs))
-        if sources:
+        if sources and self._size:
             self.picked += self._picked(func, args, kwargs)
         result = func(*args, **kwargs)
         if sources:
@@ -113,33 +117,62 @@ class Looking(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 self.answer(result, sources)
         return result
 
-    def _picked(self, operator: Any, args: tuple[Any, ...], kwargs: Any) -> list[int]:
-        """The lengths of dimensions along which an operator picks or sorts entries by values.
+    def _picked(self, operator: Any, args: tuple[Any, ...], kwargs: Any) -> list[Picked]:
+        """Where an operator picks or sorts entries by values.
 
         What it picks by and what it picks from must both depend on the samples: a table does not,
         nor do the numbers of the samples themselves, ``h[arange(B), last]``.
         """
         packet = getattr(operator, "overloadpacket", None)
         if packet in _SORTING:
-            dim = kwargs.get(
-                "dim", next((a for a in args[_SORTING[packet] :] if type(a) is int), -1)
-            )
-            return list(args[0].shape[dim : dim + 1 or None])
+            given = [arg for arg in args[_SORTING[packet] :] if type(arg) is int]
+            dim = kwargs.get("dim", given[0] if given else -1)
+            return [Picked(n, True) for n in args[0].shape[dim : dim + 1 or None]]
+        places: list[tuple[int, Any]]
         if packet in _INDEXING:
             target, indices, *values = args
-            places = list(enumerate(indices))
+            places = [(target.shape[dim], index) for dim, index in enumerate(indices)]
         elif packet in _PICKING:
-            target, place, index, *values = args
-            places = [(place, index)]
+            target, dim, index, *values = args
+            places = [(target.shape[dim] if target.dim() else 1, index)]
+        elif packet in _LOOKING_UP:
+            target, index, *values = args
+            places = [(target.numel() if packet in _FLAT else len(target), index)]
         else:
             return []
         if not self.sources((target, values, kwargs)):
             return []
         return [
-            target.shape[dim]
-            for dim, index in places
+            Picked(length, self._crosses(index, length))
+            for length, index in places
             if not (index is None or _is_mask(index)) and self.sources(index)
         ]
+
+    def _crosses(self, index: Tensor, length: int) -> bool:
+        """Whether it is not clear that each sample picks among its own entries.
+
+        It is where there is an offset for each, ``x[neighbours + points * arange(B)]``. Where all
+        entries are picked in their order, they may be in it by chance.
+        """
+        size = self._size
+        if length % size or index.numel() % size or is_functorch_wrapped_tensor(index):
+            return True
+        rows = index.detach().reshape(size, -1) % max(1, length)
+        if rows.numel() == length and torch.equal(rows.flatten().cpu(), torch.arange(length)):
+            return True
+        own = torch.arange(size, device=rows.device)[:, None]
+        return bool((rows // max(1, length // size) != own).any())
+
+
+class Picked(NamedTuple):
+    """Values of samples that decide which entries go where along a dimension.
+
+    :param length: of the dimension.
+    :param crosses: whether they may be entries of other samples.
+    """
+
+    length: int
+    crosses: bool
 
 
 class Answered(BaseException):
@@ -202,9 +235,13 @@ _INDEXING = {_aten.index, _aten.index_put, _aten.index_put_, _aten._index_put_im
 _PICKING = {
     *(_aten.gather, _aten.index_select, _aten.index_add, _aten.index_add_, _aten.index_copy),
     *(_aten.index_copy_, _aten.scatter, _aten.scatter_, _aten.scatter_add, _aten.scatter_add_),
-    *(_aten.scatter_reduce, _aten.scatter_reduce_),
+    *(_aten.scatter_reduce, _aten.scatter_reduce_, _aten.index_reduce, _aten.index_reduce_),
+    *(_aten.index_fill, _aten.index_fill_),
 }
 """Operators with a dimension and numbers of entries along it."""
+_FLAT = {_aten.take, _aten.put, _aten.put_}
+_LOOKING_UP = {_aten.embedding, _aten.embedding_bag, _aten._embedding_bag, *_FLAT}
+"""Operators with numbers of rows, or of entries wherever they lie."""
 
 _METADATA = {
     "__get__", "__hash__", "__len__", "__repr__", "__set__", "backward", "dense_dim", "dim",

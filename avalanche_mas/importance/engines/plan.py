@@ -15,7 +15,13 @@ from torch.autograd.function import BackwardCFunction
 from torch.utils._pytree import tree_leaves
 
 from avalanche_mas.importance.batches import leaves_of, take
-from avalanche_mas.importance.engines.looking import Looking, Way, comparable, reads_memory
+from avalanche_mas.importance.engines.looking import (
+    Looking,
+    Picked,
+    Way,
+    comparable,
+    reads_memory,
+)
 from avalanche_mas.importance.engines.network import Network
 from avalanche_mas.importance.engines.tracking import Operation, Tracker, is_inplace
 from avalanche_mas.importance.rules.registry import Axis, name_of
@@ -81,8 +87,8 @@ class Plan:
     reorders: bool = False
     """Whether the values of the samples decide where each of them lies in a tensor, as where a
     network sorts them by length."""
-    functions: tuple[Callable[..., Any], ...] = ()
-    """All torch functions that were called, in order."""
+    functions: tuple[Hashable, ...] = ()
+    """All torch functions that were called, in order, see :attr:`.Tracker.functions`."""
     has_own_backward: bool = False
     """Whether a ``torch.autograd.Function`` of the model's is part of it. Its backward pass may do
     anything with the gradients of a batch."""
@@ -111,7 +117,7 @@ class Plan:
                 axis and axis._replace(per_sample=min(axis.per_sample, 2)) for axis in axes
             )
 
-        return tuple(
+        uses = tuple(
             (
                 use.function,
                 use.names,
@@ -122,6 +128,7 @@ class Plan:
             )
             for use in self.uses
         )
+        return uses, self.functions, self.reorders, self.has_own_backward
 
     @cached_property
     def shared(self) -> set[str]:
@@ -214,7 +221,7 @@ def make_plan(
         looks,
         joins,
         told,
-        reorders=two.picked != three.picked,
+        reorders=_reorders(two.picked, three.picked),
         functions=tuple(three.functions),
         has_own_backward=any(isinstance(n, BackwardCFunction) for n in graph_of(outputs)),
     )
@@ -298,6 +305,14 @@ class _LocatedUse:
         return replace(use, axes=axes, output_axes=outputs, mixed=mixed)
 
 
+def _reorders(two: list[Picked], three: list[Picked]) -> bool:
+    """Whether values decide about places along a dimension that grows with the samples."""
+    if len(two) != len(three):
+        return True
+    pairs = zip(two, three, strict=True)
+    return any(a.length != b.length and (a.crosses or b.crosses) for a, b in pairs)
+
+
 def graph_of(outputs: list[Tensor]) -> set[Any]:
     """The nodes through which autograd goes back from some tensors."""
     nodes = [output.grad_fn for output in outputs if output.grad_fn is not None]
@@ -370,7 +385,7 @@ class _Probe(Tracker):
     def run(self, network: Network, samples: Any) -> list[Tensor]:
         """One forward pass."""
         prepared = network.prepare(samples)
-        self._looking = Looking(leaves_of(prepared.inputs))
+        self._looking = Looking(leaves_of(prepared.inputs), size=prepared.size)
         modules = prepared.module.modules()
         self.has_hooks = any(m._backward_hooks or m._backward_pre_hooks for m in modules)
         with self._looking, self:
@@ -392,8 +407,8 @@ class _Probe(Tracker):
         return tuple(self._looking.answers)
 
     @property
-    def picked(self) -> list[int]:
-        """How long the dimensions are along which values decide what lies where."""
+    def picked(self) -> list[Picked]:
+        """Where values decide what lies where."""
         return self._looking.picked
 
     @property

@@ -8,7 +8,7 @@ shared weights and functional calls are all recognised, which hooks on modules c
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -50,8 +50,8 @@ class Tracker(TorchFunctionMode):
     def __init__(self, parameters: Mapping[str, Tensor]) -> None:
         super().__init__()
         self.parameters = parameters
-        self.functions: list[Callable[..., Any]] = []
-        """All that were called, in order."""
+        self.functions: list[Hashable] = []
+        """All that were called, in order; with their arguments, where these are dimensions."""
         self.derived: dict[str, Tensor] = {}
         """Tensors that were computed from parameters alone, under names of their own."""
         self._sources: dict[str, set[str]] = {}
@@ -120,9 +120,9 @@ class Tracker(TorchFunctionMode):
             if parts is not None:
                 with suppress(NoRule), self:
                     return parts(*args, **kwargs)
-            self.functions.append(func)
+            self.functions.append(_called(func, leaves))
             return self.handle(Operation(func, args, kwargs, leaves, names))
-        self.functions.append(func)
+        self.functions.append(_called(func, leaves))
         return self.pass_by(Operation(func, args, kwargs, leaves))
 
     @abstractmethod
@@ -132,6 +132,19 @@ class Tracker(TorchFunctionMode):
     def pass_by(self, operation: Operation) -> Any:
         """Runs an operation that uses no parameter and returns its result."""
         return operation.run()
+
+
+_TURNING = {
+    *("permute", "transpose", "swapaxes", "swapdims", "movedim", "moveaxis", "flatten", "flip"),
+    *("roll", "rot90", "cat", "concat", "concatenate", "stack", "unbind"),
+}
+"""Functions whose numbers say how a batch is turned, and not how large it is."""
+
+
+def _called(function: Callable[..., Any], leaves: Iterable[Any]) -> Hashable:
+    if name_of(function) not in _TURNING:
+        return function
+    return function, *(leaf for leaf in leaves if not isinstance(leaf, Tensor))
 
 
 def _span(view: Tensor) -> tuple[int, int]:
