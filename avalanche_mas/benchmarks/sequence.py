@@ -158,12 +158,12 @@ def task_sequence(
             _as_task(dataset, 0 if one_head else task, f"the {kind} dataset of {name!r}", groups)
             for kind, dataset in zip(("training", "test"), pair, strict=True)
         )
-        learned = _classes(pair, train, test, name)
-        classes.append([first + label for label in learned])
-        train, test = (
-            _with_labels(dataset, [first + label for label in dataset.targets])
-            for dataset in (train, test)
-        )
+        classes.append([first + label for label in _classes(pair, train, test, name)])
+        if first:
+            train, test = (
+                _with_labels(dataset, [first + label for label in dataset.targets])
+                for dataset in (train, test)
+            )
         if validation:
             try:
                 n = round(validation * len(train))

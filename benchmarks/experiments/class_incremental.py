@@ -10,14 +10,19 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from avalanche.models import SimpleMLP
-from avalanche.training.plugins import ReplayPlugin
 from torch.optim import SGD
 
 from avalanche_mas.benchmarks import split_digits
 from avalanche_mas.plugins.registry import METHODS
 
 from ..digits.cell import DigitsCell, DigitsTraining
-from ..replay.report import ALONE, ReplayReport, compare_beside_replay, row_of
+from ..replay.report import (
+    ALONE,
+    ReplayReport,
+    beside_memory,
+    compare_beside_replay,
+    row_of,
+)
 from ..runs.cell import RunCells
 from ..training.stream import StreamResult, train_and_measure
 
@@ -95,20 +100,19 @@ def run_cell(cell: ReplayDigitsCell) -> StreamResult:
         hidden_size=cell.training.hidden_units,
         drop_rate=0.0,
     )
-    method = METHODS[cell.method]
+    options, memory = beside_memory(cell)
     return train_and_measure(
         split_digits(cell.n_experiences, cell.seed, cell.validation, one_head=True),
         "valid" if cell.validation else "test",
         model,
         partial(SGD, lr=cell.training.learning_rate, momentum=cell.training.momentum),
-        method,
+        METHODS[cell.method],
         cell.lam,
         cell.training,
         cell.seed,
         classifier="classifier",
-        # outputs that were recorded for an experience's images are not those of the memory's
-        options={"targets": "recomputed"} if method.records else None,
-        further_plugins=[ReplayPlugin(mem_size=cell.memory)] if cell.memory else [],
+        options=options,
+        further_plugins=memory,
     )
 
 

@@ -9,17 +9,18 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import partial
 
-from avalanche.training.plugins import ReplayPlugin
-
-from avalanche_mas.plugins.registry import METHODS
-
 from ..objects.cell import ObjectCell
 from ..objects.experiment import EIGHT, PRETRAINED, ObjectSettings
 from ..objects.images import load
 from ..objects.training import train
-from ..replay.report import ALONE, ReplayReport, compare_beside_replay, row_of
+from ..replay.report import (
+    ALONE,
+    ReplayReport,
+    beside_memory,
+    compare_beside_replay,
+    row_of,
+)
 from ..runs.cell import RunCells
-from ..training.selection import published_strength
 from ..training.stream import StreamResult
 
 DESCRIPTION = "the eight tasks with one head: a replay memory, alone and beside MAS, EWC and LwF"
@@ -65,10 +66,7 @@ def run(
     settings: ReplaySettings, run_cells: RunCells[ReplayObjectCell, StreamResult]
 ) -> ReplayReport:
     """Choose λ for every method and memory, then train and test with it."""
-    grids = {
-        method: [factor * published_strength(method) for factor in settings.factors]
-        for method in settings.methods
-    }
+    grids = {method: settings.grid(method) for method in settings.methods}
     return compare_beside_replay(
         settings, grids, settings.extensions, partial(_cells, settings), run_cells
     )
@@ -78,10 +76,7 @@ def run_cell(cell: ReplayObjectCell) -> StreamResult:
     """Train and measure one cell."""
     benchmark = load(cell, one_head=True)
     classes = benchmark.train_stream[-1].classes_seen_so_far
-    # outputs that were recorded for a task's images are not those of the memory's
-    options = {"targets": "recomputed"} if METHODS[cell.method].records else {}
-    memory = [ReplayPlugin(mem_size=cell.memory)] if cell.memory else []
-    return train(cell, benchmark, options, memory, classes=1 + max(classes))
+    return train(cell, benchmark, *beside_memory(cell), classes=1 + max(classes))
 
 
 def _cells(

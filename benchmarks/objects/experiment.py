@@ -159,6 +159,10 @@ class ObjectSettings:
         data, drawn, training = self.data, self.drawn, self.training
         return ObjectCell(sequence, method, lam, seed, 0.0, data, drawn, training, row=row)
 
+    def grid(self, method: str) -> list[float]:
+        """The strengths that a method's is chosen from at first."""
+        return [factor * published_strength(method) for factor in self.factors]
+
     def prepare(self) -> None:
         """Draw the miniature, or check the official data.
 
@@ -228,7 +232,7 @@ def choose_rows(settings: ObjectSettings, run_cells: RunCells[ObjectCell, RunT])
     protecting = [method for method in settings.methods if METHODS[method].plugin]
     choices = choose_lambdas(
         {
-            method: [factor * published_strength(method) for factor in settings.factors]
+            method: settings.grid(method)
             for method in protecting
             if settings.chosen_beside or method not in settings.untuned
         },

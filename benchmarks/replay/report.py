@@ -10,6 +10,7 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import pandas as pd
+from avalanche.training.plugins import ReplayPlugin
 from matplotlib.figure import Figure
 
 from avalanche_mas.evaluation import plots
@@ -70,6 +71,15 @@ class Question(Protocol):
 def row_of(cell: ReplayCell) -> str:
     """The row of a table that a run belongs to: one for each memory and method."""
     return f"memory {cell.memory}, {cell.method}"
+
+
+def beside_memory(cell: ReplayCell) -> tuple[dict[str, Any], list[ReplayPlugin]]:
+    """Options of a method beside a replay memory, and the plugin with the memory, if there is one.
+
+    Outputs that were recorded for an experience's images are not those of the memory's.
+    """
+    options = {"targets": "recomputed"} if METHODS[cell.method].records else {}
+    return options, [ReplayPlugin(mem_size=cell.memory)] if cell.memory else []
 
 
 def compare_beside_replay(

@@ -94,6 +94,24 @@ def module(forward: Callable[..., Any], **parts: nn.Module | nn.Parameter) -> nn
     return Made()
 
 
+def at_a_kink(layer: nn.Module | None = None) -> nn.Module:
+    """A network whose first hidden unit is at the kink of its ReLU: by round-off, which is not the
+    same in a batch as alone, it passes a gradient or none.
+
+    :param layer: the first, with 4 inputs and 16 outputs.
+    """
+
+    def forward(self, x):
+        round_off = torch.finfo(self.head.weight.dtype).eps * (len(x) > 1)
+        return self.head(torch.relu(self.hidden(torch.tanh(self.layer(x))) - round_off))
+
+    hidden, head = nn.Linear(16, 16), nn.Linear(16, 2)
+    with torch.no_grad():
+        hidden.weight[0], hidden.bias[0] = 0, 1e-9
+        head.weight[:, 0] *= 0.05
+    return module(forward, layer=layer or nn.Linear(4, 16), hidden=hidden, head=head)
+
+
 def free(*shape: int) -> nn.Parameter:
     return nn.Parameter(torch.randn(shape) * 0.5)
 

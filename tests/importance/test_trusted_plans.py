@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 from judge import naive_importance, worst_error
-from networks import free, module
+from networks import at_a_kink, free, module
 from torch import nn
 from torch.nn import functional
 
@@ -13,36 +13,39 @@ from avalanche_mas import estimate_importance, estimate_local_importance
 from avalanche_mas.importance.shadow import converted
 
 
-def reference(model, batches, call):
-    """The mean over the samples of all batches, each alone."""
-    total, samples = {name: torch.zeros_like(p) for name, p in model.named_parameters()}, 0
-    for batch in batches:
-        x, *rest = batch if isinstance(batch, tuple) else (batch,)
-        own = {"x": x} | {
-            str(i): part
-            for i, part in enumerate(rest)
-            if isinstance(part, torch.Tensor) and part.shape[:1] == x.shape[:1]
-        }
-
-        def one(model, sample, rest=rest):
-            parts = [sample.get(str(i), part) for i, part in enumerate(rest)]
-            return call(model, (sample["x"], *parts) if rest else sample["x"])
-
-        for name, omega in naive_importance(model, own, one).items():
-            total[name] += len(x) * omega
-        samples += len(x)
-    return {name: omega / samples for name, omega in total.items()}
-
-
 def with_parts(model, batch):
     return model(*batch) if isinstance(batch, tuple) else model(batch)
+
+
+def samples_of(batches):
+    """Batches of one sample each; what all share stays whole."""
+    for batch in batches:
+        parts = batch if isinstance(batch, tuple) else (batch,)
+        size = len(parts[0])
+        each = [isinstance(p, torch.Tensor) and p.shape[:1] == (size,) for p in parts]
+        for k in range(size):
+            own = tuple(
+                p[k : k + 1] if is_own else p for p, is_own in zip(parts, each, strict=True)
+            )
+            yield own if isinstance(batch, tuple) else own[0]
+
+
+def reference(model, batches):
+    """The mean over the samples of all batches, each alone."""
+    found = [
+        naive_importance(
+            model, torch.empty(1), lambda model, _, sample=sample: with_parts(model, sample)
+        )
+        for sample in samples_of(batches)
+    ]
+    return {name: sum(omega[name] for omega in found) / len(found) for name in found[0]}
 
 
 def check(model, batches, **options):
     """Estimates, compares with the reference, and returns the estimate."""
     ours = estimate_importance(model, batches, forward=with_parts, **options)
     exact = 1e-10 if next(model.parameters()).dtype == torch.float64 else 1e-4
-    assert worst_error(ours, reference(model, batches, with_parts)) < exact
+    assert worst_error(ours, reference(model, batches)) < exact
     return ours
 
 
@@ -124,15 +127,8 @@ def test_the_layout_of_a_batch_may_change(forward, make, verify):
     torch.manual_seed(0)
     model, data = module(forward, a=nn.Linear(8, 6), b=nn.Linear(6, 3)).double(), make()
     check(model, data, verify=verify)
-    alone = [
-        tuple(p[k : k + 1] if isinstance(p, torch.Tensor) else p for p in batch)
-        if isinstance(batch, tuple)
-        else batch[k : k + 1]
-        for batch in data
-        for k in range(len(batch[0] if isinstance(batch, tuple) else batch))
-    ]
     local = estimate_local_importance(model, data, forward=with_parts, verify=verify)
-    one_by_one = estimate_local_importance(model, alone, forward=with_parts)
+    one_by_one = estimate_local_importance(model, list(samples_of(data)), forward=with_parts)
     assert worst_error(local, one_by_one) < 1e-10
 
 
@@ -250,12 +246,16 @@ def test_a_large_bias_hides_no_dependence():
     check(model, [torch.randn(16, 8) for _ in range(3)])
 
 
-class Clipped(torch.autograd.Function):
-    """The gradient of a batch has a norm of at most three, so that of a few samples is whole."""
+class Same(torch.autograd.Function):
+    """What goes in; its gradient is that of the classes below."""
 
     @staticmethod
     def forward(context, x):
         return x.clone()
+
+
+class Clipped(Same):
+    """The gradient of a batch has a norm of at most three, so that of a few samples is whole."""
 
     @staticmethod
     def backward(context, delta):
@@ -299,19 +299,6 @@ class Insists(nn.Linear):
         return super().forward(x)
 
 
-def at_a_kink(layer):
-    def forward(self, x):
-        round_off = torch.finfo(x.dtype).eps * (len(x) > 1)
-        h = torch.tanh(self.layer(x))
-        return self.head(torch.relu(self.hidden(h) - round_off))
-
-    hidden, head = nn.Linear(16, 16), nn.Linear(16, 2)
-    with torch.no_grad():
-        hidden.weight[0], hidden.bias[0] = 0, 1e-9
-        head.weight[:, 0] *= 0.05
-    return module(forward, layer=layer, hidden=hidden, head=head)
-
-
 @pytest.mark.parametrize("kind", [Shared, Insists])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_second_opinion_leaves_the_model_as_it_is(kind, dtype):
@@ -333,9 +320,8 @@ def test_another_device_has_a_model_of_its_own():
     model = nn.Sequential(Shared(3, 3), nn.BatchNorm1d(3), nn.LSTM(3, 2))
     moved = converted(model, lambda tensor: tensor.to(torch.float64, copy=True))
     assert {t.dtype for t in moved.parameters()} == {torch.float64}
-    assert not {t.data_ptr() for t in moved.parameters()} & {
-        t.data_ptr() for t in model.parameters()
-    }
+    memories = [{t.data_ptr() for t in m.parameters()} for m in (moved, model)]
+    assert memories[0].isdisjoint(memories[1])
     assert {t.dtype for t in model.parameters()} == {torch.float32}
     x = torch.randn(5, 3)
     ours, theirs = moved(x.double())[0], copy.deepcopy(model.eval()).double()(x.double())[0]
@@ -374,12 +360,8 @@ def test_what_float64_does_not_show_is_not_cleared(forward):
     check(model, [torch.randn(16, 32) for _ in range(3)])
 
 
-class Normed(torch.autograd.Function):
+class Normed(Same):
     """Its gradient is that of all samples together."""
-
-    @staticmethod
-    def forward(context, x):
-        return x.clone()
 
     @staticmethod
     def backward(context, delta):

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from judge import naive_importance, worst_error
-from networks import module
+from networks import at_a_kink, module
 from torch import nn
 
 from avalanche_mas import estimate_importance
@@ -32,21 +32,6 @@ def turning():
         return self.head(Turning.apply(torch.tanh(self.layer(x)) * x.abs().amax(1, keepdim=True)))
 
     return module(forward, layer=nn.Linear(4, 5), head=nn.Linear(5, 2)).double()
-
-
-def at_a_kink():
-    """A network whose first hidden unit is at the kink of its ReLU: by round-off, which is not the
-    same in a batch as alone, it passes a gradient or none."""
-
-    def forward(self, x):
-        round_off = torch.finfo(self.head.weight.dtype).eps * (len(x) > 1)
-        return self.head(torch.relu(self.hidden(torch.tanh(self.layer(x))) - round_off))
-
-    hidden, head = nn.Linear(16, 16), nn.Linear(16, 2)
-    with torch.no_grad():
-        hidden.weight[0], hidden.bias[0] = 0, 1e-9
-        head.weight[:, 0] *= 0.05
-    return module(forward, layer=nn.Linear(4, 16), hidden=hidden, head=head)
 
 
 def batches(turn=64, number=70):
