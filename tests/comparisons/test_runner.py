@@ -3,6 +3,7 @@ import signal
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -128,16 +129,37 @@ def test_ctrl_c_keeps_what_was_begun_and_a_restart_goes_on(driver, log, store, w
     assert not list(store.folder.glob("*.tmp"))
 
 
+def test_ctrl_c_does_not_end_a_worker_that_is_still_starting(driver, log, store, wait_for):
+    process = driver()
+    wait_for(lambda: len(_workers(process)) == 2 or process.poll() is not None)
+    os.killpg(process.pid, signal.SIGINT)  # they import torch
+    _, errors = process.communicate()
+    assert "KeyboardInterrupt" in errors
+    assert log() == ["slow0", "slow1"]
+    assert [c.method for c in slow_cells() if store.load(c) is not None] == log()
+
+
 def test_workers_do_not_outlive_a_killed_parent(driver, log, store, wait_for):
     process = driver()
     wait_for(lambda: list(store.folder.glob("*.json")) or process.poll() is not None)
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-    if not children.exists():
-        pytest.skip("needs Linux's /proc")
-    workers = [int(pid) for pid in children.read_text().split()]
+    workers = _workers(process)
     assert workers
     process.kill()
     wait_for(lambda: not any(_alive(pid) for pid in workers))
+
+
+def _workers(process):
+    """The pool's processes, from when they have begun to start Python."""
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    if not children.exists():
+        pytest.skip("needs Linux's /proc")
+    with suppress(FileNotFoundError, ProcessLookupError):  # one that has just ended
+        return [
+            int(pid)
+            for pid in children.read_text().split()
+            if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        ]
+    return []
 
 
 def _alive(pid):
