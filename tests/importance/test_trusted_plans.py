@@ -2,12 +2,14 @@
 
 import copy
 
+import numpy as np
 import pytest
 import torch
 from judge import naive_importance, worst_error
 from networks import at_a_kink, free, module
 from torch import nn
 from torch.nn import functional
+from torch.nn.utils.rnn import pack_padded_sequence
 
 from avalanche_mas import estimate_importance, estimate_local_importance
 from avalanche_mas.importance.shadow import converted
@@ -433,3 +435,105 @@ def test_after_a_late_finding_no_rule_is_trusted():
     batches = [torch.rand(4, 8).double() * scale for scale in (1, 1, 20, 200)]
     ours = check(module(forward, **layers).double(), batches, verify="every batch")
     assert len(ours.fallbacks) == 6
+
+
+def pooled(h, mask, dim):
+    return (h * mask.unsqueeze(-1)).sum(dim) / mask.sum(dim).clamp_min(1).unsqueeze(-1)
+
+
+def title_and_body(self, title, body):
+    """One encoder for both; the body goes through it time first."""
+    a = torch.tanh(self.encoder(self.words(title)))
+    turned = body.T
+    b = torch.tanh(self.encoder(self.words(turned).flatten(0, 1))).view(*turned.shape, -1)
+    return self.head(pooled(a, title != 0, 1) + pooled(b, turned != 0, 0))
+
+
+def texts(size, body):
+    words = torch.randint(1, 20, (size, 7))
+    return words[:, :3], words[:, 3:] * body
+
+
+@pytest.mark.parametrize("size", [3, 8, 32])
+def test_where_no_gradient_came_the_layout_is_not_known(size):
+    torch.manual_seed(0)
+    layers = {
+        "words": nn.Embedding(20, 5, padding_idx=0),
+        "encoder": nn.Linear(5, 6),
+        "head": nn.Linear(6, 3),
+    }
+    model = module(title_and_body, **layers).double()
+    check(model, [texts(size, filled) for filled in (0, 0, 1, 1)])
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("is_shared", [True, False])
+def test_a_gate_may_open_for_few_samples(is_shared, seed):
+    def forward(self, x):
+        size, length, _ = x.shape
+        turned = torch.tanh(self.late(x.transpose(0, 1).flatten(0, 1))).view(length, size, -1)
+        gate = torch.relu(x[:, 0, :1] - 1.5)
+        return self.head(torch.tanh(self.a(x)).mean(1) + gate * turned.mean(0))
+
+    torch.manual_seed(seed)
+    a = nn.Linear(5, 6)
+    layers = {"a": a, "late": a if is_shared else nn.Linear(5, 6), "head": nn.Linear(6, 3)}
+    check(module(forward, **layers).double(), [normal(size, 4, 5) for size in [32] * 4 + [5]])
+
+
+def in_groups(self, x):
+    """Four at a time, and time first in each group."""
+    size, length, _ = x.shape
+    group = min(size, 4)
+    h = x.view(size // group, group, length, -1).transpose(1, 2).reshape(size * length, -1)
+    h = torch.tanh(self.a(h)).view(size // group, length, group, -1)
+    return self.b(h.mean(1).flatten(0, 1))
+
+
+def beside_the_next(self, x):
+    """Each is compared with another one by the same encoder; how far on depends on the size."""
+    further = len(x) // 4
+    others = self.a(torch.cat([x[further:], x[:further]]).mean(1).cos())
+    back = torch.cat([others[len(x) - further :], others[: len(x) - further]])
+    return self.b(torch.tanh(self.a(x.mean(1))) * back)
+
+
+@pytest.mark.parametrize("verify", ["growing", "every batch"])
+@pytest.mark.parametrize("forward", [in_groups, beside_the_next])
+def test_a_batch_may_lie_otherwise_than_three_samples(forward, verify):
+    torch.manual_seed(0)
+    model = module(forward, a=nn.Linear(5, 6), b=nn.Linear(6, 3)).double()
+    ours = check(model, [normal(size, 3, 5) for size in (2, 4, 8, 16, 8)], verify=verify)
+    assert set(ours.fallbacks) == {"a.weight", "a.bias"}
+
+
+def in_order_of_lengths(self, x, lengths):
+    order = torch.tensor(sorted(range(len(x)), key=lambda k: -int(lengths[k])))
+    h = torch.tanh(self.a(x))[order].sum(1) + torch.sin(self.a(x[order].sum(1)))
+    return self.b(h)[order.argsort()]
+
+
+@pytest.mark.parametrize("kind", [list, np.array])
+def test_plain_lengths_may_decide_about_the_order(kind):
+    torch.manual_seed(0)
+    model = module(in_order_of_lengths, a=nn.Linear(5, 6), b=nn.Linear(6, 3)).double()
+    batches = [(normal(8, 4, 5), kind([4] * 8))]
+    batches += [(normal(8, 4, 5), kind(torch.randint(1, 5, (8,)).tolist())) for _ in range(3)]
+    ours = estimate_importance(model, batches, forward=with_parts)
+    singles = [(x[k : k + 1], kind([lengths[k]])) for x, lengths in batches for k in range(len(x))]
+    assert worst_error(ours, reference(model, singles)) < 1e-10
+
+
+def test_a_model_may_insist_on_sorted_samples():
+    def forward(self, x, lengths):
+        packed = pack_padded_sequence(x, lengths.cpu(), batch_first=True)
+        _, (h, _) = self.rnn(packed)
+        return self.b(h[-1])
+
+    torch.manual_seed(0)
+    model = module(forward, rnn=nn.LSTM(5, 4, batch_first=True), b=nn.Linear(4, 3)).double()
+    batches = [
+        (normal(size, 6, 5), torch.randint(1, 7, (size,)).sort(descending=True).values)
+        for size in (8, 8, 3)
+    ]
+    check(model, batches)

@@ -294,9 +294,14 @@ class PlannedEngine(ABC):
 
     def _planned(self, group: Group, total: dict[str, Tensor]) -> Plan | None:
         way, batch, size = group
-        plan = make_plan(
-            self.network, self.parameters, batch, size, by_gradient=self.has_backward, way=way
-        )
+        try:
+            plan = make_plan(
+                self.network, self.parameters, batch, size, by_gradient=self.has_backward, way=way
+            )
+        except (RuntimeError, ValueError):
+            if size == 1:
+                raise
+            plan = None  # it may insist on an order of the samples; each alone will tell
         if plan is not None and plan.looks_at_values and not self._separate:
             return plan  # which cannot be used
         if plan is not None and _key(plan, size) not in self._checked:
@@ -341,6 +346,10 @@ class PlannedEngine(ABC):
             return
         few = _enough(_telling(batch, size, CHECKED_SAMPLES), plan, batch, size)
         differ = self.compare(plan, few, zeros(self.parameters)) or set()
+        if used - self.exercised - differ:  # samples that tell of others tell nothing of these
+            differ |= (
+                self.compare(plan, next(plan.pieces(batch, size)), zeros(self.parameters)) or set()
+            )
         if differ - waiting:
             raise self._found_late(differ - waiting)
         wrong = differ & waiting

@@ -50,6 +50,7 @@ _OF_A_KINK = 10.0
 """So many times more than by round-off may importance change where a sample lies at the kink of a
 ReLU or a maximum: .0049 was seen, on ResNet-18, where .0035 counts as round-off."""
 
+_ELSEWHERE = "its samples do not lie where those of the plan do"
 _HIDDEN = "an operation uses it that torch does not show, such as a torch.autograd.Function"
 
 
@@ -86,6 +87,15 @@ class Exact(PlannedEngine):
         self.record.unruled.update(unruled or {})
         self._slow = reference.VmapOrLoop(network, self.objective)
         self._seen: set[tuple[torch.Size, ...]] = set()  # shapes of batches
+        # of a plan and a number of samples, the uses that have been confirmed
+        self._confirmed: dict[Hashable, set[int]] = {}
+
+    def __call__(self, batch: Any, total: dict[str, Tensor]) -> None:
+        """Adds Σ_k of ``batch`` to ``total``."""
+        if self._slow.vmap_works or len(self.unruled) < len(self.parameters):
+            super().__call__(batch, total)
+        else:  # nothing is left to plan
+            self._measure_slowly(self.parameters, batch, total)
 
     @property
     def fallback(self) -> Literal["vmap", "loop"]:
@@ -113,9 +123,17 @@ class Exact(PlannedEngine):
                 self._give_up("a sample's output depends on what else is in its batch", alone=True)
             else:
                 self._seen.add(shapes)
-                backward.differentiate([output for output in outputs if output.requires_grad])
+                ends = [output for output in outputs if output.requires_grad]
+                if self.verify != "off" and size > 1:
+                    backward.confirm(ends, self._confirmed_uses(plan, size))
+                backward.differentiate(ends)
         self._measure_slowly(self.unruled, batch, total)
         return True
+
+    def _confirmed_uses(self, plan: Plan, size: int) -> set[int]:
+        if self.verify == "every batch":
+            return set()
+        return self._confirmed.setdefault((plan.signature, size), set())
 
     def is_told(self, plan: Plan) -> bool:
         """Where a pass runs, and functions show it all that they are told."""
@@ -247,6 +265,9 @@ class Backward(Instrument):
         self._again = False  # whether the graph is needed for another backward pass
         self._squares: dict[tuple[str, int, torch.Size], tuple[Tensor, PerSample]] = {}
         self._told: list[Hashable] = []
+        self._nodes: dict[int, Any] = {}  # uses, and where they are in autograd's graph
+        # while it only listens: of each use, the samples to which δ is not zero
+        self._heard: dict[int, Tensor] | None = None
 
     def __torch_function__(
         self,
@@ -274,6 +295,66 @@ class Backward(Instrument):
         """A scalar that gives the graph its beginning, see :class:`_Entry`."""
         first = next(iter(self.parameters.values()))
         return torch.zeros((), device=first.device, requires_grad=True)
+
+    def confirm(self, outputs: list[Tensor], confirmed: set[int]) -> None:
+        """Sees for a whole batch that the samples lie where the plan has them, at every use.
+
+        The plan is made from three samples. Others may lie otherwise: where the network groups a
+        batch by its size, or where no gradient reached a use before, because a gate was closed or a
+        text empty. From the outputs of half of the samples, no gradient may reach the others. Until
+        one has reached a use that way, it is asked of every batch.
+
+        :param outputs: what the forward pass has returned.
+        :param confirmed: the uses for which that has been seen, by their number; added to. What is
+            seen to be otherwise is not measured by rules from now on.
+        """
+        reachable = self._reachable(outputs) - confirmed
+        generator = torch.Generator().manual_seed(self.size)
+        drawn = torch.randperm(self.size, generator=generator)
+        for half in (drawn[: self.size // 2], drawn[self.size // 2 :]):
+            if not reachable - confirmed:
+                return
+            for number, reached in self._listen(outputs, half, generator):
+                own = torch.zeros(self.size, dtype=torch.bool)
+                own[half] = True
+                if bool(reached[~own].any()):
+                    for name in self.sources(self.plan.uses[number].names):
+                        self.given.record.unruled.setdefault(name, _ELSEWHERE)
+                if bool(reached.any()):
+                    confirmed.add(number)
+
+    def _reachable(self, outputs: list[Tensor]) -> set[int]:
+        nodes = graph_of(outputs)
+        return {number for number, node in self._nodes.items() if node in nodes}
+
+    def _listen(
+        self, outputs: list[Tensor], half: Tensor, generator: torch.Generator
+    ) -> list[tuple[int, Tensor]]:
+        """For each use, to which samples a gradient comes from the outputs of ``half`` of them."""
+        starts = []
+        for output in outputs:
+            start = torch.zeros_like(output)
+            some = torch.randn((len(half), *output.shape[1:]), generator=generator)
+            start[half.to(start.device)] = some.to(start)
+            starts.append(start)
+        heard: dict[int, Tensor] = {}
+        self._heard = heard
+        try:
+            torch.autograd.grad(
+                outputs, [self.anchor], starts, retain_graph=True, allow_unused=True
+            )
+        finally:
+            self._heard = None
+        return list(zip(heard, torch.stack([*heard.values()]).cpu(), strict=True)) if heard else []
+
+    def _hears(self, number: int, delta: Tensor) -> bool:
+        """Whether it only listens; notes which of the samples in front δ is not zero for."""
+        if self._heard is None:
+            return False
+        reached = (delta.abs() > 0).reshape(self.size, -1).any(1)  # NaN says nothing
+        before = self._heard.get(number)
+        self._heard[number] = reached if before is None else before | reached
+        return True
 
     def differentiate(self, outputs: list[Tensor]) -> None:
         """Measures every use, given what the forward pass has returned."""
@@ -331,17 +412,22 @@ class Backward(Instrument):
         return result
 
     def run(self, call: Call, gradients: Gradients) -> Any:
-        held = [(call, gradients)]
+        held, number = [(call, gradients)], self._next - 1
 
         def receive(delta: Tensor) -> None:
             call, gradients = held[0]
+            axis = call.output_axes[0]
+            if axis is not None and axis.per_sample:
+                delta = samples_first(delta.reshape(shapes[0]), axis, self.size)
+                if self._hears(number, delta):
+                    return
+            elif self._heard is not None:
+                return
             if not self._again:
                 held.clear()  # autograd frees what it saved for this operation as well
             call.check_kept()
-            axis = call.output_axes[0]
             if axis is None or not axis.per_sample:
                 return
-            delta = samples_first(delta.reshape(shapes[0]), axis, self.size)
             for parameter, per_sample in gradients(delta):
                 self.add(parameter, per_sample)
 
@@ -359,6 +445,7 @@ class Backward(Instrument):
             own.register_hook(receive)
         else:
             own = _Entry.apply(self.anchor, receive, compute)
+        self._nodes[number] = own.grad_fn
         return own if own.shape == shapes[0] else own.view(shapes[0])
 
     def vectorised(self, operation: Operation, call: Call) -> Any:
@@ -452,11 +539,16 @@ class Backward(Instrument):
 
     def _replicas(self, parameter: Tensor) -> Tensor:
         """One copy of a parameter for every sample: shape (B, *parameter), no memory."""
+        number = self._next - 1
+
+        def receive(gradient: Tensor) -> None:
+            if not self._hears(number, gradient):
+                self.add(parameter, Dense(gradient))
+
         copies: Tensor = _Entry.apply(
-            self.anchor,
-            lambda gradient: self.add(parameter, Dense(gradient)),
-            lambda: parameter.detach().expand(self.size, *parameter.shape),
+            self.anchor, receive, lambda: parameter.detach().expand(self.size, *parameter.shape)
         )
+        self._nodes[number] = copies.grad_fn
         return copies
 
 

@@ -31,12 +31,18 @@ class Looking(TorchDispatchMode):  # type: ignore[no-untyped-call]
     :param inputs: the leaves of what goes into the network.
     :param known: ways after which nothing more is asked: the pass ends there, by :class:`Answered`.
     :param size: of how many samples it is to be noticed what their values put where; 0: of none.
+    :param plain: whether each has plain values as well, such as its length in a list. Those leave
+        no trace, so any numbers that entries are picked by may come from them.
     """
 
     supports_higher_order_operators = True
 
     def __init__(
-        self, inputs: Iterable[Any] = (), known: Container[Way] = (), size: int = 0
+        self,
+        inputs: Iterable[Any] = (),
+        known: Container[Way] = (),
+        size: int = 0,
+        plain: bool = False,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.answers: list[Hashable] = []
@@ -48,7 +54,7 @@ class Looking(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Those whose numbers were turned into Python's, or NumPy's."""
         self.picked: list[Picked] = []
         """Where the samples' values decide what lies where."""
-        self._known, self._size = known, size
+        self._known, self._size, self._plain = known, size, plain
         self._only_checks = self._ended = False
         # memory → what keeps it, so that it is not given out again, and the inputs in it
         self._dependent: dict[int, tuple[Any, frozenset[int]]] = {}
@@ -145,7 +151,7 @@ class Looking(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return [
             Picked(length, self._crosses(index, length))
             for length, index in places
-            if not (index is None or _is_mask(index)) and self.sources(index)
+            if not (index is None or _is_mask(index)) and (self._plain or self.sources(index))
         ]
 
     def _crosses(self, index: Tensor, length: int) -> bool:

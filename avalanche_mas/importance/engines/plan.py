@@ -14,7 +14,7 @@ from torch._C._functorch import is_functorch_wrapped_tensor
 from torch.autograd.function import BackwardCFunction
 from torch.utils._pytree import tree_leaves
 
-from avalanche_mas.importance.batches import leaves_of, take
+from avalanche_mas.importance.batches import entries_of, leaves_of, take
 from avalanche_mas.importance.engines.looking import (
     Looking,
     Picked,
@@ -385,7 +385,10 @@ class _Probe(Tracker):
     def run(self, network: Network, samples: Any) -> list[Tensor]:
         """One forward pass."""
         prepared = network.prepare(samples)
-        self._looking = Looking(leaves_of(prepared.inputs), size=prepared.size)
+        leaves = leaves_of(prepared.inputs)
+        own = [leaf for leaf in leaves if entries_of(leaf) == prepared.size]
+        plain = not all(isinstance(leaf, Tensor) for leaf in own)
+        self._looking = Looking(leaves, size=prepared.size, plain=plain)
         modules = prepared.module.modules()
         self.has_hooks = any(m._backward_hooks or m._backward_pre_hooks for m in modules)
         with self._looking, self:
