@@ -196,7 +196,7 @@ class PlannedEngine(ABC):
         self.products.flush()
         if self.verify == "growing" and self._plan is not None and size > 1:
             self._check_newly_used(self._plan, batch, size, total)
-        self._plans[self._kind] = self._plan
+        self._plans[self._kind] = self._plans[self._kind[:3]] = self._plan
         return True
 
     def foresee(self, few: Any) -> Plan | None:
@@ -257,10 +257,8 @@ class PlannedEngine(ABC):
         kind = group.way, shared_by_all(batch), flags_of(batch), shapes_of(batch)
         if self._kind == kind:
             return
-        if self._kind[:3] != kind[:3]:
-            self._plan = None  # else it may fit samples of another size as well
         self._kind = kind
-        self._plan = self._plans.get(self._kind, self._plan)
+        self._plan = self._plans.get(kind) or self._plans.get(kind[:3])  # it may fit other sizes
 
     def _go_separately(self) -> None:
         self._separate = True
