@@ -539,3 +539,79 @@ def test_a_model_may_insist_on_sorted_samples():
         for size in (8, 8, 3)
     ]
     check(model, batches)
+
+
+def ranked(self, x):
+    """Queries and their documents in one call; what documents give is gated."""
+    query, documents, gate = x[:, 0, :5], x[:, 1:, :5], x[:, 0, 5:]
+    size, many, _ = documents.shape
+    h = torch.tanh(self.encoder(torch.cat([query, documents.flatten(0, 1)])))
+    found = (h[:size].unsqueeze(1) * h[size:].view(size, many, -1)).mean(1)
+    return self.head(h[:size] + gate * found)
+
+
+def compared_to_prototypes(self, x):
+    """The same by an operation without a rule."""
+    query, documents, gate = x[:, 0, :5], x[:, 1:, :5], x[:, 0, 5:]
+    size, many, _ = documents.shape
+    h = torch.cdist(torch.cat([query, documents.flatten(0, 1)]), self.encoder.weight)
+    found = (h[:size].unsqueeze(1) * h[size:].view(size, many, -1)).mean(1)
+    return self.head(h[:size] + gate * found)
+
+
+def gated(size, open_samples):
+    x = normal(size, 4, 6)
+    x[:, 0, 5] = 0
+    x[open_samples, 0, 5] = 1
+    return x
+
+
+@pytest.mark.filterwarnings("ignore:.*read again")
+@pytest.mark.parametrize("options", [{}, {"verify": "every batch"}, {"output": "vector"}])
+@pytest.mark.parametrize("forward", [ranked, compared_to_prototypes])
+def test_one_call_may_have_parts_that_no_gradient_reaches_yet(forward, options):
+    torch.manual_seed(0)
+    model = module(forward, encoder=nn.Linear(5, 6), head=nn.Linear(6, 3)).double()
+    for opened in (slice(None), [0], [3, 18]):
+        batches = [gated(19, []), gated(19, opened), gated(19, slice(None)), gated(16, [2])]
+        ours = estimate_importance(model, batches, **options)
+        plain = estimate_importance(
+            model, batches, engine="loop", output=options.get("output", "norm")
+        )
+        assert worst_error(ours, dict(plain)) < 1e-10
+
+
+@pytest.mark.filterwarnings("ignore:.*read again")
+@pytest.mark.parametrize("size", [4, 8, 32])
+def test_a_sample_that_lies_right_by_chance_proves_nothing(size):
+    """Time first or not, the first word of the first text is the first of all."""
+    torch.manual_seed(0)
+    layers = {
+        "words": nn.Embedding(20, 5, padding_idx=0),
+        "encoder": nn.Linear(5, 6),
+        "head": nn.Linear(6, 3),
+    }
+    model = module(title_and_body, **layers).double()
+    first = texts(size, 0)
+    first[1][0, 0] = 7
+    check(model, [texts(size, 0), first, texts(size, 1), texts(size, 1)])
+
+
+@pytest.mark.filterwarnings("ignore:.*read again")
+def test_what_is_found_late_is_measured_again():
+    """Also where a smaller last batch is the first to show it."""
+    torch.manual_seed(0)
+    model = module(ranked, encoder=nn.Linear(5, 6), head=nn.Linear(6, 3)).double()
+    check(model, [gated(8, []), gated(8, slice(None)), gated(5, slice(None))])
+
+
+def test_round_off_of_the_others_is_no_gradient():
+    def forward(self, x):
+        h = torch.tanh(self.a(x))
+        sums = torch.cat([h.new_zeros(1, 6), h.flatten(0, 1).cumsum(0)])
+        ends = torch.arange(0, len(sums), h.shape[1])
+        return self.b((sums[ends[1:]] - sums[ends[:-1]]) / h.shape[1])
+
+    torch.manual_seed(0)
+    model = module(forward, a=nn.Linear(5, 6), b=nn.Linear(6, 3)).double()
+    assert not check(model, [normal(size, 4, 5) for size in (32, 32, 5)]).fallbacks

@@ -296,7 +296,7 @@ class PlannedEngine(ABC):
             plan = make_plan(
                 self.network, self.parameters, batch, size, by_gradient=self.has_backward, way=way
             )
-        except (RuntimeError, ValueError):
+        except Exception:
             if size == 1:
                 raise
             plan = None  # it may insist on an order of the samples; each alone will tell

@@ -7,7 +7,7 @@ into Σ_k |g_k|, and both are forgotten again. What is summed, see :mod:`.object
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
 from typing import Any, Literal
@@ -32,6 +32,7 @@ from avalanche_mas.importance.engines.instrument import Instrument, Pass, PlanMi
 from avalanche_mas.importance.engines.looking import comparable, reads_memory
 from avalanche_mas.importance.engines.network import Network
 from avalanche_mas.importance.engines.objectives import OBJECTIVES, Objective, Output
+from avalanche_mas.importance.engines.owners import Confirmed, Place, halves, reached_entries
 from avalanche_mas.importance.engines.plan import REPEATING, Plan, graph_of
 from avalanche_mas.importance.engines.tracking import Operation, arguments, is_inplace
 from avalanche_mas.importance.parameters import wide, zeros
@@ -51,9 +52,6 @@ _OF_A_KINK = 10.0
 ReLU or a maximum: .0049 was seen, on ResNet-18, where .0035 counts as round-off."""
 
 _ELSEWHERE = "its samples do not lie where those of the plan do"
-_MANY = 8
-"""If gradients from half of the samples reach so many, one half shows any other order, unless that
-happens to keep the halves apart. Of 16 that change places in pairs, it does in 1 of 184 cases."""
 _HIDDEN = "an operation uses it that torch does not show, such as a torch.autograd.Function"
 
 
@@ -90,8 +88,7 @@ class Exact(PlannedEngine):
         self.record.unruled.update(unruled or {})
         self._slow = reference.VmapOrLoop(network, self.objective)
         self._seen: set[tuple[torch.Size, ...]] = set()  # shapes of batches
-        # of a plan and a number of samples, the uses that have been confirmed
-        self._confirmed: dict[Hashable, set[int]] = {}
+        self._confirmed: dict[Hashable, Confirmed] = {}  # by plan and number of samples
         self._compares = False  # what a comparison shows need not be confirmed
 
     def __call__(self, batch: Any, total: dict[str, Tensor]) -> None:
@@ -128,16 +125,41 @@ class Exact(PlannedEngine):
             else:
                 self._seen.add(shapes)
                 ends = [output for output in outputs if output.requires_grad]
-                if self.verify != "off" and size > 1 and not self._compares:
-                    backward.confirm(ends, self._confirmed_uses(plan, size))
-                backward.differentiate(ends)
+                confirmed = self._confirmed_entries(plan, size)
+                if confirmed is not None and not confirmed:
+                    backward.confirm(ends, confirmed)
+                backward.differentiate(ends, confirmed)
+                if found := backward.unconfirmed():
+                    self._confirm_late(found, given, batch)
         self._measure_slowly(self.unruled, batch, total)
         return True
 
-    def _confirmed_uses(self, plan: Plan, size: int) -> set[int]:
-        if self.verify == "every batch":
-            return set()
-        return self._confirmed.setdefault((plan.signature, size), set())
+    def _confirmed_entries(self, plan: Plan, size: int) -> Confirmed | None:
+        if self.verify == "off" or size == 1 or self._compares:
+            return None
+        key = plan.signature, size
+        if self.verify == "every batch" or key not in self._confirmed:
+            self._confirmed[key] = Confirmed()
+        return self._confirmed[key]
+
+    def _confirm_late(self, found: dict[Place, Tensor], given: Pass, batch: Any) -> None:
+        """A gradient has reached entries that none had reached before, and has been measured.
+
+        :raises VerificationError: if these are not where the plan has them.
+        """
+        confirmed, before = self._confirmed[given.plan.signature, given.size], set(self.unruled)
+        backward, prepared = Backward(given), self.network.prepare(batch)
+        try:
+            with backward:
+                outputs = prepared.run()
+        except PlanMismatch:  # it goes another way each time
+            raise self._found_late(set(self.parameters) - before) from None
+        ends = [output for output in outputs if output.requires_grad]
+        backward.confirm(ends, confirmed, halves(given.size))
+        if wrong := set(self.unruled) - before:
+            raise self._found_late(wrong)
+        for place, reached in found.items():
+            confirmed.add_certain(place, reached)
 
     def is_told(self, plan: Plan) -> bool:
         """Where a pass runs, and functions show it all that they are told."""
@@ -272,9 +294,9 @@ class Backward(Instrument):
         self._again = False  # whether the graph is needed for another backward pass
         self._squares: dict[tuple[str, int, torch.Size], tuple[Tensor, PerSample]] = {}
         self._told: list[Hashable] = []
-        self._nodes: dict[int, Any] = {}  # uses, and where they are in autograd's graph
-        # while it only listens: of each use, the samples to which δ is not zero
-        self._heard: dict[int, Tensor] | None = None
+        self._listens = False  # instead of measuring
+        self._reached: dict[Place, Tensor] = {}  # of each use, the entries that δ is not zero for
+        self._confirmed: Confirmed | None = None
 
     def __torch_function__(
         self,
@@ -303,85 +325,97 @@ class Backward(Instrument):
         first = next(iter(self.parameters.values()))
         return torch.zeros((), device=first.device, requires_grad=True)
 
-    def confirm(self, outputs: list[Tensor], confirmed: set[int]) -> None:
+    def confirm(
+        self, outputs: list[Tensor], confirmed: Confirmed, certain: Sequence[Tensor] = ()
+    ) -> None:
         """Sees for a whole batch that the samples lie where the plan has them, at every use.
 
-        The plan is made from three samples. Others may lie otherwise: where the network groups a
-        batch by its size, or where no gradient reached a use before, because a gate was closed or a
-        text empty. From the outputs of half of the samples, no gradient may reach the others. Until
-        one has reached a use that way, it is asked of every batch. Where it reaches few samples, it
-        is asked of as many halves as tell each sample from every other.
+        From the outputs of half of the samples, no gradient may reach the entries of the others.
+        Where it reaches those of few, it is asked of as many halves as tell each sample from every
+        other. What lies otherwise is not measured by rules from now on.
 
         :param outputs: what the forward pass has returned.
-        :param confirmed: the uses for which that has been seen, by their number; added to. What is
-            seen to be otherwise is not measured by rules from now on.
+        :param confirmed: what has been seen so far; added to.
+        :param certain: the halves, if one is known not to do.
         """
-        if self._nodes.keys() <= confirmed:
-            return
-        nodes = graph_of(outputs)
-        waiting = {number for number, node in self._nodes.items() if node in nodes} - confirmed
-        generator = torch.Generator().manual_seed(self.size)
-        drawn = torch.randperm(self.size, generator=generator)
-        reached: set[int] = set()
-        for half in drawn.tensor_split(2):
-            if waiting <= reached:
-                break
-            for number, samples in self._listen(outputs, half):
-                if samples >= _MANY:
-                    confirmed.add(number)
-                elif samples:
-                    reached.add(number)
-            waiting -= confirmed
-        if waiting & reached:
-            numbers = torch.arange(self.size)
-            for bit in range((self.size - 1).bit_length()):
-                has = numbers >> bit & 1 == 1
-                for half in (numbers[has], numbers[~has]):
-                    self._listen(outputs, half)
-            confirmed |= reached
+        if not certain:
+            generator = torch.Generator().manual_seed(self.size)
+            drawn = torch.randperm(self.size, generator=generator)
+            reached = self._listen(outputs, drawn[: self.size // 2])
+            for place, entries in reached.items():
+                confirmed.add_half(place, entries)
+            if any(bool(confirmed.lacks(*some)) for some in reached.items()):
+                certain = halves(self.size)
+        for place, entries in self._listen_to(outputs, certain).items():
+            confirmed.add_certain(place, entries)
 
-    def _listen(self, outputs: list[Tensor], half: Tensor) -> list[tuple[int, int]]:
-        """For each use, how many samples a gradient reaches from the outputs of ``half`` of them.
+    def _listen_to(self, outputs: list[Tensor], parts: Iterable[Tensor]) -> dict[Place, Tensor]:
+        reached: dict[Place, Tensor] = {}
+        for part in parts:
+            for place, entries in self._listen(outputs, part).items():
+                reached[place] = entries | reached.get(place, entries)
+        return reached
 
-        Where it reaches others, what is used there is not measured by rules from now on.
-        """
+    def unconfirmed(self) -> dict[Place, Tensor]:
+        """Of each use, the entries that were measured and are not confirmed, if there are any."""
+        confirmed, found = self._confirmed, {**self._reached}
+        if confirmed is None or not found:
+            return {}
+        lacks = torch.stack([confirmed.lacks(*some) for some in found.items()]).tolist()
+        return {
+            place: found[place].cpu() for place, is_new in zip(found, lacks, strict=True) if is_new
+        }
+
+    def _listen(self, outputs: list[Tensor], half: Tensor) -> dict[Place, Tensor]:
+        """For each use, which entries a gradient reaches from the outputs of ``half`` of them."""
         generator, starts = torch.Generator().manual_seed(0), []
         for output in outputs:
             start = torch.zeros_like(output)
             some = torch.randn((len(half), *output.shape[1:]), generator=generator)
             start[half.to(start.device)] = some.to(start)
             starts.append(start)
-        heard: dict[int, Tensor] = {}
-        self._heard = heard
-        try:
+        self._listens, self._reached = True, {}
+        if outputs:
             torch.autograd.grad(
                 outputs, [self.anchor], starts, retain_graph=True, allow_unused=True
             )
-        finally:
-            self._heard = None
-        if not heard:
-            return []
-        reached = torch.stack([*heard.values()]).cpu()
         others = torch.ones(self.size, dtype=torch.bool)
         others[half] = False
-        for number, elsewhere in zip(heard, reached[:, others].any(1).tolist(), strict=True):
-            for name in self.sources(self.plan.uses[number].names) if elsewhere else ():
+        reached = {place: entries.cpu() for place, entries in self._reached.items()}
+        for place, entries in reached.items():
+            for name in self._names_at(place) if bool(entries[others].any()) else ():
                 self.given.record.unruled.setdefault(name, _ELSEWHERE)
-        return list(zip(heard, reached.sum(1).tolist(), strict=True))
+        self._listens, self._reached = False, {}
+        return reached
 
-    def _hears(self, number: int, delta: Tensor) -> bool:
-        """Whether it only listens; notes which of the samples in front δ is not zero for."""
-        if self._heard is None:
-            return False
-        reached = (delta.abs() > 0).reshape(self.size, -1).any(1)  # NaN says nothing
-        before = self._heard.get(number)
-        self._heard[number] = reached if before is None else before | reached
-        return True
+    def _notes(self, place: Place, delta: Tensor, dim: int | None) -> bool:
+        """Notes which entries δ reaches, if that is to be known.
 
-    def differentiate(self, outputs: list[Tensor]) -> None:
-        """Measures every use, given what the forward pass has returned."""
+        :param delta: with the samples in front.
+        :param dim: of the entries of each.
+        :return: whether nothing else is to be done.
+        """
+        if not self._listens:
+            confirmed, per_sample = self._confirmed, 1 if dim is None else delta.shape[dim]
+            if confirmed is None or confirmed.is_whole(place, per_sample):
+                return False
+            if self._names_at(place) <= set(self.given.record.unruled):
+                return False
+        reached = reached_entries(delta, dim, self.size)
+        self._reached[place] = reached | self._reached.get(place, reached)
+        return self._listens
+
+    def _names_at(self, place: Place) -> set[str]:
+        return self.sources(self.plan.uses[place[0]].names)
+
+    def differentiate(self, outputs: list[Tensor], confirmed: Confirmed | None) -> None:
+        """Measures every use, given what the forward pass has returned.
+
+        :param confirmed: what else is reached is noted; None for nothing.
+        """
         if not outputs:
             return
+        self._confirmed = confirmed
         self._find_hidden_uses(outputs)
         objective = self.given.objective
         passes = objective.starts(outputs)
@@ -441,9 +475,9 @@ class Backward(Instrument):
             axis = call.output_axes[0]
             if axis is not None and axis.per_sample:
                 delta = samples_first(delta.reshape(shapes[0]), axis, self.size)
-                if self._hears(number, delta):
+                if self._notes((number, 0), delta, axis.dim + 1):
                     return
-            elif self._heard is not None:
+            if self._listens:
                 return
             if not self._again:
                 held.clear()  # autograd frees what it saved for this operation as well
@@ -467,7 +501,6 @@ class Backward(Instrument):
             own.register_hook(receive)
         else:
             own = _Entry.apply(self.anchor, receive, compute)
-        self._nodes[number] = own.grad_fn
         return own if own.shape == shapes[0] else own.view(shapes[0])
 
     def vectorised(self, operation: Operation, call: Call) -> Any:
@@ -483,7 +516,7 @@ class Backward(Instrument):
         places: list[int] = []
         for place, leaf in enumerate(leaves):
             if self.find(leaf):
-                own.append(self._replicas(leaf))
+                own.append(self._replicas(leaf, is_noted=False))
                 places.append(place)
             elif isinstance(leaf, Tensor) and id(leaf) in call.axes:
                 own.append(samples_first(leaf, call.axes[id(leaf)], self.size))
@@ -504,6 +537,7 @@ class Backward(Instrument):
         except (RuntimeError, ValueError, NotImplementedError) as error:
             message = str(error).partition("\n")[0]
             raise NoRule(f"vmap refuses it ({message})") from error
+        self._note_at(outputs, call)
         values = iter(
             samples_back(output, axis) if axis else output[0]
             for output, axis in zip(outputs, call.output_axes, strict=True)
@@ -511,6 +545,17 @@ class Backward(Instrument):
         return tree_map(
             lambda leaf: next(values) if isinstance(leaf, Tensor) else leaf, structure[0]
         )
+
+    def _note_at(self, outputs: list[Tensor], call: Call) -> None:
+        """Lets it be noted which entries δ reaches; of the replicas each is one sample's anyway."""
+        for i, (output, axis) in enumerate(zip(outputs, call.output_axes, strict=True)):
+            if axis and output.requires_grad:
+                place, dim = (self._next - 1, i), axis.dim + 1
+
+                def hear(delta: Tensor, place: Place = place, dim: int = dim) -> None:
+                    self._notes(place, delta, dim)
+
+                output.register_hook(hear)  # type: ignore[no-untyped-call]
 
     def _expanded(self, call: Call) -> Any:
         """A parameter repeated for every sample, such as a class token."""
@@ -559,18 +604,18 @@ class Backward(Instrument):
         values = replicas[rows, entries.expand(rows.shape)]
         return call.function(target, *index, values)
 
-    def _replicas(self, parameter: Tensor) -> Tensor:
+    def _replicas(self, parameter: Tensor, *, is_noted: bool = True) -> Tensor:
         """One copy of a parameter for every sample: shape (B, *parameter), no memory."""
-        number = self._next - 1
+        place = self._next - 1, 0
 
         def receive(gradient: Tensor) -> None:
-            if not self._hears(number, gradient):
-                self.add(parameter, Dense(gradient))
+            if self._notes(place, gradient, None) if is_noted else self._listens:
+                return
+            self.add(parameter, Dense(gradient))
 
         copies: Tensor = _Entry.apply(
             self.anchor, receive, lambda: parameter.detach().expand(self.size, *parameter.shape)
         )
-        self._nodes[number] = copies.grad_fn
         return copies
 
 
