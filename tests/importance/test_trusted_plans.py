@@ -454,6 +454,7 @@ def texts(size, body):
     return words[:, :3], words[:, 3:] * body
 
 
+@pytest.mark.filterwarnings("ignore:.*read again")
 @pytest.mark.parametrize("size", [3, 8, 32])
 def test_where_no_gradient_came_the_layout_is_not_known(size):
     torch.manual_seed(0)
@@ -463,7 +464,11 @@ def test_where_no_gradient_came_the_layout_is_not_known(size):
         "head": nn.Linear(6, 3),
     }
     model = module(title_and_body, **layers).double()
-    check(model, [texts(size, filled) for filled in (0, 0, 1, 1)])
+    batches = [texts(size, filled) for filled in (0, 0, 0, 1, 1)]
+    check(model, batches)
+    ours = estimate_local_importance(model, batches, forward=with_parts)
+    alone = estimate_local_importance(model, list(samples_of(batches)), forward=with_parts)
+    assert worst_error(ours, dict(alone)) < 1e-10
 
 
 @pytest.mark.parametrize("seed", range(6))

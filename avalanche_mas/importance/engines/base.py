@@ -189,7 +189,7 @@ class PlannedEngine(ABC):
             if way is None:
                 return False
             self._go_separately()
-        if self._due() and plan is not None and size > 1:
+        if plan is not None and size > 1 and self._due(plan):
             self._check_again(plan, batch, size, total)
         for piece in plan.pieces(batch, size, self.record.sample_bytes) if plan else [batch]:
             self._add(Group(way, piece, batch_size_of(piece)), total)
@@ -246,9 +246,14 @@ class PlannedEngine(ABC):
     def fall_back(self, names: set[str], batch: Any, total: dict[str, Tensor]) -> None:
         """Adds a batch again for parameters that rules have been found not to measure."""
 
-    def _due(self) -> bool:
-        doubled = self._batches // FIRST_RECHECK
-        growing = self._batches % FIRST_RECHECK == 0 and doubled & (doubled - 1) == 0
+    def guesses(self, plan: Plan) -> bool:
+        """Whether it takes for granted whose some entries are: it is compared more often then."""
+        return False
+
+    def _due(self, plan: Plan) -> bool:
+        first = 2 if self.guesses(plan) else FIRST_RECHECK
+        doubled = self._batches // first
+        growing = self._batches % first == 0 and doubled.bit_count() == 1
         return self.verify == "every batch" or (self.verify == "growing" and growing)
 
     def _turn_to(self, group: Group) -> None:

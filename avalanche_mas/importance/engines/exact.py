@@ -346,15 +346,12 @@ class Backward(Instrument):
                 confirmed.add_half(place, entries)
             if any(bool(confirmed.lacks(*some)) for some in reached.items()):
                 certain = halves(self.size)
-        for place, entries in self._listen_to(outputs, certain).items():
-            confirmed.add_certain(place, entries)
-
-    def _listen_to(self, outputs: list[Tensor], parts: Iterable[Tensor]) -> dict[Place, Tensor]:
-        reached: dict[Place, Tensor] = {}
-        for part in parts:
-            for place, entries in self._listen(outputs, part).items():
+        reached = {}
+        for half in certain:
+            for place, entries in self._listen(outputs, half).items():
                 reached[place] = entries | reached.get(place, entries)
-        return reached
+        for place, entries in reached.items():
+            confirmed.add_certain(place, entries)
 
     def unconfirmed(self) -> dict[Place, Tensor]:
         """Of each use, the entries that were measured and are not confirmed, if there are any."""

@@ -179,6 +179,11 @@ class Local(PlannedEngine):
         hebbian.finish()
         return outputs
 
+    def guesses(self, plan: Plan) -> bool:
+        """Where a sample has several entries, no gradient has been asked whose they are."""
+        axes = (axis for use in plan.uses for axis in (*use.axes, *use.output_axes))
+        return not self.one_by_one and any(axis and axis.per_sample > 1 for axis in axes)
+
     def compare(self, plan: Plan, few: Any, spare: dict[str, Tensor]) -> set[str] | None:
         """Compares several samples at once with each of them alone."""
         size = batch_size_of(few)
