@@ -232,8 +232,9 @@ def test_padded_lengths_are_planned_once_and_checked_together():
         assert not ours.fallbacks
         return len(PASSES)
 
-    # one that does not fit, five that plan, a sample (or two, in batches 2 and 4), the batch
-    assert [passes(number + 1) - passes(number) for number in range(1, 4)] == [8, 8, 8]
+    # one that does not fit, five that plan, a sample (or two, in batches 2 and 4), the batch; and
+    # where it is longer than all before, one that is asked whose the entries are
+    assert [passes(number + 1) - passes(number) for number in range(1, 4)] == [9, 8, 9]
 
 
 @pytest.mark.parametrize("size", [1, 6])

@@ -7,7 +7,7 @@ into Σ_k |g_k|, and both are forgotten again. What is summed, see :mod:`.object
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from contextlib import suppress
 from functools import cached_property
 from typing import Any, Literal
@@ -127,7 +127,7 @@ class Exact(PlannedEngine):
                 ends = [output for output in outputs if output.requires_grad]
                 confirmed = self._confirmed_entries(plan, size)
                 if confirmed is not None and not confirmed:
-                    backward.confirm(ends, confirmed)
+                    backward.confirm(ends, confirmed, {})
                 backward.differentiate(ends, confirmed)
                 if found := backward.unconfirmed():
                     self._confirm_late(found, given, batch)
@@ -155,7 +155,7 @@ class Exact(PlannedEngine):
         except PlanMismatch:  # it goes another way each time
             raise self._found_late(set(self.parameters) - before) from None
         ends = [output for output in outputs if output.requires_grad]
-        backward.confirm(ends, confirmed, halves(given.size))
+        backward.confirm(ends, confirmed, found)
         if wrong := set(self.unruled) - before:
             raise self._found_late(wrong)
         for place, reached in found.items():
@@ -326,7 +326,7 @@ class Backward(Instrument):
         return torch.zeros((), device=first.device, requires_grad=True)
 
     def confirm(
-        self, outputs: list[Tensor], confirmed: Confirmed, certain: Sequence[Tensor] = ()
+        self, outputs: list[Tensor], confirmed: Confirmed, found: Mapping[Place, Tensor]
     ) -> None:
         """Sees for a whole batch that the samples lie where the plan has them, at every use.
 
@@ -336,18 +336,16 @@ class Backward(Instrument):
 
         :param outputs: what the forward pass has returned.
         :param confirmed: what has been seen so far; added to.
-        :param certain: the halves, if one is known not to do.
+        :param found: the entries that are in question; what else is reached is asked about as well.
         """
-        if not certain:
-            generator = torch.Generator().manual_seed(self.size)
-            drawn = torch.randperm(self.size, generator=generator)
-            reached = self._listen(outputs, drawn[: self.size // 2])
-            for place, entries in reached.items():
-                confirmed.add_half(place, entries)
-            if any(bool(confirmed.lacks(*some)) for some in reached.items()):
-                certain = halves(self.size)
-        reached = {}
-        for half in certain:
+        generator = torch.Generator().manual_seed(self.size)
+        drawn = torch.randperm(self.size, generator=generator)
+        reached = self._listen(outputs, drawn[: self.size // 2])
+        for place, entries in reached.items():
+            confirmed.add_half(place, entries)
+        if not any(bool(confirmed.lacks(*some)) for some in (*reached.items(), *found.items())):
+            return
+        for half in halves(self.size):
             for place, entries in self._listen(outputs, half).items():
                 reached[place] = entries | reached.get(place, entries)
         for place, entries in reached.items():
