@@ -18,7 +18,6 @@ that happens in 1 of 184 cases."""
 ENOUGH_FOR_CERTAIN = 3
 """Whose the entries of so many samples are is certain: as many as a plan is made from."""
 
-
 Place = tuple[int, int]
 """The number of a use of parameters in the plan, and of a tensor among its results."""
 
@@ -27,8 +26,8 @@ class Confirmed:
     """What has been seen so far, for one plan and number of samples.
 
     Of each :data:`Place` a tensor (B, m) that says for which samples, and which of their m entries.
-    What holds for enough samples holds for all: otherwise,
-    rare gates and long texts would be asked about for ever.
+    What holds for enough samples holds for all: otherwise, rare gates and long texts would be asked
+    about for ever.
     """
 
     def __init__(self) -> None:
