@@ -302,9 +302,9 @@ class PlannedEngine(ABC):
                 self.network, self.parameters, batch, size, by_gradient=self.has_backward, way=way
             )
         except Exception:
-            if size == 1:
+            if size == 1 or not self._runs_alone(batch, size):
                 raise
-            plan = None  # it may insist on an order of the samples; each alone will tell
+            plan = None  # it insists on an order of the samples
         if plan is not None and plan.looks_at_values and not self._separate:
             return plan  # which cannot be used
         if plan is not None and _key(plan, size) not in self._checked:
@@ -323,6 +323,14 @@ class PlannedEngine(ABC):
             for importance in total.values() if fresh else ():
                 importance.zero_()
         return plan
+
+    def _runs_alone(self, batch: Any, size: int) -> bool:
+        """Whether a sample alone goes through the network without an error."""
+        try:
+            self.network(take(batch, slice(0, 1), size))
+        except Exception:
+            return False
+        return True
 
     def _check_again(self, plan: Plan, batch: Any, size: int, total: dict[str, Tensor]) -> None:
         """Compares on samples of a later batch.
