@@ -32,7 +32,13 @@ from avalanche_mas.importance.engines.instrument import Instrument, Pass, PlanMi
 from avalanche_mas.importance.engines.looking import comparable, reads_memory
 from avalanche_mas.importance.engines.network import Network
 from avalanche_mas.importance.engines.objectives import OBJECTIVES, Objective, Output
-from avalanche_mas.importance.engines.owners import Confirmed, Place, halves, reached_entries
+from avalanche_mas.importance.engines.owners import (
+    Confirmed,
+    Place,
+    random_halves,
+    reached_entries,
+    telling_parts,
+)
 from avalanche_mas.importance.engines.plan import REPEATING, Plan, graph_of
 from avalanche_mas.importance.engines.tracking import Operation, arguments, is_inplace
 from avalanche_mas.importance.parameters import wide, zeros
@@ -331,25 +337,24 @@ class Backward(Instrument):
         """Sees for a whole batch that the samples lie where the plan has them, at every use.
 
         From the outputs of half of the samples, no gradient may reach the entries of the others.
-        Where it reaches those of few, it is asked of as many halves as tell each sample from every
+        Where it reaches those of few, it is asked of as many parts as tell each sample from every
         other. What lies otherwise is not measured by rules from now on.
 
         :param outputs: what the forward pass has returned.
         :param confirmed: what has been seen so far; added to.
         :param found: the entries that are in question; what else is reached is asked about as well.
         """
-        generator = torch.Generator().manual_seed(self.size)
-        drawn = torch.randperm(self.size, generator=generator)
-        reached = self._listen(outputs, drawn[: self.size // 2])
-        for place, entries in reached.items():
-            confirmed.add_half(place, entries)
-        if not any(bool(confirmed.lacks(*some)) for some in (*reached.items(), *found.items())):
+        drawn = random_halves(self.size)
+        times = self._listen(outputs, drawn)
+        for place, reached in times.items():
+            confirmed.add_likely(place, reached)
+        asked = [(place, reached > 0) for place, reached in times.items()]
+        if drawn and not any(bool(confirmed.lacks(*some)) for some in (*asked, *found.items())):
             return
-        for half in halves(self.size):
-            for place, entries in self._listen(outputs, half).items():
-                reached[place] = entries | reached.get(place, entries)
-        for place, entries in reached.items():
-            confirmed.add_certain(place, entries)
+        parts = telling_parts(self.size)
+        times = self._listen(outputs, [part.nonzero()[:, 0] for part in parts])
+        for place, reached in times.items():
+            confirmed.add_certain(place, reached == parts.sum(0).unsqueeze(1))
 
     def unconfirmed(self) -> dict[Place, Tensor]:
         """Of each use, the entries that were measured and are not confirmed, if there are any."""
@@ -361,27 +366,34 @@ class Backward(Instrument):
             place: found[place].cpu() for place, is_new in zip(found, lacks, strict=True) if is_new
         }
 
-    def _listen(self, outputs: list[Tensor], half: Tensor) -> dict[Place, Tensor]:
-        """For each use, which entries a gradient reaches from the outputs of ``half`` of them."""
-        generator, starts = torch.Generator().manual_seed(0), []
-        for output in outputs:
-            start = torch.zeros_like(output)
-            some = torch.randn((len(half), *output.shape[1:]), generator=generator)
-            start[half.to(start.device)] = some.to(start)
-            starts.append(start)
-        self._listens, self._reached = True, {}
-        if outputs:
+    def _listen(self, outputs: list[Tensor], parts: Iterable[Tensor]) -> dict[Place, Tensor]:
+        """How many times gradients reach each entry, from the outputs of parts of the samples.
+
+        :param outputs: what the forward pass has returned.
+        :param parts: the samples of each. Where their gradients reach others, what is used there is
+            not measured by rules from now on.
+        """
+        times: dict[Place, Tensor] = {}
+        for part in parts if outputs else ():
+            generator, starts = torch.Generator().manual_seed(0), []
+            for output in outputs:
+                start = torch.zeros_like(output)
+                some = torch.randn((len(part), *output.shape[1:]), generator=generator)
+                start[part.to(start.device)] = some.to(start)
+                starts.append(start)
+            self._listens, self._reached = True, {}
             torch.autograd.grad(
                 outputs, [self.anchor], starts, retain_graph=True, allow_unused=True
             )
-        others = torch.ones(self.size, dtype=torch.bool)
-        others[half] = False
-        reached = {place: entries.cpu() for place, entries in self._reached.items()}
-        for place, entries in reached.items():
-            for name in self._names_at(place) if bool(entries[others].any()) else ():
-                self.given.record.unruled.setdefault(name, _ELSEWHERE)
+            others = torch.ones(self.size, dtype=torch.bool)
+            others[part] = False
+            for place, reached in self._reached.items():
+                entries = reached.cpu()
+                for name in self._names_at(place) if bool(entries[others].any()) else ():
+                    self.given.record.unruled.setdefault(name, _ELSEWHERE)
+                times[place] = entries.int() + times.get(place, torch.zeros(1, dtype=torch.int))
         self._listens, self._reached = False, {}
-        return reached
+        return times
 
     def _notes(self, place: Place, delta: Tensor, dim: int | None) -> bool:
         """Notes which entries δ reaches, if that is to be known.
