@@ -449,6 +449,16 @@ def title_and_body(self, title, body):
     return self.head(pooled(a, title != 0, 1) + pooled(b, turned != 0, 0))
 
 
+def text_model():
+    torch.manual_seed(0)
+    layers = {
+        "words": nn.Embedding(20, 5, padding_idx=0),
+        "encoder": nn.Linear(5, 6),
+        "head": nn.Linear(6, 3),
+    }
+    return module(title_and_body, **layers).double()
+
+
 def texts(size, body):
     words = torch.randint(1, 20, (size, 7))
     return words[:, :3], words[:, 3:] * body
@@ -457,13 +467,7 @@ def texts(size, body):
 @pytest.mark.filterwarnings("ignore:.*read again")
 @pytest.mark.parametrize("size", [3, 8, 32])
 def test_where_no_gradient_came_the_layout_is_not_known(size):
-    torch.manual_seed(0)
-    layers = {
-        "words": nn.Embedding(20, 5, padding_idx=0),
-        "encoder": nn.Linear(5, 6),
-        "head": nn.Linear(6, 3),
-    }
-    model = module(title_and_body, **layers).double()
+    model = text_model()
     batches = [texts(size, filled) for filled in (0, 0, 0, 1, 1)]
     check(model, batches)
     ours = estimate_local_importance(model, batches, forward=with_parts)
@@ -546,22 +550,22 @@ def test_a_model_may_insist_on_sorted_samples():
     check(model, batches)
 
 
-def ranked(self, x):
+def with_documents(self, x, encode):
     """Queries and their documents in one call; what documents give is gated."""
     query, documents, gate = x[:, 0, :5], x[:, 1:, :5], x[:, 0, 5:]
     size, many, _ = documents.shape
-    h = torch.tanh(self.encoder(torch.cat([query, documents.flatten(0, 1)])))
+    h = encode(torch.cat([query, documents.flatten(0, 1)]))
     found = (h[:size].unsqueeze(1) * h[size:].view(size, many, -1)).mean(1)
     return self.head(h[:size] + gate * found)
+
+
+def encoded(self, x):
+    return with_documents(self, x, lambda rows: torch.tanh(self.encoder(rows)))
 
 
 def compared_to_prototypes(self, x):
-    """The same by an operation without a rule."""
-    query, documents, gate = x[:, 0, :5], x[:, 1:, :5], x[:, 0, 5:]
-    size, many, _ = documents.shape
-    h = torch.cdist(torch.cat([query, documents.flatten(0, 1)]), self.encoder.weight)
-    found = (h[:size].unsqueeze(1) * h[size:].view(size, many, -1)).mean(1)
-    return self.head(h[:size] + gate * found)
+    """By an operation without a rule."""
+    return with_documents(self, x, lambda rows: torch.cdist(rows, self.encoder.weight))
 
 
 def gated(size, open_samples):
@@ -573,7 +577,7 @@ def gated(size, open_samples):
 
 @pytest.mark.filterwarnings("ignore:.*read again")
 @pytest.mark.parametrize("options", [{}, {"verify": "every batch"}, {"output": "vector"}])
-@pytest.mark.parametrize("forward", [ranked, compared_to_prototypes])
+@pytest.mark.parametrize("forward", [encoded, compared_to_prototypes])
 def test_one_call_may_have_parts_that_no_gradient_reaches_yet(forward, options):
     torch.manual_seed(0)
     model = module(forward, encoder=nn.Linear(5, 6), head=nn.Linear(6, 3)).double()
@@ -590,13 +594,7 @@ def test_one_call_may_have_parts_that_no_gradient_reaches_yet(forward, options):
 @pytest.mark.parametrize("size", [4, 8, 32])
 def test_a_sample_that_lies_right_by_chance_proves_nothing(size):
     """Time first or not, the first word of the first text is the first of all."""
-    torch.manual_seed(0)
-    layers = {
-        "words": nn.Embedding(20, 5, padding_idx=0),
-        "encoder": nn.Linear(5, 6),
-        "head": nn.Linear(6, 3),
-    }
-    model = module(title_and_body, **layers).double()
+    model = text_model()
     first = texts(size, 0)
     first[1][0, 0] = 7
     check(model, [texts(size, 0), first, texts(size, 1), texts(size, 1)])
@@ -606,7 +604,7 @@ def test_a_sample_that_lies_right_by_chance_proves_nothing(size):
 def test_what_is_found_late_is_measured_again():
     """Also where a smaller last batch is the first to show it."""
     torch.manual_seed(0)
-    model = module(ranked, encoder=nn.Linear(5, 6), head=nn.Linear(6, 3)).double()
+    model = module(encoded, encoder=nn.Linear(5, 6), head=nn.Linear(6, 3)).double()
     check(model, [gated(8, []), gated(8, slice(None)), gated(5, slice(None))])
 
 

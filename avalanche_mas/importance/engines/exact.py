@@ -358,7 +358,7 @@ class Backward(Instrument):
 
     def unconfirmed(self) -> dict[Place, Tensor]:
         """Of each use, the entries that were measured and are not confirmed, if there are any."""
-        confirmed, found = self._confirmed, {**self._reached}
+        confirmed, found = self._confirmed, self._reached
         if confirmed is None or not found:
             return {}
         lacks = torch.stack([confirmed.lacks(*some) for some in found.items()]).tolist()
@@ -482,14 +482,15 @@ class Backward(Instrument):
             axis = call.output_axes[0]
             if axis is not None and axis.per_sample:
                 delta = samples_first(delta.reshape(shapes[0]), axis, self.size)
-                if self._notes((number, 0), delta, axis.dim + 1):
-                    return
-            if self._listens:
+                is_done = self._notes((number, 0), delta, axis.dim + 1)
+            else:
+                axis, is_done = None, self._listens
+            if is_done:
                 return
             if not self._again:
                 held.clear()  # autograd frees what it saved for this operation as well
             call.check_kept()
-            if axis is None or not axis.per_sample:
+            if axis is None:
                 return
             for parameter, per_sample in gradients(delta):
                 self.add(parameter, per_sample)

@@ -181,8 +181,7 @@ class Local(PlannedEngine):
 
     def guesses(self, plan: Plan) -> bool:
         """Where a sample has several entries, no gradient has been asked whose they are."""
-        axes = (axis for use in plan.uses for axis in (*use.axes, *use.output_axes))
-        return not self.one_by_one and any(axis and axis.per_sample > 1 for axis in axes)
+        return plan.has_several_entries and not self.one_by_one
 
     def compare(self, plan: Plan, few: Any, spare: dict[str, Tensor]) -> set[str] | None:
         """Compares several samples at once with each of them alone."""

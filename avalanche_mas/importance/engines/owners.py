@@ -44,7 +44,7 @@ class Confirmed:
         return bool(known[:, :per_sample].all())
 
     def lacks(self, place: Place, reached: Tensor) -> Tensor:
-        """Whether some entries are not confirmed: a tensor, which nobody has to wait for."""
+        """Whether some entries are not confirmed, as a tensor: no need to wait for the device."""
         known = self._known(place, *reached.shape)
         return (reached & ~known.to(reached.device, non_blocking=True)).any()
 

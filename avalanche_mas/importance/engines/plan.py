@@ -109,6 +109,12 @@ class Plan:
         return self.joins_samples or self.reorders or any(use.mixed for use in self.uses)
 
     @cached_property
+    def has_several_entries(self) -> bool:
+        """Whether several entries of a dimension belong to each sample somewhere."""
+        axes = (axis for use in self.uses for axis in (*use.axes, *use.output_axes))
+        return any(axis is not None and axis.per_sample > 1 for axis in axes)
+
+    @cached_property
     def signature(self) -> tuple[object, ...]:
         """What forward passes of the same operations share, whatever the size of a sample."""
 
