@@ -12,7 +12,7 @@ import pandas as pd
 from ..report.writer import Part, Table
 from ..runs.cell import short_digest
 from ..training.framework import Framework
-from ..training.stream import StreamResult
+from ..training.result import StreamResult
 from .cell import DigitsCell
 from .report import DigitsReport
 

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from avalanche_mas.evaluation import average_accuracy, plots
 
-from ..training.stream import StreamResult
+from ..training.result import StreamResult
 from .cell import DigitsCell
 
 Tests = Mapping[DigitsCell, StreamResult]

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from math import sqrt
 from statistics import fmean, variance
 
-from ..training.stream import StreamResult
+from ..training.result import StreamResult
 from .cell import DigitsCell
 
 

@@ -13,8 +13,8 @@ import pandas as pd
 from ..report.formatter import listed
 from ..report.runs import runs_table, summary
 from ..report.writer import Part, Report, Table
+from ..training.result import StreamResult
 from ..training.selection import Choice
-from ..training.stream import StreamResult
 from .cell import DigitsCell
 from .plot import plot_accuracy
 

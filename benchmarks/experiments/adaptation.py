@@ -30,8 +30,8 @@ from ..objects.training import train
 from ..report.formatter import listed, spread
 from ..report.writer import Part, Report, Table
 from ..runs.cell import RunCells
+from ..training.result import StreamResult
 from ..training.selection import Choice
-from ..training.stream import StreamResult
 
 DESCRIPTION = "MAS adapted to one Flowers class: forgetting of it, of all, and later tasks"
 SETTINGS = ObjectSettings((EIGHT,), ("MAS",))

@@ -24,7 +24,8 @@ from ..replay.report import (
     row_of,
 )
 from ..runs.cell import RunCells
-from ..training.stream import StreamResult, train_and_measure
+from ..training.result import StreamResult
+from ..training.stream import train_and_measure
 
 _TRAINING = DigitsTraining(
     hidden_units=100, learning_rate=0.05, momentum=0.9, batch_size=32, epochs=5

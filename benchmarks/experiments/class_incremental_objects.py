@@ -21,7 +21,7 @@ from ..replay.report import (
     row_of,
 )
 from ..runs.cell import RunCells
-from ..training.stream import StreamResult
+from ..training.result import StreamResult
 
 DESCRIPTION = "the eight tasks with one head: a replay memory, alone and beside MAS, EWC and LwF"
 

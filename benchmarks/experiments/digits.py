@@ -28,8 +28,9 @@ from ..digits.remarks import forgets_less, lambda_effect
 from ..digits.report import DigitsReport
 from ..runs.cell import RunCells
 from ..training.framework import Framework, Learner
+from ..training.result import StreamResult
 from ..training.selection import Choice, choose_lambdas, published_strength
-from ..training.stream import StreamResult, train_and_measure
+from ..training.stream import train_and_measure
 
 DESCRIPTION = "permuted digits (one head) and split digits (one head per task)"
 

@@ -20,7 +20,7 @@ from ..report.formatter import listed, spread
 from ..report.overview import overview
 from ..report.writer import Part, Report, Table
 from ..runs.cell import RunCells
-from ..training.stream import StreamResult
+from ..training.result import StreamResult
 
 __all__ = ["run_cell"]
 

@@ -19,7 +19,7 @@ from ..objects.training import run_cell
 from ..report.formatter import listed
 from ..report.writer import Part, Report, Table
 from ..runs.cell import RunCells
-from ..training.stream import StreamResult
+from ..training.result import StreamResult
 from .figure5 import FAST, SETTINGS  # so that they share their runs
 
 __all__ = ["FAST", "SETTINGS", "run_cell"]

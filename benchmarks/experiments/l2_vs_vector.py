@@ -25,7 +25,7 @@ from ..objects.training import run_cell as run_as_usual
 from ..objects.training import train
 from ..report.formatter import listed, spread
 from ..runs.cell import RunCells
-from ..training.stream import StreamResult
+from ..training.result import StreamResult
 
 DESCRIPTION = "MAS by the squared norm of the output, and by the vector: forgetting and cost"
 SETTINGS = ObjectSettings(("flowers-scenes", "flowers-birds"), ("MAS",))

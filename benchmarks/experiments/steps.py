@@ -18,8 +18,9 @@ from ..digits.remarks import accuracy_gap, first_experience_kept
 from ..digits.report import DigitsReport
 from ..report.formatter import listed
 from ..runs.cell import RunCells
+from ..training.result import StreamResult
 from ..training.selection import choose_lambdas
-from ..training.stream import StreamResult, train_and_measure
+from ..training.stream import train_and_measure
 
 DESCRIPTION = "MAS on permuted digits by proximal and by gradient steps, for several optimizers"
 

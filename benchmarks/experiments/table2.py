@@ -11,7 +11,7 @@ from ..objects.pairs import LEGEND, PairsReport, Paper, mean_drop
 from ..objects.training import run_cell
 from ..report.formatter import listed
 from ..runs.cell import RunCells
-from ..training.stream import StreamResult
+from ..training.result import StreamResult
 
 __all__ = ["run_cell"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from ..training.stream import StreamResult
+from ..training.result import StreamResult
 
 
 def final_and_drop(result: StreamResult) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

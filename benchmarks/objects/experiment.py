@@ -15,8 +15,8 @@ from avalanche_mas.plugins.registry import METHODS
 from ..report.formatter import listed
 from ..runs.cell import RunCells
 from ..training.learnt import learnt_seeds
+from ..training.result import StreamResult
 from ..training.selection import Choice, choose_lambdas, published_strength
-from ..training.stream import StreamResult
 from .cell import Drawn, FirstTask, ObjectCell, ObjectTraining
 from .images import check_data
 

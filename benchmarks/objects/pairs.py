@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ..report.formatter import spread
 from ..report.writer import Part, Report, Table
-from ..training.stream import StreamResult
+from ..training.result import StreamResult
 from .accuracies import final_and_drop
 from .experiment import arrow
 

@@ -19,7 +19,8 @@ from avalanche_mas.models import MultiHead, multi_head, multi_head_alexnet, mult
 from avalanche_mas.models.efficientnet import trained_part
 from avalanche_mas.plugins.registry import METHODS
 
-from ..training.stream import StreamResult, train_and_measure
+from ..training.result import StreamResult
+from ..training.stream import train_and_measure
 from .cell import FirstTask, ObjectCell, ObjectTraining
 from .images import load
 

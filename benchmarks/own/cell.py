@@ -20,7 +20,8 @@ from avalanche_mas.evaluation.accuracy_matrix import Matrix
 from avalanche_mas.plugins.registry import Method
 
 from ..runs.cell import training_name
-from ..training.stream import StreamResult, train_and_measure
+from ..training.result import StreamResult
+from ..training.stream import train_and_measure
 from .held_out import hold_out
 
 _LOOKED_AT = 8  # samples of each experience that a benchmark is known by

@@ -26,8 +26,8 @@ from ..report.formatter import listed
 from ..runs.executors import Executor, start
 from ..runs.runner import Runner
 from ..runs.store import CellStore
+from ..training.result import StreamResult
 from ..training.selection import Choice, choose_lambdas, published_strength
-from ..training.stream import StreamResult
 from .cell import OwnCell, Setup
 from .comparison import Comparison
 

@@ -21,8 +21,8 @@ from ..report.overview import overview
 from ..report.runs import runs_table, summary
 from ..report.writer import Part, Report, Table
 from ..runs.store import write_whole
+from ..training.result import StreamResult
 from ..training.selection import Choice
-from ..training.stream import StreamResult
 from .cell import OwnCell
 
 _FILE = "comparison.json"

@@ -21,8 +21,8 @@ from ..report.formatter import listed, spread, wins
 from ..report.runs import runs_table
 from ..report.writer import Part, Report, Table
 from ..runs.cell import Cell, RunCells
+from ..training.result import StreamResult
 from ..training.selection import Choice, choose_lambdas
-from ..training.stream import StreamResult
 
 ALONE = "finetuning"
 """The method that adds nothing to a memory."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from ..training.stream import StreamResult
+from ..training.result import StreamResult
 from .formatter import spread
 
 _TITLES = {

@@ -11,7 +11,7 @@ import pytest
 from run_counted import LOG
 
 from benchmarks.runs.store import CellStore
-from benchmarks.training.stream import StreamResult
+from benchmarks.training.result import StreamResult
 
 HERE = Path(__file__).parent
 

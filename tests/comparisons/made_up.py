@@ -5,7 +5,7 @@ from benchmarks.experiments.figure2 import PAPER, PROPERTIES
 from benchmarks.facts.cell import FactCell, FactResult
 from benchmarks.figure2.properties import Finding
 from benchmarks.objects.cell import ObjectCell
-from benchmarks.training.stream import StreamResult
+from benchmarks.training.result import StreamResult
 
 LEARNT = 0.9
 CLASSES = ("passion flower", "sunflower", "rose")

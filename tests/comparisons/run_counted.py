@@ -14,7 +14,7 @@ from benchmarks.digits.cell import DigitsCell, DigitsTraining
 from benchmarks.runs.executors import start
 from benchmarks.runs.runner import Runner
 from benchmarks.runs.store import CellStore
-from benchmarks.training.stream import StreamResult
+from benchmarks.training.result import StreamResult
 
 LOG = "CELLS_RUN"  # the environment variable that names the file to note runs in
 TRAINING = DigitsTraining(hidden_units=1, learning_rate=0.1, momentum=0.0, batch_size=1, epochs=1)

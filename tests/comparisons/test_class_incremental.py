@@ -12,8 +12,8 @@ from avalanche_mas.benchmarks import split_digits
 from benchmarks.experiments import class_incremental_objects as objects
 from benchmarks.experiments.class_incremental import FAST, ReplayDigitsCell, run_cell
 from benchmarks.replay.report import ReplayReport
+from benchmarks.training.result import StreamResult
 from benchmarks.training.selection import Choice
-from benchmarks.training.stream import StreamResult
 
 CELL = ReplayDigitsCell("class-incremental", 5, "finetuning", None, 0, 0.0, FAST.training, 0)
 

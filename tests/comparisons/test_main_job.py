@@ -17,7 +17,7 @@ from benchmarks.digits.chosen import TABLE, chosen_lambdas
 from benchmarks.experiments import digits, figure5, load, table1
 from benchmarks.runs.executors.local import LocalExecutor
 from benchmarks.runs.store import CellStore, read_cells, write_cells
-from benchmarks.training.stream import StreamResult
+from benchmarks.training.result import StreamResult
 
 WIDE = {"COLUMNS": "200"}
 

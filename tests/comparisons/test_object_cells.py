@@ -16,8 +16,8 @@ from benchmarks.objects.cell import Drawn, FirstTask, ObjectCell
 from benchmarks.objects.experiment import PAPER, SMALL, choose_rows
 from benchmarks.objects.pairs import PairsReport, numbers
 from benchmarks.objects.training import run_cell, train
+from benchmarks.training.result import StreamResult
 from benchmarks.training.selection import published_strength
-from benchmarks.training.stream import StreamResult
 
 DRAWN = Drawn(images_per_class=4, size=24)
 CELL = ObjectCell("flowers-scenes", "finetuning", None, 0, 0.0, None, DRAWN, figure5.FAST.training)

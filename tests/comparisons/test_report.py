@@ -8,8 +8,8 @@ from benchmarks.digits.cell import DigitsCell, DigitsTraining
 from benchmarks.digits.plot import plot_accuracy
 from benchmarks.digits.remarks import forgets_less, lambda_effect
 from benchmarks.digits.report import DigitsReport
+from benchmarks.training.result import StreamResult
 from benchmarks.training.selection import Choice
-from benchmarks.training.stream import StreamResult
 
 TRAINING = DigitsTraining(hidden_units=1, learning_rate=0.1, momentum=0.0, batch_size=1, epochs=1)
 

@@ -10,7 +10,7 @@ from benchmarks.digits.remarks import accuracy_gap, first_experience_kept
 from benchmarks.experiments import steps
 from benchmarks.experiments.steps import FAST, SETTINGS, OptimizerCell, run_cell
 from benchmarks.runs.store import CellStore
-from benchmarks.training.stream import StreamResult
+from benchmarks.training.result import StreamResult
 
 TRAINING = DigitsTraining(
     hidden_units=20, learning_rate=0.05, momentum=0.9, batch_size=32, epochs=1

@@ -7,7 +7,7 @@ from run_counted import result
 from benchmarks.deployment.cell import DeploymentCell, DeploymentSettings
 from benchmarks.digits.cell import DigitsCell, DigitsTraining
 from benchmarks.runs.store import CellStore
-from benchmarks.training.stream import StreamResult
+from benchmarks.training.result import StreamResult
 
 TRAINING = DigitsTraining(hidden_units=1, learning_rate=0.1, momentum=0.0, batch_size=1, epochs=1)
 CELL = DigitsCell("permuted", 2, "MAS", 1.0, 0, 0.0, TRAINING)
