@@ -291,7 +291,9 @@ _PLAIN = {bool, int, float, complex, str, bytes, type(None)}
 
 
 def _is_plain(values: Sequence[Any]) -> bool:
-    return bool(values) and all(type(value) in _PLAIN for value in values)
+    return bool(values) and all(
+        type(value) in _PLAIN or issubclass(type(value), numpy.generic) for value in values
+    )
 
 
 def leaves_of(batch: Any) -> list[Any]:
@@ -324,12 +326,13 @@ def shared_by_all(batch: Any) -> tuple[int, ...]:
     return tuple(i for i, leaf in enumerate(leaves_of(batch)) if isinstance(leaf, Shared))
 
 
-_FLAGS = (bool, str, Enum, type(None))
+FLAGS = (bool, str, Enum, type(None))
+"""What may say how a batch goes through the model, but nothing of a sample."""
 
 
 def flags_of(batch: Any) -> tuple[object, ...]:
     """What of a batch may say how it goes through the model: flags, names, and what is missing."""
-    return tuple(leaf for leaf in leaves_of(batch) if isinstance(leaf, _FLAGS))
+    return tuple(leaf for leaf in leaves_of(batch) if isinstance(leaf, FLAGS))
 
 
 def _shape_of(leaf: Any) -> object:

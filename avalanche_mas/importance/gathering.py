@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from avalanche_mas.importance.batches import (
+    OneSample,
     Shared,
     batch_size_of,
     is_per_sample,
@@ -97,7 +98,9 @@ class Gathering:
         call = _Call(batch, leaves_of(batch), tuple(map(_precision_on, self._devices)))
         self._calls.append(call)
         try:
-            if call.size >= LARGE or not all(map(_is_finite, call.leaves)):
+            if isinstance(batch, OneSample):  # which is never joined with others
+                self._measure([call])
+            elif call.size >= LARGE or not all(map(_is_finite, call.leaves)):
                 self._measure([call])  # what is wrong with it is told now, not later
             elif (
                 sum(call.size for call in self._calls) >= GROUP

@@ -16,6 +16,7 @@ from torch._C._functorch import maybe_current_level
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
 from avalanche_mas.importance.batches import (
+    OneSample,
     Shared,
     batch_size_of,
     entries_of,
@@ -238,7 +239,7 @@ class Watch:
                 with self._lock:
                     self.seen, self._taken = self.seen - size, self._taken - len(rows)
 
-    def _copies(self, batch: CallArguments, size: int, rows: list[int]) -> list[CallArguments]:
+    def _copies(self, batch: CallArguments, size: int, rows: list[int]) -> list[Any]:
         """The samples to measure: the model may write to what it is given."""
         with self._lock:
             if not self._gathering.holds():
@@ -258,7 +259,10 @@ class Watch:
                 some = map_leaves(
                     lambda leaf: leaf if is_per_sample(leaf, len(rows)) else _copied(leaf), some
                 )
-            return list(self._parts(some))
+            parts: Iterable[CallArguments | OneSample] = self._parts(some)
+            if size == 1 and not _can_be_joined(batch):
+                parts = map(OneSample, parts)
+            return list(parts)
 
     def _check_in_eval_mode(self) -> None:
         if training := [name for name, part in self._model.named_modules() if part.training]:
@@ -305,6 +309,20 @@ class Watch:
         while (k := int((self._taken + len(rows)) / self.fraction)) < self.seen + size:
             rows.append(max(0, k - self.seen))
         return rows
+
+
+def _can_be_joined(batch: CallArguments) -> bool:
+    """Whether a call of one sample may be measured in a batch with others.
+
+    Of one sample nothing shows whether what else there is belongs to it, or to all. A mask that is
+    as long as the sequence does.
+    """
+    parts = [leaf for leaf in leaves_of(batch) if entries_of(leaf) is not None]
+    return len(parts) == 1 or (
+        all(isinstance(part, Tensor) and part.dim() > 1 for part in parts)
+        and len({part.shape[:2] for part in parts}) == 1
+        and parts[0].shape[1] > 1
+    )
 
 
 def _copied(leaf: Any) -> Any:

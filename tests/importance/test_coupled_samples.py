@@ -7,7 +7,7 @@ from networks import free, module
 from torch import nn
 from torch.nn import functional
 
-from avalanche_mas import estimate_importance
+from avalanche_mas import estimate_importance, estimate_local_importance
 from avalanche_mas.importance.engines.base import Apart, VerificationError, differs
 
 EXACT = 1e-10
@@ -111,6 +111,58 @@ def test_a_weight_that_sees_samples_in_two_orders(forward):
         model = module(forward, layer=nn.Linear(6, 6), head=nn.Linear(6, 2)).double()
         x = torch.randn(12, 6).double()
         assert worst_error(estimate_importance(model, x), naive_importance(model, x)) < EXACT
+
+
+def pictures(size, brightest):
+    x = 100 * torch.rand(size, 5).double()
+    x[:, 0] = brightest
+    return x
+
+
+def by_the_brightest(self, x):
+    return self.head(torch.tanh(self.layer(x / x.max())))
+
+
+def clipped(self, x):
+    h = self.layer(x / 100)
+    return self.head(h / h.detach().norm().clamp_min(300.0) * 300)
+
+
+@pytest.mark.parametrize("number", [3, 7, 15])
+@pytest.mark.parametrize("forward", [by_the_brightest, clipped])
+def test_samples_that_depend_on_each_other_in_the_last_batches(forward, number):
+    """None of batches 3, 5-7 and 9-15 is looked at: a sample that is much larger shows it."""
+    model = module(forward, layer=nn.Linear(5, 6), head=nn.Linear(6, 3)).double()
+    bright = [pictures(16, torch.full((16,), 255.0)) for _ in range(number // 2 + 1)]
+    other = [pictures(16, 255 * torch.rand(16) + 1) for _ in range(number // 2)]
+    if forward is clipped:
+        other = [1000 * x for x in other]
+    ours = estimate_importance(model, [*bright, *other])
+    assert worst_error(ours, naive_importance(model, torch.cat([*bright, *other]))) < EXACT
+    assert all("depends on the others" in reason for reason in ours.fallbacks.values())
+    local = estimate_local_importance(model, [*bright, *other])
+    alone = estimate_local_importance(model, torch.cat([*bright, *other]), batch_size=1)
+    assert worst_error(local, alone) < EXACT
+
+
+def test_a_few_dark_pictures_among_bright_ones():
+    """Among an eighth of the batch there is a bright one, too."""
+    for seed in range(5):
+        torch.manual_seed(seed)
+        model = module(by_the_brightest, layer=nn.Linear(5, 6), head=nn.Linear(6, 3)).double()
+        x = pictures(32, torch.full((32,), 255.0))
+        x[[3, 9, 21], 0] = 130
+        assert worst_error(estimate_importance(model, x), naive_importance(model, x)) < EXACT
+
+
+def test_a_model_that_refuses_large_values():
+    def forward(self, x):
+        if float(x.detach().abs().max()) > 100:
+            raise ValueError("not a picture")
+        return self.layer(x)
+
+    model, x = module(forward, layer=nn.Linear(4, 2)).double(), torch.randn(12, 4).double()
+    assert worst_error(estimate_importance(model, x), naive_importance(model, x)) < EXACT
 
 
 def test_round_off_is_no_difference():

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from judge import worst_error
+from judge import naive_importance, worst_error
 from networks import free, module
 from torch import nn
 
@@ -100,3 +100,44 @@ def test_what_is_looked_at_belongs_to_the_samples(first):
     single = [{n: t[k : k + 1] for n, t in b.items()} for b in batches for k in range(len(b["x"]))]
     ours = estimate_importance(model, batches)
     assert worst_error(ours, estimate_importance(model, single, engine="loop")) < EXACT
+
+
+@pytest.mark.parametrize("lengths", [(3, 0, 2), (0, 3), (0, 0)])
+@pytest.mark.parametrize("output", ["norm", "vector", "squares"])
+def test_a_batch_without_any_position(lengths, output):
+    """Pictures without boxes, empty texts."""
+
+    def forward(self, x, boxes):
+        kind = self.kind((boxes[..., 0] > 0).long())
+        return self.head(torch.tanh(self.picture(x) + (self.box(boxes) * self.scale + kind).sum(1)))
+
+    parts = {"picture": nn.Linear(3, 5), "box": nn.Linear(4, 5), "kind": nn.Embedding(2, 5)}
+    model = module(forward, **parts, head=nn.Linear(5, 2), scale=free(5)).double()
+    batches = [
+        {"x": torch.randn(6, 3).double(), "boxes": torch.randn(6, n, 4).double()} for n in lengths
+    ]
+    samples = [{k: v[i : i + 1] for k, v in b.items()} for b in batches for i in range(6)]
+    expected = estimate_importance(model, samples, engine="loop", output=output)
+    assert worst_error(estimate_importance(model, batches, output=output), expected) < EXACT
+    assert "picture.weight" in estimate_local_importance(model, batches)
+
+
+@pytest.mark.parametrize("order", [1, 2])
+def test_gradients_within_the_forward_pass(order):
+    """A network that is a solution's derivatives, too."""
+
+    def forward(self, x):
+        x = x.detach().requires_grad_()
+        u = self.head(torch.tanh(self.a(x)))
+        found = [u]
+        for _ in range(order):
+            (g,) = torch.autograd.grad(found[-1].sum(), x, create_graph=True)
+            found.append(g[:, :1])
+        return torch.cat(found, 1)
+
+    model = module(forward, a=nn.Linear(4, 6), head=nn.Linear(6, 1)).double()
+    x = torch.randn(16, 4).double()
+    ours = estimate_importance(model, x.split(8))
+    assert worst_error(ours, naive_importance(model, x)) < EXACT
+    assert set(ours.fallbacks) == set(ours)
+    assert "gradients in its forward pass" in ours.fallbacks["a.weight"]

@@ -21,6 +21,7 @@ from avalanche_mas.importance.engines.looking import Way
 from avalanche_mas.importance.engines.network import Network
 from avalanche_mas.importance.engines.plan import Plan, make_plan, telling_samples
 from avalanche_mas.importance.engines.ways import Group, Ways
+from avalanche_mas.importance.engines.whose import goes_whole, whole_does_not_fit
 from avalanche_mas.importance.parameters import wide, zeros
 from avalanche_mas.importance.rules.matmul import Products
 from avalanche_mas.importance.rules.registry import overlaps_itself
@@ -405,6 +406,17 @@ class PlannedEngine(ABC):
             Apart(rows, [output.detach() for output in self.network(take(batch, rows, size))])
             for rows in torch.split(drawn, few)
         ]
+
+    def mix(self, apart: Iterable[Apart], outputs: list[Tensor], batch: Any) -> bool:
+        """Whether samples depend on each other, see :func:`differs`.
+
+        :raises ValueError: if it may be that not all that is theirs was cut, see :mod:`.whose`.
+        """
+        if not differs(apart, outputs):
+            return False
+        if goes_whole(batch, size := batch_size_of(batch)):
+            raise whole_does_not_fit(batch, size)
+        return True
 
     def refuse_mixture(self) -> None:
         """Called where samples turn out to depend on each other.

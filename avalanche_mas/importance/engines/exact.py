@@ -25,7 +25,6 @@ from avalanche_mas.importance.engines.base import (
     Verify,
     compared,
     compared_entries,
-    differs,
     disagreeing,
 )
 from avalanche_mas.importance.engines.instrument import Instrument, Pass, PlanMismatch
@@ -58,6 +57,7 @@ _OF_A_KINK = 10.0
 ReLU or a maximum: .0049 was seen, on ResNet-18, where .0035 counts as round-off."""
 
 _ELSEWHERE = "its samples do not lie where those of the plan do"
+_INSIDE = "the network asks for gradients in its forward pass"
 _HIDDEN = "an operation uses it that torch does not show, such as a torch.autograd.Function"
 
 
@@ -125,7 +125,7 @@ class Exact(PlannedEngine):
                 backward.check_complete()
             except PlanMismatch:
                 return False
-            if differs(apart, outputs):
+            if self.mix(apart, outputs, batch):
                 self.refuse_mixture()
                 self._give_up("a sample's output depends on what else is in its batch", alone=True)
             else:
@@ -300,6 +300,7 @@ class Backward(Instrument):
         self._again = False  # whether the graph is needed for another backward pass
         self._squares: dict[tuple[str, int, torch.Size], tuple[Tensor, PerSample]] = {}
         self._told: list[Hashable] = []
+        self._has_begun = False  # until then, the network itself asks for gradients
         self._listens = False  # instead of measuring
         self._reached: dict[Place, Tensor] = {}  # of each use, the entries that δ is not zero for
         self._confirmed: Confirmed | None = None
@@ -381,7 +382,8 @@ class Backward(Instrument):
                 some = torch.randn((len(part), *output.shape[1:]), generator=generator)
                 start[part.to(start.device)] = some.to(start)
                 starts.append(start)
-            self._listens, self._reached = True, {}
+            self._has_begun = self._listens = True
+            self._reached = {}
             torch.autograd.grad(
                 outputs, [self.anchor], starts, retain_graph=True, allow_unused=True
             )
@@ -402,6 +404,7 @@ class Backward(Instrument):
         :param dim: of the entries of each.
         :return: whether nothing else is to be done.
         """
+        self._check_begun()
         if not self._listens:
             confirmed, per_sample = self._confirmed, 1 if dim is None else delta.shape[dim]
             if confirmed is None or confirmed.is_whole(place, per_sample):
@@ -411,6 +414,12 @@ class Backward(Instrument):
         reached = reached_entries(delta, dim, self.size)
         self._reached[place] = reached | self._reached.get(place, reached)
         return self._listens
+
+    def _check_begun(self) -> None:
+        if not self._has_begun:
+            for name in self.parameters:
+                self.given.record.unruled.setdefault(name, _INSIDE)
+            raise PlanMismatch
 
     def _names_at(self, place: Place) -> set[str]:
         return self.sources(self.plan.uses[place[0]].names)
@@ -422,7 +431,7 @@ class Backward(Instrument):
         """
         if not outputs:
             return
-        self._confirmed = confirmed
+        self._has_begun, self._confirmed = True, confirmed
         self._find_hidden_uses(outputs)
         objective = self.given.objective
         passes = objective.starts(outputs)
@@ -478,6 +487,7 @@ class Backward(Instrument):
         held, number = [(call, gradients)], self._next - 1
 
         def receive(delta: Tensor) -> None:
+            self._check_begun()
             call, gradients = held[0]
             axis = call.output_axes[0]
             if axis is not None and axis.per_sample:
@@ -490,7 +500,7 @@ class Backward(Instrument):
             if not self._again:
                 held.clear()  # autograd frees what it saved for this operation as well
             call.check_kept()
-            if axis is None:
+            if axis is None or not delta.numel():  # shared, or without any position
                 return
             for parameter, per_sample in gradients(delta):
                 self.add(parameter, per_sample)

@@ -34,7 +34,6 @@ from avalanche_mas.importance.engines.base import (
     PlannedEngine,
     Verify,
     compared,
-    differs,
     disagreeing,
 )
 from avalanche_mas.importance.engines.instrument import Instrument, Pass, PlanMismatch
@@ -151,7 +150,7 @@ class Local(PlannedEngine):
         outputs = self._run(plan, batch, size, added, products)
         if outputs is None:
             return False
-        if differs(apart, outputs):
+        if self.mix(apart, outputs, batch):
             self.one_by_one = True  # samples depend on each other, or on how many there are
             return self.measure(plan, batch, size, total)
         products.flush()
@@ -263,7 +262,7 @@ class Hebbian(Instrument):
 
         def emit(delta: Tensor, one_sign: bool) -> None:
             call.check_kept()
-            if axis is not None and axis.per_sample:
+            if axis is not None and axis.per_sample and delta.numel():
                 for parameter, per_sample in gradients(samples_first(delta, axis, self.size)):
                     name = self.find(parameter)
                     if name is None:

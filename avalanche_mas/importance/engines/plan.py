@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -14,7 +15,13 @@ from torch._C._functorch import is_functorch_wrapped_tensor
 from torch.autograd.function import BackwardCFunction
 from torch.utils._pytree import tree_leaves
 
-from avalanche_mas.importance.batches import entries_of, leaves_of, take
+from avalanche_mas.importance.batches import (
+    entries_of,
+    is_per_sample,
+    leaves_of,
+    map_leaves,
+    take,
+)
 from avalanche_mas.importance.engines.looking import (
     Looking,
     Picked,
@@ -32,6 +39,9 @@ REPEATING = {"expand", "expand_as", "broadcast_to", "repeat", "tile"}
 ACTIVATION_BYTES = 1 << 25
 """The largest activation that is computed at once. It bounds memory whatever the batch size; on
 Linux CPUs larger buffers would also be mapped afresh for each operation, which is slow."""
+
+_LARGE = 1000
+"""So many times as large is a sample that shows whether the largest of a batch changes others."""
 
 _EVERY_SAMPLE = frozenset([-1])  # no input of the network, but one of each sample's own
 _UNCLEAR = Axis(-1, 0)  # a tensor that changes with the number of samples in no simple way
@@ -178,7 +188,8 @@ def make_plan(
     output j alone reaches belong to sample j. That must hold for the three samples in the opposite
     order as well: a network may sort them, by length or by a score, and the first order may happen
     to be that. Whether samples depend on each other is asked of the output: with another third
-    sample, that of the first two must stay the same, bit for bit.
+    sample, that of the first two must stay the same, bit for bit, and with one of a thousand times
+    the size for all that can be seen.
 
     :param by_gradient: False for forward passes only: entries are then taken to lie sample behind
         sample.
@@ -214,12 +225,27 @@ def make_plan(
         }
     uses = tuple(use.located(reached) for use in three.uses)
 
+    def changes_with_large() -> bool:
+        few = take(batch, torch.tensor([first, second, third]), size)
+        large = _with_last_large(few)
+        if large is None:
+            return False
+        probe = _Probe(parameters)
+        try:
+            ends = probe.run(network, large)
+        except Exception:  # a model may refuse such values
+            return False
+        if probe.answers != three.answers:  # nothing to compare with
+            return False
+        return any(not _close(a[:2], b[:2]) for a, b in zip(outputs, ends, strict=True))
+
     def changes_with(last: int) -> bool:
         pairs = zip(outputs, run_three(_Probe(parameters), first, second, last), strict=True)
         return any(not torch.equal(before[:2], after[:2]) for before, after in pairs)
 
     # what changes by itself, such as forgotten dropout, shows nothing
-    joins = not looks and other != third and changes_with(other) and not changes_with(third)
+    joins = not looks and (changes_with_large() or (other != third and changes_with(other)))
+    joins = joins and not changes_with(third)
     told = two.told if two.told == three.told else None
     return Plan(
         uses,
@@ -309,6 +335,28 @@ class _LocatedUse:
             for axis, tensor in zip(inputs, self.inputs, strict=True)
         )
         return replace(use, axes=axes, output_axes=outputs, mixed=mixed)
+
+
+def _with_last_large(three: Any) -> Any:
+    """Three samples, the last a thousand times as large; None if no floats go into the network."""
+    found = False
+
+    def large(leaf: Any) -> Any:
+        nonlocal found
+        if not is_per_sample(leaf, 3) or not leaf.is_floating_point():
+            return leaf
+        found = True
+        return torch.cat([leaf[:2], _LARGE * leaf[2:]])
+
+    batch = map_leaves(large, three)
+    return batch if found else None
+
+
+def _close(one: Tensor, other: Tensor) -> bool:
+    """Equal but for round-off, which the values beside may change."""
+    one, other = one.detach(), other.detach()
+    far, size = float((one - other).norm()), float(one.norm())
+    return far <= math.sqrt(torch.finfo(one.dtype).eps) * size
 
 
 def _reorders(two: list[Picked], three: list[Picked]) -> bool:

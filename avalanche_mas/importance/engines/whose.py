@@ -12,10 +12,12 @@ from dataclasses import dataclass, field
 from itertools import combinations, count
 from typing import Any, Protocol
 
+import numpy
 import torch
 from torch import Tensor, nn
 
 from avalanche_mas.importance.batches import (
+    FLAGS,
     OneSample,
     Shared,
     Some,
@@ -54,12 +56,14 @@ class Answering(Protocol):
 class Whose:
     """Tells what is shared from what each sample has of its own.
 
-    What is not as long as the batch is shared. What is as long, beside the batch's first tensor, is
-    read in every way, as shared and as the samples' own: of each of some samples, alone and among a
-    few, the output must be what it is in the whole batch. Where the network's way depends on all
-    samples together, ``if h.mean() > 0``, a sample alone shows nothing; then one sample at a time
-    is left out. A part that made no difference yet is read as the samples' own, and asked about
-    again: at every batch, or if the network did not use it, at the 2nd, 4th, 8th and so on.
+    What is not as long as the batch is shared; where a sample alone then has another output, as of
+    a list of lists that holds one for each, that is an error. What is as long, beside the batch's
+    first tensor, is read in every way, as shared and as the samples' own: of each of some samples,
+    alone and among a few, the output must be what it is in the whole batch. Where the network's way
+    depends on all samples together, ``if h.mean() > 0``, a sample alone shows nothing; then one
+    sample at a time is left out. A part that made no difference yet is read as the samples' own,
+    and asked about again: at every batch, or if the network did not use it, at the 2nd, 4th, 8th
+    and so on.
 
     :param network: F.
     """
@@ -96,7 +100,19 @@ class Whose:
         doubtful = sorted(as_long - shared - known.own)
         if doubtful and size > 1:
             shared |= self._doubted(batch, size, shared, doubtful, known)
-        return _marked(batch, shared | other.keys())
+        marked = _marked(batch, shared | other.keys())
+        if not known.whole_fits and size > 1 and goes_whole(marked, size):
+            self._check_whole(marked, size)
+            known.whole_fits = True
+        return marked
+
+    def _check_whole(self, batch: Any, size: int) -> None:
+        question = _Question(self._network, batch, size, set())
+        fits = question.alone([set()])
+        if not fits and self._network.look(batch).asked:
+            fits = question.left_out([set()])
+        if not fits:
+            raise whole_does_not_fit(batch, size)
 
     def _doubted(
         self, batch: Any, size: int, shared: set[int], doubtful: list[int], known: _Known
@@ -155,6 +171,8 @@ class _Known:
     """Those that were used, and might have been either."""
     batches: int = 0
     """With parts of which it was not known."""
+    whole_fits: bool = False
+    """Whether samples alone have been seen to have the outputs that they have in a batch."""
 
 
 class _Question:
@@ -233,6 +251,43 @@ class _Question:
         if [t.shape for t in some] != [t.shape for t in parts]:
             return math.inf
         return max(map(_distance, some, parts, self._whole), default=0.0)
+
+
+def goes_whole(batch: Any, size: int) -> list[Any]:
+    """What of a batch goes whole to every sample, and may say something of each.
+
+    Flags do not, nor do numbers, unless there are as many as samples: ``{sample: its length}``.
+    """
+    whole: list[Any] = []
+    numbers: list[Any] = []
+    for leaf in leaves_of(batch):
+        part = leaf.part if isinstance(leaf, Shared) else leaf
+        if isinstance(part, FLAGS) or (part is leaf and entries_of(part) == size):
+            continue
+        is_number = isinstance(part, (int, float)) or (
+            isinstance(part, Tensor) and part.numel() == 1
+        )
+        (numbers if is_number else whole).append(part)
+    return whole + (numbers if len(numbers) >= size else [])
+
+
+def whole_does_not_fit(batch: Any, size: int) -> ValueError:
+    """The error where samples depend on each other, or not all that is theirs was cut."""
+    shown = list(dict.fromkeys(map(_shown, goes_whole(batch, size))))
+    return ValueError(
+        f"a batch of {size} samples holds {', '.join(shown[:3])}{', ...' * (len(shown) > 3)}, "
+        "which went whole to every sample, as its length is not that of the batch. But a sample "
+        "alone then has another output than in the batch: either samples depend on each other, or "
+        "some of this is of one sample each. Give what samples have of their own as tensors or "
+        f"arrays with an entry for each. {_REMEDY}"
+    )
+
+
+def _shown(part: Any) -> str:
+    if isinstance(part, (Tensor, numpy.ndarray)):
+        return f"a {type(part).__name__} of shape {tuple(part.shape)}"
+    length = entries_of(part)
+    return f"a {type(part).__name__}" + (f" of {length}" if length is not None else "")
 
 
 def _mistaken(shown: str) -> ValueError:
