@@ -124,6 +124,37 @@ def test_a_strategy_for_dictionaries(options):
     assert_close(plugin.importance, expected.prime(strategy.model, data))
 
 
+class Named(nn.Module):
+    """The mean of the words that are named, in lists of unlike lengths."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.words, self.head = nn.Embedding(9, 4), nn.Linear(4, 2)
+
+    def forward(self, words, named):
+        rows = zip(self.words(words), named, strict=False)
+        return self.head(torch.stack([row[places].mean(0) for row, places in rows]))
+
+
+def listed(samples):
+    words = torch.stack([x["words"] for x, _ in samples])
+    places = [[2 + k % 3, *range(k % 3)] for k in range(len(samples))]
+    return {"words": words, "named": places, "labels": torch.stack([y for _, y in samples])}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_lists_with_an_entry_for_each_sample_fail_before_training(kind):
+    data = AvalancheDataset([Samples(FORMS["(dict, y)"])], collate_fn=listed)
+    plugin = kind(forward=lambda model, batch: model(batch["words"], batch["named"]))
+    strategy = naive(Named(), plugin)
+    strategy.__class__ = Reads
+    before = [p.clone() for p in strategy.model.parameters()]
+    with pytest.raises(TypeError, match="which of them belong to one sample each"):
+        train(strategy, benchmark_from_datasets(train=[data]).train_stream)
+    assert all(map(torch.equal, strategy.model.parameters(), before))
+
+
 # --- EWC ------------------------------------------------------------------------------------------
 
 

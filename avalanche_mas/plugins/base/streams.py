@@ -150,7 +150,8 @@ class StreamBatches:
         for batch in self.first(2):
             with preserve_state(None, model=model):
                 try:
-                    Network(model, measured(self.forward))(to_device(batch, device))
+                    network = Network(model, measured(self.forward))
+                    network(network.mark_shared(to_device(batch, device)))
                 except Exception as error:  # whatever a model raises
                     raise TypeError(
                         "importance cannot be measured on the experience's samples "
