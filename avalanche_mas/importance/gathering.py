@@ -98,9 +98,8 @@ class Gathering:
         call = _Call(batch, leaves_of(batch), tuple(map(_precision_on, self._devices)))
         self._calls.append(call)
         try:
-            if isinstance(batch, OneSample):  # which is never joined with others
-                self._measure([call])
-            elif call.size >= LARGE or not all(map(_is_finite, call.leaves)):
+            alone = isinstance(batch, OneSample)  # which is never joined with others
+            if alone or call.size >= LARGE or not all(map(_is_finite, call.leaves)):
                 self._measure([call])  # what is wrong with it is told now, not later
             elif (
                 sum(call.size for call in self._calls) >= GROUP
