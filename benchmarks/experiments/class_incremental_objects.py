@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 from ..objects.cell import ObjectCell
 from ..objects.experiment import EIGHT, PRETRAINED, ObjectSettings
@@ -36,6 +37,7 @@ class ReplaySettings(ObjectSettings):
     """
 
     memories: tuple[int, ...] = (40, 160)  # with about 3,000 training images of 73 classes
+    fisher: str = "sampled"  # of EWC: the expectation would take a backward pass for each class
 
 
 SETTINGS = ReplaySettings(
@@ -52,14 +54,21 @@ class ReplayObjectCell(ObjectCell):
     """A cell with a replay memory.
 
     :param memory: images that it holds; 0: there is none.
+    :param fisher: of EWC: over which labels the Fisher information is taken.
     """
 
     memory: int = 0
+    fisher: str | None = None
 
     @property
     def label(self) -> str:
         """A row for each memory and method."""
         return row_of(self)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Arguments of the method's plugin besides its strength."""
+        return {**super().options, **({"fisher": self.fisher} if self.fisher else {})}
 
 
 def run(
@@ -76,7 +85,8 @@ def run_cell(cell: ReplayObjectCell) -> StreamResult:
     """Train and measure one cell."""
     benchmark = load(cell, one_head=True)
     classes = benchmark.train_stream[-1].classes_seen_so_far
-    return train(cell, benchmark, *beside_memory(cell), classes=1 + max(classes))
+    options, memory = beside_memory(cell)
+    return train(cell, benchmark, {**cell.options, **options}, memory, classes=1 + max(classes))
 
 
 def _cells(
@@ -88,4 +98,5 @@ def _cells(
         cells = [replace(cell, validation=settings.selection_validation)]
     else:
         cells = [settings.cell(sequence, method, lam, seed) for seed in settings.seeds]
-    return [ReplayObjectCell(**{**vars(cell), "memory": memory}) for cell in cells]
+    own = {"memory": memory, "fisher": settings.fisher if method == "EWC" else None}
+    return [ReplayObjectCell(**{**vars(cell), **own}) for cell in cells]

@@ -28,9 +28,11 @@ _Sizes = int | Sequence[int]
 POSITIONS_PER_CHANNEL = 0.2
 """On a CPU, a map of so few positions, per output channel, is unfolded into patches."""
 
-SMALL_BYTES = 1 << 17
-"""On a CPU, samples whose input and δ take less than this are measured several at once, as long as
-their gradients do, but no more than a quarter of a batch."""
+SMALL_BYTES = 1 << 20
+"""On a CPU, samples whose input and δ take less than this are measured several at once."""
+
+TOGETHER_BYTES = 1 << 22
+"""What the gradients of samples that are measured at once may take."""
 
 
 class Convolution(PerSample):
@@ -70,7 +72,7 @@ class Convolution(PerSample):
             if rows.data_ptr() != total.data_ptr():
                 total.copy_(rows.view(total.shape))
             return None
-        together = min(SMALL_BYTES // total.nbytes, self.size // 4) if self._is_small() else 0
+        together = TOGETHER_BYTES // total.nbytes if self._is_small() else 0
         if together > 1:
             for start in range(0, self.size, together):
                 gradients = self._side_by_side(start, start + together).to(total.dtype)

@@ -21,11 +21,11 @@ from torch import Tensor
 from avalanche_mas.importance.rules.per_sample import (
     Dense,
     Outer,
+    Parts,
     PerSample,
     RowsWithoutPart,
     Scaled,
     Sum,
-    chunks,
 )
 from avalanche_mas.importance.rules.registry import NoRule
 
@@ -185,15 +185,9 @@ def _normalised(
         raise NoRule("other norms than of rows")
     given, values = _whole(gradients), v.detach()
     norms = torch.linalg.vector_norm(values.flatten(1), dim=1).view_as(g)
-    direction = values / norms
+    direction, parts = values / norms, None
     if isinstance(given, Outer):
-        along = (given.delta * (given.x @ direction.t())).sum(1)
-    else:
-        along = torch.cat(
-            [
-                (given.dense(*rows) * direction).flatten(2).sum(2)
-                for rows in chunks(given.size, values)
-            ]
-        )
-    yield g, Dense(along.view(-1, *g.shape))
-    yield v, Scaled(RowsWithoutPart(given, direction, along), (g.detach() / norms).expand_as(v))
+        parts = (given.delta * (given.x @ direction.t())).sum(1)
+    rows = RowsWithoutPart(given, direction, parts)
+    yield v, Scaled(rows, (g.detach() / norms).expand_as(v))
+    yield g, Parts(rows, g.shape)
