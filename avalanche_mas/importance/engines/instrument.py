@@ -12,7 +12,7 @@ from torch import Tensor
 
 from avalanche_mas.importance.engines.objectives import Magnitude, Objective
 from avalanche_mas.importance.engines.plan import Plan, Use
-from avalanche_mas.importance.engines.tracking import Operation, Tracker, map_arguments
+from avalanche_mas.importance.engines.tracking import Operation, Tracker, map_tensors
 from avalanche_mas.importance.rules.derivations import go_back
 from avalanche_mas.importance.rules.matmul import Products
 from avalanche_mas.importance.rules.per_sample import PerSample, Pullback, Sum
@@ -169,7 +169,7 @@ class Instrument(Tracker):
 
     def detach(self, values: Any) -> Any:
         """``values`` with the parameters in it detached."""
-        return map_arguments(lambda leaf: leaf.detach() if self.find(leaf) else leaf, values)
+        return map_tensors(lambda leaf: leaf.detach() if self.find(leaf) else leaf, values)
 
     def add(self, parameter: Tensor | None, gradients: PerSample) -> None:
         """Adds Σ_k |g_k| of one use; waits for the others if the parameter has several.

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_leaves, tree_map, tree_map_only
 
 from avalanche_mas.importance.rules.registry import NoRule, find_decomposition, name_of
 
@@ -155,22 +155,36 @@ def _span(view: Tensor) -> tuple[int, int]:
 
 def arguments(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
     """All arguments of a call, with tuples, lists and dicts unpacked."""
-    leaves = [*args, *kwargs.values()]
-    # most calls have none of these, and pytree takes longer than many an operation
-    if any(isinstance(leaf, (tuple, list, dict)) for leaf in leaves):
-        return tree_leaves((args, kwargs))
+    leaves = []
+    for value in (*args, *kwargs.values()):
+        if not isinstance(value, (tuple, list, dict)):
+            leaves.append(value)
+        elif _are_numbers(value):
+            leaves += value
+        else:
+            leaves += tree_leaves(value)
     return leaves
 
 
-def map_arguments(
-    function: Callable[[Any], Any], call: tuple[tuple[Any, ...], dict[str, Any]]
+def map_tensors(
+    function: Callable[[Tensor], Any], call: tuple[tuple[Any, ...], dict[str, Any]]
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """``(args, kwargs)`` of a call with ``function`` of all its arguments."""
+    """``(args, kwargs)`` of a call with ``function`` of all tensors among its arguments."""
+
+    def mapped(value: Any) -> Any:
+        if isinstance(value, Tensor):
+            return function(value)
+        if not isinstance(value, (tuple, list, dict)) or _are_numbers(value):
+            return value
+        return tree_map_only(Tensor, function, value)
+
     args, kwargs = call
-    if any(isinstance(leaf, (tuple, list, dict)) for leaf in (*args, *kwargs.values())):
-        mapped: tuple[tuple[Any, ...], dict[str, Any]] = tree_map(function, call)
-        return mapped
-    return tuple(map(function, args)), {key: function(value) for key, value in kwargs.items()}
+    return tuple(map(mapped, args)), {key: mapped(value) for key, value in kwargs.items()}
+
+
+def _are_numbers(value: Any) -> bool:
+    """Whether it is such as a stride: pytree would take longer than many an operation."""
+    return type(value) in (tuple, list) and all(type(part) is int for part in value)
 
 
 def is_inplace(operation: Operation) -> bool:
