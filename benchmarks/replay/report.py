@@ -11,6 +11,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 import pandas as pd
 from avalanche.training.plugins import ReplayPlugin
+from avalanche.training.templates import SupervisedTemplate
 from matplotlib.figure import Figure
 
 from avalanche_mas.evaluation import plots
@@ -56,6 +57,14 @@ class ReplayCell(Cell, Protocol):
 ReplayCellT = TypeVar("ReplayCellT", bound=ReplayCell)
 
 
+class Memory(ReplayPlugin):  # type: ignore[misc]
+    """Avalanche's replay, but for the warning that it gives of itself after each experience."""
+
+    def after_training_exp(self, strategy: SupervisedTemplate, **kwargs: object) -> None:
+        """Draw what is kept."""
+        self.storage_policy.post_adapt(strategy, strategy.experience)
+
+
 class Question(Protocol):
     """The part of an experiment's settings that says what is compared."""
 
@@ -73,13 +82,13 @@ def row_of(cell: ReplayCell) -> str:
     return f"memory {cell.memory}, {cell.method}"
 
 
-def beside_memory(cell: ReplayCell) -> tuple[dict[str, Any], list[ReplayPlugin]]:
+def beside_memory(cell: ReplayCell) -> tuple[dict[str, Any], list[Memory]]:
     """Options of a method beside a replay memory, and the plugin with the memory, if there is one.
 
     Outputs that were recorded for an experience's images are not those of the memory's.
     """
     options = {"targets": "recomputed"} if METHODS[cell.method].records else {}
-    return options, [ReplayPlugin(mem_size=cell.memory)] if cell.memory else []
+    return options, [Memory(mem_size=cell.memory)] if cell.memory else []
 
 
 def compare_beside_replay(

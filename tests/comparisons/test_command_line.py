@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 
+import commands
 import pytest
 from typer.testing import CliRunner
 
@@ -16,12 +17,7 @@ from benchmarks.runs.runner import WorkerDiedError
 
 
 def benchmarks(*arguments):
-    return subprocess.run(
-        [sys.executable, "-m", "benchmarks", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    return commands.run("-m", "benchmarks", *arguments)
 
 
 @pytest.fixture(scope="module")

@@ -1,8 +1,7 @@
 import json
-import subprocess
-import sys
 from dataclasses import replace
 
+import commands
 import pytest
 
 from benchmarks.digits.cell import DigitsTraining
@@ -19,16 +18,8 @@ SGD = OptimizerCell("permuted", 3, "gradient", 1e8, 0, 0.0, TRAINING, "SGD")
 
 
 def test_a_trial_runs_from_start_to_end(tmp_path):
-    process = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            *["benchmarks", "run", "steps", "--fast", "--workers", "1", "--out"],
-            str(tmp_path),
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
+    process = commands.run(
+        *("-m", "benchmarks", "run", "steps", "--fast", "--workers", 1, "--out", tmp_path)
     )
     assert process.returncode == 0, process.stdout + process.stderr
     folder = tmp_path / "steps-fast"

@@ -2,11 +2,8 @@
 
 import copy
 import itertools
-import os
-import subprocess
-import sys
-from pathlib import Path
 
+import commands
 import pytest
 import resume_every_method as resuming
 import torch
@@ -180,19 +177,8 @@ def resumed(tmp_path_factory):
     folder = tmp_path_factory.mktemp("checkpoints")
     for name in OURS:
         resuming.save(name, folder)
-    here = Path(__file__).resolve()
-    run = subprocess.run(
-        [
-            sys.executable,
-            *("-W", "ignore", "-c"),
-            f"import resume_every_method as r; r.resume_all({str(folder)!r})",
-        ],
-        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(here.parent), str(here.parents[2])])},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return folder, run.stderr
+    code = f"import resume_every_method as r; r.resume_all({str(folder)!r})"
+    return folder, commands.run("-c", code, quiet=True).stderr
 
 
 @every_method

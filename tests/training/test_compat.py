@@ -5,11 +5,10 @@ class of ``__main__`` by value. At its top this file must not import ``avalanche
 repairs checkpointing.
 """
 
-import os
-import subprocess
 import sys
 from pathlib import Path
 
+import commands
 import pytest
 import torch
 from avalanche.benchmarks import nc_benchmark
@@ -125,14 +124,7 @@ def resume_all(folder):
 
 def in_new_process(code):
     """Run ``code``, with this file imported as ``t``, in a new Python."""
-    here = Path(__file__).resolve()
-    return subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", f"import {here.stem} as t\n{code}"],
-        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(here.parent), str(here.parents[1])])},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    return commands.run("-c", f"import {Path(__file__).stem} as t\n{code}", quiet=True)
 
 
 def test_without_the_repair_saving_fails(tmp_path):

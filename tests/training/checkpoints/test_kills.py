@@ -8,12 +8,10 @@ the disk.
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
-from pathlib import Path
 
+import commands
 import pytest
 from interrupted import CHECKPOINT, EXPERIENCES, METHODS_OF_OURS
 
@@ -24,37 +22,13 @@ pytestmark = [
     pytest.mark.timeout(900),  # where the machine is busy: alone, it takes about a minute
 ]
 
-HERE = Path(__file__).resolve().parent
-
-
-def started(code):
-    """A new process that runs this code."""
-    path = os.pathsep.join([str(HERE), str(HERE.parents[1])])
-    command = [sys.executable, "-W", "ignore", "-c", code]
-    environment = os.environ | {"PYTHONPATH": path}
-    return subprocess.Popen(
-        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-    )
-
-
-def ended(process):
-    """Waits for its end.
-
-    :return: what it has said of errors.
-    """
-    try:
-        return process.communicate()[1]
-    finally:
-        process.kill()
-
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory):
     """What the process that forks and kills has seen."""
     folder = tmp_path_factory.mktemp("kills")
-    process = started(f"import kills; kills.main({str(folder)!r})")
-    errors = ended(process)
-    assert process.returncode == 0, errors
+    process = commands.run("-c", f"import kills; kills.main({str(folder)!r})", quiet=True)
+    assert process.returncode == 0, process.stderr
     return json.loads((folder / "report.json").read_text(encoding="utf-8"))
 
 
@@ -110,21 +84,20 @@ def test_a_new_process_goes_on_where_one_was_killed_while_it_wrote(report, tmp_p
     """The file is padded to 64 MB, so that the other process sees half of it."""
     path, draft = tmp_path / CHECKPOINT, tmp_path / f"{CHECKPOINT}.draft"
     code = f"import interrupted; interrupted.run('MAS', {str(tmp_path)!r}, ballast={1 << 24})"
-    process = started(code)
-    while process.poll() is None:
+    command = commands.Command("-c", code, quiet=True)
+    while command.poll() is None:
         # The first checkpoint must be there, and the next one must be half written.
         if path.exists() and draft.exists() and draft.stat().st_size > 1 << 20:
-            process.kill()
+            command.kill()
             break
         time.sleep(0.001)
-    errors = ended(process)
-    assert process.returncode == -signal.SIGKILL, errors
+    process = command.wait()
+    assert process.returncode == -signal.SIGKILL, process.stderr
     assert checkpoint._damage(draft) is not None
     assert checkpoint._damage(path) is None
 
-    process = started(code)
-    errors = ended(process)
-    assert process.returncode == 0, errors
+    process = commands.run("-c", code, quiet=True)
+    assert process.returncode == 0, process.stderr
     result = json.loads((tmp_path / "result.json").read_text(encoding="utf-8"))
     whole = report["methods"]["MAS"]["results"][0]
     different = [leaf for leaf in whole if result.get(leaf) != whole[leaf]]
