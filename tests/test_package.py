@@ -6,11 +6,11 @@ import importlib
 import importlib.metadata
 import inspect
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
 
+import commands
 import pytest
 
 import avalanche_mas
@@ -69,16 +69,16 @@ def part_of(module):
     return rest.partition(".")[0] if package == "avalanche_mas" else package
 
 
-def python(code, **environment):
+def python(code):
     """What a fresh interpreter prints last, from JSON."""
-    run = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", code],
-        cwd=PACKAGE.parent,
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    command = [sys.executable, "-W", "ignore", "-c", code]
+    run = subprocess.run(command, cwd=PACKAGE.parent, capture_output=True, text=True, check=True)
+    return json.loads(run.stdout.splitlines()[-1])
+
+
+def forked(code, **environment):
+    """The same where Avalanche is loaded already."""
+    run = commands.run("-c", code, environment=environment, cwd=PACKAGE.parent, quiet=True)
     return json.loads(run.stdout.splitlines()[-1])
 
 
@@ -127,7 +127,7 @@ def test_plain_pytorch_users_never_load_avalanche(statement):
 @pytest.mark.parametrize("package", ["avalanche_mas", "avalanche_mas.training"])
 def test_lazy_names_are_as_others(package):
     """Tab completion, ``import *`` and the error for a name that is not there."""
-    found = python(f"""
+    found = forked(f"""
 import json, {package} as package
 before = dir(package)
 from {package} import *
@@ -143,7 +143,7 @@ except AttributeError as error:
 @pytest.mark.parametrize("repair", ["0", "1"])
 def test_avalanche_is_repaired_unless_the_environment_says_not_to(repair):
     """See docs/differences-from-avalanche.md."""
-    repaired = python(
+    repaired = forked(
         """
 import json, torch
 import avalanche_mas.plugins
