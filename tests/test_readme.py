@@ -85,6 +85,19 @@ def test_a_memory_with_and_without_mas_is_the_committed_one():
     assert "MAS ends at {} %,\n  finetuning at {} %".format(*alone) in page
 
 
+def test_a_memory_of_objects_is_the_committed_one():
+    """Remedy: ``python -m benchmarks run class-incremental-objects``, then publish it."""
+    folder = ROOT / "benchmarks/results/class-incremental-objects"
+    table = (folder / "table.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (replay[\w ]*) \| (\d+) \| (\S+) ", table, re.MULTILINE)
+    mean = {(method, int(memory)): number for method, memory, number in rows}
+    page = " ".join((ROOT / "docs/experiments.md").read_text(encoding="utf-8").split())
+    for memory in 40, 160:
+        alone, mas, ewc = (mean[m, memory] for m in ("replay", "replay and MAS", "replay and EWC"))
+        assert f"the memory alone ends at {alone} % and with MAS at {mas} %" in page
+        assert f", {ewc} %." in page
+
+
 def test_the_claims_are_the_committed_ones():
     """Remedy: ``python -m benchmarks claims --publish``."""
     text = (ROOT / "docs/experiments.md").read_text(encoding="utf-8")
