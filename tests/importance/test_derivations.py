@@ -106,6 +106,25 @@ def test_some_frozen(name, frozen):
         torch.testing.assert_close(ours[parameter], theirs[parameter])
 
 
+@pytest.mark.parametrize("frozen", [None, "original0", "original1"], ids=["none", "g", "v"])
+@pytest.mark.parametrize("output", ["norm", "vector", "squares"])
+@pytest.mark.parametrize("together", [1, 2, 100])
+def test_a_normalised_convolution_in_several_chunks(together, output, frozen, monkeypatch):
+    """v̂ᵀG is found where G is written out for v, or for itself alone."""
+    torch.manual_seed(0)
+    model = shaken(parametrizations.weight_norm(nn.Conv2d(2, 3, 3))).double().eval()
+    if frozen:
+        getattr(model.parametrizations.weight, frozen).requires_grad_(False)
+    x = torch.randn(5, 2, 4, 5, dtype=torch.float64)
+    monkeypatch.setattr(per_sample, "CACHED_BYTES", together * model.weight.nbytes)
+    ours = estimate_importance(model, x, output=output, verify="off")
+    theirs = estimate_importance(model, x, output=output, engine="loop")
+    assert not ours.fallbacks
+    assert list(ours) == list(theirs)
+    for parameter in ours:
+        torch.testing.assert_close(ours[parameter], theirs[parameter], rtol=1e-9, atol=1e-11)
+
+
 @pytest.mark.parametrize("name", FACTORS)
 def test_by_closed_form(name, monkeypatch):
     """No autograd through the derivation, whose cost would be that of every sample."""

@@ -19,9 +19,9 @@ import torch
 from torch import Tensor
 
 from avalanche_mas.importance.rules.per_sample import (
+    Along,
     Dense,
     Outer,
-    Parts,
     PerSample,
     RowsWithoutPart,
     Scaled,
@@ -185,9 +185,9 @@ def _normalised(
         raise NoRule("other norms than of rows")
     given, values = _whole(gradients), v.detach()
     norms = torch.linalg.vector_norm(values.flatten(1), dim=1).view_as(g)
-    direction, parts = values / norms, None
+    direction, along = values / norms, None
     if isinstance(given, Outer):
-        parts = (given.delta * (given.x @ direction.t())).sum(1)
-    rows = RowsWithoutPart(given, direction, parts)
+        along = (given.delta * (given.x @ direction.t())).sum(1)
+    rows = RowsWithoutPart(given, direction, along)
     yield v, Scaled(rows, (g.detach() / norms).expand_as(v))
-    yield g, Parts(rows, g.shape)
+    yield g, Along(rows, g.shape)

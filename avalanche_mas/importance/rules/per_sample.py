@@ -295,40 +295,40 @@ class RowsWithoutPart(PerSample):
 
     :param gradients: g_k.
     :param direction: u of each row, of length one, shaped like the parameter.
-    :param parts: uᵀ g_k, (B, rows), if known; else they are found where g_k are written out.
+    :param along: uᵀ g_k, (B, rows), if known; else it is found where g_k are written out.
     """
 
     def __init__(
-        self, gradients: PerSample, direction: Tensor, parts: Tensor | None = None
+        self, gradients: PerSample, direction: Tensor, along: Tensor | None = None
     ) -> None:
         super().__init__(gradients.size)
         self.gradients, self.direction = gradients, direction
-        rows = direction.new_empty(self.size, len(direction)) if parts is None else parts
-        self._parts, self._known = rows, 0 if parts is None else self.size
+        self._known = 0 if along is None else self.size  # so many samples' uᵀ g_k, from the first
+        self._along = direction.new_empty(self.size, len(direction)) if along is None else along
 
     def dense(self, start: int, stop: int) -> Tensor:
         gradients = self.gradients.dense(start, stop)
         if start <= self._known < stop:
-            self._parts[start:stop] = (gradients * self.direction).flatten(2).sum(2)
+            self._along[start:stop] = (gradients * self.direction).flatten(2).sum(2)
             self._known = stop
-        parts = self.parts(start, stop).view(*gradients.shape[:2], *[1] * (gradients.dim() - 2))
-        return gradients.addcmul_(self.direction, parts, value=-1)
+        along = self.along(start, stop).view(*gradients.shape[:2], *[1] * (gradients.dim() - 2))
+        return gradients.addcmul_(self.direction, along, value=-1)
 
-    def parts(self, start: int, stop: int) -> Tensor:
+    def along(self, start: int, stop: int) -> Tensor:
         """uᵀ g_k for start ≤ k < stop, (stop − start, rows)."""
         known = self._known
         for first, last in chunks(stop - known, self.direction) if stop > known else ():
             self.dense(known + first, known + last)
-        return self._parts[start:stop]
+        return self._along[start:stop]
 
     def workspace_like(self, total: Tensor) -> Tensor:
         return self.gradients.workspace_like(total)
 
 
-class Parts(PerSample):
-    """uᵀ g_k of each row, which cost nothing once the gradients without them have been added.
+class Along(PerSample):
+    """uᵀ g_k, which costs nothing once g_k − u (uᵀ g_k) have been added.
 
-    :param rows: g_k − u (uᵀ g_k).
+    :param rows: those.
     :param shape: of the parameter, which has one number for each row.
     """
 
@@ -337,7 +337,7 @@ class Parts(PerSample):
         self.rows, self.shape = rows, shape
 
     def dense(self, start: int, stop: int) -> Tensor:
-        return self.rows.parts(start, stop).clone().view(-1, *self.shape)
+        return self.rows.along(start, stop).clone().view(-1, *self.shape)
 
 
 class Pullback(PerSample):
