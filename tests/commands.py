@@ -56,7 +56,10 @@ class Command:
 
     def wait(self) -> CompletedProcess[str]:
         """Its exit status and what it has said, when it has ended."""
-        self._process.join()
+        try:
+            self._process.join()
+        finally:
+            self.kill()  # where the test has ended otherwise
         said = [path.read_text(encoding="utf-8") for path in self._outputs]
         status = self._process.exitcode
         assert status is not None

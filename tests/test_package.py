@@ -79,6 +79,7 @@ def python(code):
 def forked(code, **environment):
     """The same where Avalanche is loaded already."""
     run = commands.run("-c", code, environment=environment, cwd=PACKAGE.parent, quiet=True)
+    assert run.returncode == 0, run.stderr
     return json.loads(run.stdout.splitlines()[-1])
 
 
