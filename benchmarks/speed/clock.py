@@ -13,12 +13,9 @@ import torch
 
 Key = TypeVar("Key", bound=Hashable)
 
-SHORTEST = 0.2
-"""Seconds that one timing lasts at least; quicker calls are repeated within it."""
-
 
 def interleave(
-    calls: Mapping[Key, Callable[[], object]], rounds: int, shortest: float = SHORTEST
+    calls: Mapping[Key, Callable[[], object]], rounds: int, shortest: float
 ) -> Iterator[tuple[int, Key, float]]:
     """Times every call once in each round, in another random order each time.
 

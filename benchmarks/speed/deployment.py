@@ -82,5 +82,5 @@ def measure(network: str, batch_size: int, settings: SpeedSettings) -> Iterator[
     group = min(GROUP, MAX_BYTES // case.x[0].nbytes + 1)
     samples = 2 * batch_size if settings.quick else round(group / FRACTION)
     calls = {way: make(case, samples) for way, make in WAYS.items()}
-    for number, way, seconds in interleave(calls, settings.rounds):
+    for number, way, seconds in interleave(calls, settings.rounds, settings.shortest):
         yield Row(way, number, seconds / (-(-samples // batch_size) * batch_size))

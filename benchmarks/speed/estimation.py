@@ -87,7 +87,7 @@ def measure(network: str, settings: SpeedSettings, others: bool) -> Iterator[Row
             ready.pop(way, None)
             yield Row(way, 0, None, str(refusal))
     calls = {way: own.call for way, own in ready.items()}
-    for number, way, seconds in interleave(calls, settings.rounds):
+    for number, way, seconds in interleave(calls, settings.rounds, settings.shortest):
         yield Row(way, number, seconds / ready[way].samples, ready[way].note)
 
 

@@ -128,6 +128,6 @@ def _case(model: nn.Module, size: int, sample: tuple[int, ...], settings: SpeedS
 def _timed(calls: _Calls, settings: SpeedSettings) -> Iterator[Row]:
     torch.set_num_threads(settings.threads)
     functions = {key: call for key, (call, _) in calls.items()}
-    for number, key, seconds in interleave(functions, settings.rounds):
+    for number, key, seconds in interleave(functions, settings.rounds, settings.shortest):
         way, x = key
         yield Row(way, number, seconds / calls[key][1], x=x)

@@ -75,7 +75,7 @@ def measure(network: str, settings: SpeedSettings) -> Iterator[Row]:
         calls[ONEDNN] = _call(gradients, total, onednn=True)
     if len(layer.weight) > 2:
         calls[CONVOLUTION] = _call(gradients, total, onednn=False, patches=False)
-    for number, way, seconds in interleave(calls, settings.rounds):
+    for number, way, seconds in interleave(calls, settings.rounds, settings.shortest):
         yield Row(way, number, seconds / gradients.size)
 
 

@@ -16,6 +16,11 @@ class SpeedSettings:
     device: str  # "cpu" or "cuda"
     quick: bool  # tiny sizes, to see whether all parts work
 
+    @property
+    def shortest(self) -> float:
+        """Seconds that one timing lasts at least; quicker calls are repeated within it."""
+        return 0.02 if self.quick else 0.2
+
 
 @dataclass(frozen=True)
 class Row:

@@ -5,8 +5,8 @@ function in some phase of some experience: the process sends itself the signal t
 it no more time to tidy up than a kill from outside does.
 """
 
+import functools
 import gc
-import inspect
 import json
 import os
 import random
@@ -24,52 +24,68 @@ from avalanche.training.templates.update_type.sgd_update import SGDUpdate
 from avalanche_mas.benchmarks import split_digits
 from avalanche_mas.training import checkpoint
 
-# Code → the phase it begins. The innermost counts; Ω is measured in callbacks after an experience.
+# What begins a phase. The innermost counts; Ω is measured in callbacks after an experience.
 PHASES = {
-    inspect.unwrap(function).__code__: phase
-    for function, phase in (
-        (BaseTemplate._before_training_exp, "preparing"),
-        (SGDUpdate.training_epoch, "training"),
-        (BaseTemplate._after_training_exp, "importance"),
-        (BaseTemplate.eval, "evaluating"),
-        (checkpoint.save_checkpoint, "writing"),
-        (checkpoint._publish, "publishing"),
-    )
+    "preparing": (BaseTemplate, "_before_training_exp"),
+    "training": (SGDUpdate, "training_epoch"),
+    "importance": (BaseTemplate, "_after_training_exp"),
+    "evaluating": (BaseTemplate, "eval"),
+    "writing": (interrupted, "save_checkpoint"),
+    "publishing": (checkpoint, "_publish"),
 }
 ALWAYS = ["training", "importance", "writing"]
 FURTHER = ["preparing", "evaluating", "publishing"]
 
 
 class Moments:
-    """Counts moments by experience and phase, and kills the process at one of them.
+    """Counts moments in some phases, and kills the process at one of them.
 
+    Python functions are traced in these phases only: they are several times slower then.
+
+    :param phases: (experience, phase) of each.
     :param at: (experience, phase, n), or None to count only.
     """
 
-    def __init__(self, at=None):
-        self.at = at
+    def __init__(self, phases, at=None):
+        self.wanted, self.at = set(phases), at
         self.counts = Counter()
         self.experience = 0
-        self.phases = []
+        self.phases = [None]
+
+    def count(self):
+        """From now on, in this process."""
+        for phase, (owner, name) in PHASES.items():
+            setattr(owner, name, self._within(phase, getattr(owner, name)))
+        load = interrupted.maybe_load_checkpoint
+
+        def loaded(*arguments):
+            strategy, self.experience = load(*arguments)
+            return strategy, self.experience
+
+        interrupted.maybe_load_checkpoint = loaded
+
+    def _within(self, phase, function):
+        @functools.wraps(function)
+        def call(*arguments, **options):
+            self._enter([*self.phases, phase])
+            try:
+                return function(*arguments, **options)
+            finally:
+                self.experience += phase == "writing"
+                self._enter(self.phases[:-1])
+
+        return call
+
+    def _enter(self, phases):
+        self.phases = phases
+        self.now = self.experience, phases[-1]
+        sys.setprofile(self if self.now in self.wanted else None)
 
     def __call__(self, frame, event, arg):
-        if event not in ("call", "return"):
-            return
-        code = frame.f_code
-        if event == "call" and code in PHASES:
-            self.phases.append(PHASES[code])
-        if self.phases:
-            key = self.experience, self.phases[-1]
-            self.counts[key] += 1
-            if self.at == (*key, self.counts[key]):
+        if event in ("call", "return"):
+            self.counts[self.now] += 1
+            if self.at == (*self.now, self.counts[self.now]):
                 os.kill(os.getpid(), signal.SIGKILL)
-        if event == "return":
-            if code in PHASES:
-                self.phases.pop()
-            if code is checkpoint.save_checkpoint.__code__:
-                self.experience += 1
-            elif code is checkpoint.maybe_load_checkpoint.__code__ and arg is not None:
-                self.experience = arg[1]
 
 
 def forked(function):
@@ -93,14 +109,13 @@ def forked(function):
     return os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
 
 
-def counted(name, folder):
-    """How many moments each phase has, in a run that nobody kills."""
+def counted(name, folder, phases):
+    """How many moments these phases have, in a run that nobody kills."""
 
     def count():
-        moments = Moments()
-        sys.setprofile(moments)
+        moments = Moments(phases)
+        moments.count()
         interrupted.run(name, folder)
-        sys.setprofile(None)
         counts = [[*key, n] for key, n in moments.counts.items()]
         Path(folder, "counts.json").write_text(json.dumps(counts), encoding="utf-8")
 
@@ -109,29 +124,26 @@ def counted(name, folder):
     return {(experience, phase): n for experience, phase, n in rows}
 
 
-def drawn(name, counts):
-    """A moment in every experience: training, Ω, writing and another phase, in random order."""
-    rng = random.Random(f"kills of {name}")
-    phases = [*ALWAYS, rng.choice(FURTHER)]
-    rng.shuffle(phases)
-    # Where a run has been resumed, what happens only once in a process makes it a little longer.
-    return [(e, phase, rng.randint(1, counts[e, phase])) for e, phase in enumerate(phases)]
-
-
 def one_method(name, folder):
-    """Uninterrupted, and killed in every experience.
+    """Uninterrupted, and killed in every experience: in training, in Ω, while it writes, and in
+    another phase, in random order.
 
     :return: both results, and each kill with the signal and the files it has left.
     """
     whole, broken = folder / "whole", folder / "broken"
     for path in (whole, broken):
         path.mkdir(parents=True)
-    counts = counted(name, whole)
+    rng = random.Random(f"kills of {name}")
+    phases = [*ALWAYS, rng.choice(FURTHER)]
+    rng.shuffle(phases)
+    counts = counted(name, whole, enumerate(phases))
     kills = []
-    for moment in drawn(name, counts):
+    for experience, phase in enumerate(phases):
+        # Where a run has been resumed, what happens only once in a process makes it a bit longer.
+        moment = experience, phase, rng.randint(1, counts[experience, phase])
 
         def killed(moment=moment):
-            sys.setprofile(Moments(moment))
+            Moments([moment[:2]], moment).count()
             interrupted.run(name, broken)
 
         ended = forked(killed)
@@ -149,16 +161,17 @@ def everywhere_in_saving(folder):
     :return: for each kill the signal, and what the checkpoint says then.
     """
     path = folder / "save.checkpoint"
+    phases = [(0, "writing"), (0, "publishing")]
 
     def say(number, moments=None):
         strategy, _ = checkpoint.maybe_load_checkpoint(interrupted.strategy_of("SI"), path)
         strategy.said = number
-        sys.setprofile(moments)
-        checkpoint.save_checkpoint(strategy, path)
-        sys.setprofile(None)
+        if moments:
+            moments.count()
+        interrupted.save_checkpoint(strategy, path)
 
     def count():
-        moments = Moments()
+        moments = Moments(phases)
         say(0)
         say(1, moments)
         counts = {phase: n for (_, phase), n in moments.counts.items()}
@@ -181,7 +194,7 @@ def everywhere_in_saving(folder):
             (folder / name).unlink()
         for name, content in before.items():
             (folder / name).write_bytes(content)
-        ended = forked(lambda phase=phase, n=n: say(2, Moments((0, phase, n))))
+        ended = forked(lambda phase=phase, n=n: say(2, Moments(phases, (0, phase, n))))
         files = sorted(os.listdir(folder))
         forked(read)
         said = json.loads((folder / "said.json").read_text("utf-8"))
