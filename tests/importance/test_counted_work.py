@@ -13,7 +13,7 @@ from torch.nn.utils import parametrizations
 
 from avalanche_mas import estimate_importance, estimate_local_importance
 from avalanche_mas.importance.engines import plan
-from avalanche_mas.importance.rules import conv, matmul, per_sample
+from avalanche_mas.importance.rules import matmul, per_sample
 
 B = 16
 WEIGHT_ONLY, INPUT_ONLY = (False, True, False), (True, False, False)
@@ -126,7 +126,7 @@ def test_a_small_convolution_takes_the_weight_gradients_of_the_batch_at_once(mon
     expected = {WEIGHT_ONLY: len(weights), INPUT_ONLY: len(weights) - 1}
     assert backward_masks(steady(model, x)) == expected
     # or of as many as fit a bound, here five; the largest one alone
-    monkeypatch.setattr(conv, "TOGETHER_BYTES", 5 * weights[0].nbytes)
+    monkeypatch.setattr(per_sample, "CACHED_BYTES", 5 * weights[0].nbytes)
     pieces = [-(-B // max(1, 5 * weights[0].nbytes // weight.nbytes)) for weight in weights]
     expected[WEIGHT_ONLY] = sum(pieces)
     assert pieces[0] == 4
@@ -173,7 +173,7 @@ def test_memory_stays_near_that_of_a_backward_pass(name, estimate, monkeypatch):
     l-MAS adds to a copy of Ω until it knows that a pass went as planned. Those of small
     convolutions are written out, up to a bound that counts in a miniature alone.
     """
-    monkeypatch.setattr(conv, "TOGETHER_BYTES", 0)
+    monkeypatch.setattr(per_sample, "CACHED_BYTES", 0)
     model, x = case(name)
     work = steady(model, x, estimate)
     copies = 1.2 if estimate is estimate_importance else 2.2

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from avalanche_mas.importance.engines.objectives import Magnitude, add_samples
+from avalanche_mas.importance.engines.objectives import Magnitude
 from avalanche_mas.importance.rules.matmul import BLOCK_BYTES, add_magnitudes
-from avalanche_mas.importance.rules.per_sample import Dense, PerSample
+from avalanche_mas.importance.rules.per_sample import Dense, PerSample, chunks
 from avalanche_mas.importance.rules.registry import Call, Gradients, NoRule, rule
 
 if TYPE_CHECKING:
@@ -30,9 +30,6 @@ POSITIONS_PER_CHANNEL = 0.2
 
 SMALL_BYTES = 1 << 20
 """On a CPU, samples whose input and δ take less than this are measured several at once."""
-
-TOGETHER_BYTES = 1 << 22
-"""What the gradients of samples that are measured at once may take."""
 
 
 class Convolution(PerSample):
@@ -72,12 +69,8 @@ class Convolution(PerSample):
             if rows.data_ptr() != total.data_ptr():
                 total.copy_(rows.view(total.shape))
             return None
-        together = TOGETHER_BYTES // total.nbytes if self._is_small() else 0
-        if together > 1:
-            for start in range(0, self.size, together):
-                gradients = self._side_by_side(start, start + together).to(total.dtype)
-                add_samples(total, magnitude(gradients, out=gradients))
-            return None
+        if self._is_small() and next(chunks(2, total)) == (0, 2):
+            return super().add(total, magnitude)
         channels, samples = self._block(), _samples(self.x)
         whole = channels == len(total)
         deltas = [self.delta] if whole else torch.split(self.delta, channels, 2)

@@ -27,8 +27,9 @@ if TYPE_CHECKING:
 CHUNK_BYTES = 1 << 26
 """Per-sample gradients that are written out at a time where nothing better is known."""
 
-CACHED_BYTES = 1 << 20
-"""The same on a CPU, where they stay in cache between one operation and the next."""
+CACHED_BYTES = 1 << 22
+"""The same on a CPU, where they stay in cache between one operation and the next, but are large
+enough for the calls of these to cost little."""
 
 _FEW_POSITIONS = 4
 """Up to so many, the elementwise sum of their products is faster than a matrix product."""
