@@ -50,3 +50,14 @@ def test_adds_the_magnitude_of_what_is_written_out(form, magnitude):
     torch.testing.assert_close(total, expected, rtol=1e-12, atol=1e-12)
     parts = torch.cat([gradients.dense(0, 2), gradients.dense(2, B)])
     torch.testing.assert_close(parts, gradients.dense(0, B))
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_the_memory_of_samples_before_may_be_written_to(form, dtype):
+    """Also where it is that of more samples, or of another precision."""
+    gradients, shape = FORMS[form]
+    spare = random(3, *shape).to(dtype)
+    written = gradients.dense(1, 3, spare)
+    torch.testing.assert_close(written, gradients.dense(1, 3))
+    assert written.dtype == torch.float64

@@ -45,15 +45,19 @@ class PerSample(ABC):
         self.size = size
 
     @abstractmethod
-    def dense(self, start: int, stop: int) -> Tensor:
-        """g_k for start ≤ k < stop, written out: a new tensor (stop − start, *parameter)."""
+    def dense(self, start: int, stop: int, spare: Tensor | None = None) -> Tensor:
+        """g_k for start ≤ k < stop, written out: a tensor (stop − start, *parameter) to write to.
+
+        :param spare: such a tensor of at least as many samples, in which they may be written.
+        """
 
     def add(self, total: Tensor, magnitude: Magnitude) -> None:
         """total += Σ_k magnitude(g_k)."""
+        gradients = None
         for start, stop in chunks(self.size, self.workspace_like(total)):
-            gradients = self.dense(start, stop).to(total.dtype)
+            # in the same memory each time, which is in cache, and need not be asked for again
+            gradients = self.dense(start, stop, gradients).to(total.dtype)
             add_samples(total, magnitude(gradients, out=gradients))
-            del gradients  # its memory is in cache for the next ones
 
     def workspace_like(self, total: Tensor) -> Tensor:
         """A tensor as large as what is written out of each sample to add to ``total``."""
@@ -104,7 +108,7 @@ class Dense(PerSample):
         super().__init__(gradient.shape[0])
         self.gradient = gradient
 
-    def dense(self, start: int, stop: int) -> Tensor:
+    def dense(self, start: int, stop: int, spare: Tensor | None = None) -> Tensor:
         return self.gradient[start:stop].clone()
 
     def add(self, total: Tensor, magnitude: Magnitude) -> None:
@@ -145,11 +149,14 @@ class Outer(PerSample):
         some = used.any(1)
         return list(map(slice, (first * some).tolist(), (behind * some).tolist()))
 
-    def dense(self, start: int, stop: int) -> Tensor:
+    def dense(self, start: int, stop: int, spare: Tensor | None = None) -> Tensor:
         delta, x = self.delta[start:stop].transpose(1, 2), self.x[start:stop]
+        out = None
+        if spare is not None and spare.dtype == delta.dtype == x.dtype:
+            out = spare[: stop - start]
         if x.shape[1] > _FEW_POSITIONS:
-            return torch.bmm(delta, x)
-        gradients = delta[:, :, :1] * x[:, :1]
+            return torch.bmm(delta, x, out=out)
+        gradients = torch.mul(delta[:, :, :1], x[:, :1], out=out)
         for t in range(1, x.shape[1]):
             gradients.addcmul_(delta[:, :, t : t + 1], x[:, t : t + 1])
         return gradients
@@ -229,7 +236,7 @@ class Sum(PerSample):
     def workspace_like(self, total: Tensor) -> Tensor:
         return max((use.workspace_like(total) for _, use in self.uses), key=Tensor.numel)
 
-    def dense(self, start: int, stop: int) -> Tensor:
+    def dense(self, start: int, stop: int, spare: Tensor | None = None) -> Tensor:
         parameter, copies = self.parameter, stop - start
         shape, dtype = (copies, parameter.numel()), wide_dtype(parameter)
         summed = torch.zeros(shape, dtype=dtype, device=parameter.device)
@@ -279,8 +286,8 @@ class Scaled(PerSample):
         super().__init__(gradients.size)
         self.gradients, self.factor = gradients, factor
 
-    def dense(self, start: int, stop: int) -> Tensor:
-        return self.gradients.dense(start, stop) * self.factor
+    def dense(self, start: int, stop: int, spare: Tensor | None = None) -> Tensor:
+        return self.gradients.dense(start, stop, spare) * self.factor
 
     def add(self, total: Tensor, magnitude: Magnitude) -> None:
         unscaled = torch.zeros_like(total)  # |r g| = |r| |g|
@@ -307,8 +314,8 @@ class RowsWithoutPart(PerSample):
         self._known = 0 if along is None else self.size  # so many samples' uᵀ g_k, from the first
         self._along = direction.new_empty(self.size, len(direction)) if along is None else along
 
-    def dense(self, start: int, stop: int) -> Tensor:
-        gradients = self.gradients.dense(start, stop)
+    def dense(self, start: int, stop: int, spare: Tensor | None = None) -> Tensor:
+        gradients = self.gradients.dense(start, stop, spare)
         if start <= self._known < stop:
             self._along[start:stop] = (gradients * self.direction).flatten(2).sum(2)
             self._known = stop
@@ -337,7 +344,7 @@ class Along(PerSample):
         super().__init__(rows.size)
         self.rows, self.shape = rows, shape
 
-    def dense(self, start: int, stop: int) -> Tensor:
+    def dense(self, start: int, stop: int, spare: Tensor | None = None) -> Tensor:
         return self.rows.along(start, stop).clone().view(-1, *self.shape)
 
 
@@ -356,7 +363,7 @@ class Pullback(PerSample):
     def workspace_like(self, total: Tensor) -> Tensor:
         return max(total, self.gradients.workspace_like(self.derived), key=Tensor.numel)
 
-    def dense(self, start: int, stop: int) -> Tensor:
+    def dense(self, start: int, stop: int, spare: Tensor | None = None) -> Tensor:
         """All samples go back through the derivation together, where autograd can do that."""
         gradients = self.gradients.dense(start, stop).to(self.derived.dtype)
         try:
