@@ -6,19 +6,12 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from default_miniature import make_default
 from PIL import Image
 from scipy.io import loadmat
 from torchvision.datasets import FGVCAircraft, Flowers102, StanfordCars
 
 from avalanche_mas.benchmarks.datasets import DATASETS
 from avalanche_mas.benchmarks.datasets.actions import CLASSES as ACTIONS
-
-
-@pytest.fixture
-def default():
-    return make_default()
-
 
 CLASSES = {
     "flowers": 10,

@@ -5,16 +5,10 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from default_miniature import make_default
 from sklearn.linear_model import LogisticRegression
 
 from avalanche_mas.benchmarks.datasets import DATASETS
 from avalanche_mas.miniature.objects import miniature
-
-
-@pytest.fixture
-def default():
-    return make_default()
 
 
 def contents(root):
