@@ -58,6 +58,6 @@ def test_the_memory_of_samples_before_may_be_written_to(form, dtype):
     """Also where it is that of more samples, or of another precision."""
     gradients, shape = FORMS[form]
     spare = random(3, *shape).to(dtype)
-    written = gradients.dense(1, 3, spare)
+    written = gradients.written(1, 3, spare)
     torch.testing.assert_close(written, gradients.dense(1, 3))
     assert written.dtype == torch.float64

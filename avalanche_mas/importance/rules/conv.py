@@ -51,7 +51,7 @@ class Convolution(PerSample):
             self.x, self.delta = x.contiguous(), delta.contiguous()
             self.weight = torch.empty_like(weight, memory_format=torch.contiguous_format)
 
-    def dense(self, start: int, stop: int, spare: Tensor | None = None) -> Tensor:
+    def dense(self, start: int, stop: int) -> Tensor:
         if self._is_small():
             return self._side_by_side(start, stop)
         if self.x.device.type == "cpu":

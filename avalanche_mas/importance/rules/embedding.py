@@ -32,7 +32,7 @@ class Rows(PerSample):
         super().__init__(index.shape[0])
         self.delta, self.index, self.rows = delta, index, rows
 
-    def dense(self, start: int, stop: int, spare: Tensor | None = None) -> Tensor:
+    def dense(self, start: int, stop: int) -> Tensor:
         delta = self.delta[start:stop]
         summed = delta.new_zeros((stop - start) * self.rows, delta.shape[-1])
         summed.index_add_(0, self._keys(start, stop), delta.flatten(0, 1))

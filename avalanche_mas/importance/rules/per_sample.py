@@ -45,18 +45,21 @@ class PerSample(ABC):
         self.size = size
 
     @abstractmethod
-    def dense(self, start: int, stop: int, spare: Tensor | None = None) -> Tensor:
-        """g_k for start ≤ k < stop, written out: a tensor (stop − start, *parameter) to write to.
+    def dense(self, start: int, stop: int) -> Tensor:
+        """g_k for start ≤ k < stop, written out: a new tensor (stop − start, *parameter)."""
 
-        :param spare: such a tensor of at least as many samples, in which they may be written.
+    def written(self, start: int, stop: int, spare: Tensor | None) -> Tensor:
+        """The same, perhaps in the memory of ``spare``: such a tensor, of at least as many samples.
+
+        It is in cache, and need not be asked for again.
         """
+        return self.dense(start, stop)
 
     def add(self, total: Tensor, magnitude: Magnitude) -> None:
         """total += Σ_k magnitude(g_k)."""
         gradients = None
         for start, stop in chunks(self.size, self.workspace_like(total)):
-            # in the same memory each time, which is in cache, and need not be asked for again
-            gradients = self.dense(start, stop, gradients).to(total.dtype)
+            gradients = self.written(start, stop, gradients).to(total.dtype)
             add_samples(total, magnitude(gradients, out=gradients))
 
     def workspace_like(self, total: Tensor) -> Tensor:
@@ -108,7 +111,7 @@ class Dense(PerSample):
         super().__init__(gradient.shape[0])
         self.gradient = gradient
 
-    def dense(self, start: int, stop: int, spare: Tensor | None = None) -> Tensor:
+    def dense(self, start: int, stop: int) -> Tensor:
         return self.gradient[start:stop].clone()
 
     def add(self, total: Tensor, magnitude: Magnitude) -> None:
@@ -149,7 +152,10 @@ class Outer(PerSample):
         some = used.any(1)
         return list(map(slice, (first * some).tolist(), (behind * some).tolist()))
 
-    def dense(self, start: int, stop: int, spare: Tensor | None = None) -> Tensor:
+    def dense(self, start: int, stop: int) -> Tensor:
+        return self.written(start, stop, None)
+
+    def written(self, start: int, stop: int, spare: Tensor | None) -> Tensor:
         delta, x = self.delta[start:stop].transpose(1, 2), self.x[start:stop]
         out = None
         if spare is not None and spare.dtype == delta.dtype == x.dtype:
@@ -236,7 +242,7 @@ class Sum(PerSample):
     def workspace_like(self, total: Tensor) -> Tensor:
         return max((use.workspace_like(total) for _, use in self.uses), key=Tensor.numel)
 
-    def dense(self, start: int, stop: int, spare: Tensor | None = None) -> Tensor:
+    def dense(self, start: int, stop: int) -> Tensor:
         parameter, copies = self.parameter, stop - start
         shape, dtype = (copies, parameter.numel()), wide_dtype(parameter)
         summed = torch.zeros(shape, dtype=dtype, device=parameter.device)
@@ -286,8 +292,11 @@ class Scaled(PerSample):
         super().__init__(gradients.size)
         self.gradients, self.factor = gradients, factor
 
-    def dense(self, start: int, stop: int, spare: Tensor | None = None) -> Tensor:
-        return self.gradients.dense(start, stop, spare) * self.factor
+    def dense(self, start: int, stop: int) -> Tensor:
+        return self.written(start, stop, None)
+
+    def written(self, start: int, stop: int, spare: Tensor | None) -> Tensor:
+        return self.gradients.written(start, stop, spare) * self.factor
 
     def add(self, total: Tensor, magnitude: Magnitude) -> None:
         unscaled = torch.zeros_like(total)  # |r g| = |r| |g|
@@ -314,8 +323,11 @@ class RowsWithoutPart(PerSample):
         self._known = 0 if along is None else self.size  # so many samples' uᵀ g_k, from the first
         self._along = direction.new_empty(self.size, len(direction)) if along is None else along
 
-    def dense(self, start: int, stop: int, spare: Tensor | None = None) -> Tensor:
-        gradients = self.gradients.dense(start, stop, spare)
+    def dense(self, start: int, stop: int) -> Tensor:
+        return self.written(start, stop, None)
+
+    def written(self, start: int, stop: int, spare: Tensor | None) -> Tensor:
+        gradients = self.gradients.written(start, stop, spare)
         if start <= self._known < stop:
             self._along[start:stop] = (gradients * self.direction).flatten(2).sum(2)
             self._known = stop
@@ -344,7 +356,7 @@ class Along(PerSample):
         super().__init__(rows.size)
         self.rows, self.shape = rows, shape
 
-    def dense(self, start: int, stop: int, spare: Tensor | None = None) -> Tensor:
+    def dense(self, start: int, stop: int) -> Tensor:
         return self.rows.along(start, stop).clone().view(-1, *self.shape)
 
 
@@ -363,7 +375,7 @@ class Pullback(PerSample):
     def workspace_like(self, total: Tensor) -> Tensor:
         return max(total, self.gradients.workspace_like(self.derived), key=Tensor.numel)
 
-    def dense(self, start: int, stop: int, spare: Tensor | None = None) -> Tensor:
+    def dense(self, start: int, stop: int) -> Tensor:
         """All samples go back through the derivation together, where autograd can do that."""
         gradients = self.gradients.dense(start, stop).to(self.derived.dtype)
         try:
