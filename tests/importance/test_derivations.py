@@ -70,6 +70,10 @@ OTHERS = {
         shaken(parametrizations.weight_norm(nn.Conv1d(1, 3, 3))),
         nn.Flatten(),
     ),
+    "weight norm of a bias": lambda: shaken(
+        parametrizations.weight_norm(nn.Linear(5, 4), name="bias")
+    ),
+    "sum of parts": lambda: Of(lambda a: a.sum(0), (3, 4, 5)),
     "used twice": lambda: nn.Sequential(
         shared := shaken(parametrizations.weight_norm(nn.Linear(5, 5))), nn.Tanh(), shared
     ),
@@ -157,3 +161,134 @@ def test_parametrization_that_is_cached():
     theirs = estimate_importance(model, x, engine="loop")
     for name in ours:
         torch.testing.assert_close(ours[name], theirs[name])
+
+
+def written(write):
+    """A function of parameters that writes to what another gave."""
+
+    def way(make):
+        def weight(*parts):
+            w = make(*parts)
+            write(w, parts[-1])
+            return w
+
+        return weight
+
+    return way
+
+
+def half(w, _):
+    w.mul_(torch.tensor([0.5, 1, 1, 1]).to(w).view(4, 1))
+
+
+def clamped(w, _):
+    w.clamp_(-0.5, 0.5)
+
+
+def a_number(w, _):
+    w[0] = 0.5
+
+
+def by_relu(w, _):
+    functional.relu(w, inplace=True)
+
+
+def a_row(w, v):
+    w[:1] = v[:1, :5]
+
+
+def added_to_a_view(w, v):
+    w[:1] += v[:1, :5]
+
+
+def copied(w, v):
+    w[1].copy_(v[0, :5])
+
+
+MADE = {
+    "clone": (lambda a, b: a.clone(), (4, 5), (2, 5)),
+    "product": (lambda a, b: a @ b, (4, 3), (3, 5)),
+    "triangle": (lambda a, b: a.triu(), (4, 5), (2, 5)),
+    "weight norm": (lambda v, g: torch._weight_norm(v, g, 0), (4, 5), (4, 1)),
+    "quotient": (lambda a, b: a / b[0, 0], (4, 5), (2, 5)),
+}
+
+
+@pytest.mark.parametrize("verify", ["growing", "off"])
+@pytest.mark.parametrize(
+    "write", [half, clamped, a_number, by_relu, a_row, added_to_a_view, copied]
+)
+@pytest.mark.parametrize("name", MADE)
+def test_a_derived_weight_that_is_written_to(name, write, verify):
+    """Before it is used; a unit that is dead in the samples that are compared shows it to none."""
+    if name == "weight norm" and write in (a_row, added_to_a_view, copied):
+        pytest.skip("g has no rows")
+    torch.manual_seed(0)
+    make, *shapes = MADE[name]
+    model = nn.Sequential(Of(written(write)(make), *shapes), Gate(), nn.Linear(4, 2)).double()
+    x = torch.randn(24, 5, dtype=torch.float64)
+    x[:, 0] = -x[:, 0].abs()
+    x[-8:, 0] = 1  # where the first unit has an effect
+    ours = estimate_importance(model, x, batch_size=8, verify=verify)
+    theirs = estimate_importance(model, x, engine="loop")
+    for parameter in theirs:
+        torch.testing.assert_close(ours[parameter], theirs[parameter], rtol=1e-9, atol=1e-11)
+
+
+class Gate(nn.Module):
+    """The first unit counts for nothing where it is negative."""
+
+    def forward(self, h: Tensor) -> Tensor:
+        return torch.cat([functional.relu(h[:, :1]), h[:, 1:]], 1)
+
+
+@pytest.mark.parametrize("verify", ["growing", "off"])
+@pytest.mark.parametrize("make", [lambda a: 2 * a, lambda a: a.tril()], ids=["twice", "triangle"])
+def test_a_derived_weight_that_is_written_to_between_two_uses(make, verify):
+    class Twice(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.w = nn.Parameter(torch.randn(5, 5, dtype=torch.float64))
+
+        def forward(self, x):
+            w = make(self.w)
+            h = functional.linear(x, w)
+            w.mul_(torch.arange(5.0).view(5, 1))
+            return h + functional.linear(x, w).square()
+
+    torch.manual_seed(0)
+    model, x = Twice(), torch.randn(6, 5, dtype=torch.float64)
+    ours = estimate_importance(model, x, verify=verify)
+    theirs = estimate_importance(model, x, engine="loop")
+    torch.testing.assert_close(ours["w"], theirs["w"])
+
+
+class Autocast(nn.Module):
+    """Runs in bfloat16, its parameters and its input in float32."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.autocast("cpu", torch.bfloat16):
+            return self.model(x).float()
+
+
+@pytest.mark.parametrize("positions", [(), (3,), (9,)], ids=["one", "few", "many"])
+@pytest.mark.parametrize("output", ["norm", "vector"])
+@pytest.mark.parametrize(
+    "name", ["adapter", "product", "orthogonal", "spectral norm", "weight norm"]
+)
+def test_autocast(name, output, positions):
+    """δ may be in bfloat16 where x is in float32."""
+    torch.manual_seed(0)
+    model = Autocast(nn.Sequential(FACTORS[name](), nn.Tanh(), nn.LazyLinear(3))).eval()
+    x = torch.randn(6, *positions, 5)
+    model(x)
+    ours = estimate_importance(model, x, output=output, verify="off")
+    theirs = estimate_importance(model, x, output=output, engine="loop")
+    assert not ours.fallbacks
+    for parameter in theirs:
+        error = (ours[parameter] - theirs[parameter]).norm() / theirs[parameter].norm()
+        assert error < 0.05, parameter

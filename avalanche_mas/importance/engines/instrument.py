@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -81,7 +81,8 @@ class Instrument(Tracker):
         """Whether it went otherwise than planned, also if the model has caught what that raised."""
         self._next = 0
         self._waiting: dict[str, list[tuple[Tensor, PerSample]]] = {}
-        self._derivations: dict[str, Operation] = {}
+        self._derivations: dict[str, tuple[Operation, list[int]]] = {}
+        self._used: set[str] = set()  # parameters and derived tensors, by other than views
 
     @abstractmethod
     def run(self, call: Call, gradients: Gradients) -> Any:
@@ -98,8 +99,9 @@ class Instrument(Tracker):
         if use is None or self.mismatched:
             raise PlanMismatch
         if use.is_view and not any(use.output_axes):
-            return operation.run()
+            return self._view(operation)
         function, args, kwargs, leaves, names = operation
+        self._used.update(names)
         try:
             if use.unclear:
                 raise NoRule("the dimension that counts samples is not clear")
@@ -134,10 +136,27 @@ class Instrument(Tracker):
                 return self._derive(operation)
             return self.plainly(function, args, kwargs)
 
+    def _view(self, operation: Operation) -> Any:
+        """A view, or a write to what was computed from parameters, as ``w.mul_(mask)``.
+
+        Autograd follows both. But what has been measured of such a tensor before is not of what it
+        is now, and another parameter that is written into it is none of its sources.
+        """
+        versions = _versions(operation.leaves)
+        result, names = operation.run(), operation.names
+        is_written = _versions(operation.leaves) != versions
+        if is_written and (len(set(names)) > 1 or not self._used.isdisjoint(names)):
+            for name in self.sources(names):
+                self.given.record.unruled.setdefault(
+                    name, f"{name_of(operation.function)}: a tensor that depends on it is changed"
+                )
+        return result
+
     def _derive(self, operation: Operation) -> Any:
         derived = self.add_derived(operation.run(), operation.names)
         if (name := self.find(derived)) in self.derived:
-            self._derivations[name] = operation
+            versions = _versions([*operation.leaves, self.derived[name]])
+            self._derivations[name] = operation, versions
         return derived
 
     def _note(self, operation: Operation, way: str) -> None:
@@ -219,7 +238,7 @@ class Instrument(Tracker):
 
     def _go_back(self, name: str, gradients: Sum) -> None:
         """From a derived tensor to what it was derived from: by one operation, or to the roots."""
-        unruled, operation = self.given.record.unruled, self._derivations.get(name)
+        unruled, operation = self.given.record.unruled, self._unchanged(name)
         if operation is not None and all(map(self._is_source, operation.leaves)):
             parts = go_back(operation.function, operation.args, operation.kwargs, gradients)
             if parts is not None:
@@ -233,8 +252,21 @@ class Instrument(Tracker):
             pulled = Pullback(parameter, gradients.parameter, gradients)
             self._waiting.setdefault(source, []).append((parameter, pulled))
 
+    def _unchanged(self, name: str) -> Operation | None:
+        """The operation that gave a derived tensor, if nothing was written to since."""
+        operation, versions = self._derivations.get(name, (None, []))
+        if operation and _versions([*operation.leaves, self.derived[name]]) == versions:
+            return operation
+        return None
+
     def _is_source(self, leaf: Any) -> bool:
         """Whether a gradient of the leaf, if it has one, is one of a parameter's own memory."""
         if not isinstance(leaf, Tensor) or not leaf.requires_grad:
             return True
         return self.find(leaf) is not None and not overlaps_itself(leaf)
+
+
+def _versions(leaves: Iterable[Any]) -> list[int]:
+    """How many times each tensor has been written to, as far as that is counted."""
+    tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
+    return [0 if tensor.is_inference() else tensor._version for tensor in tensors]

@@ -10,6 +10,7 @@ time (:class:`~avalanche_mas.importance.rules.per_sample.Pullback`).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from functools import reduce
 from inspect import Signature, signature
 from math import lgamma, log
 from typing import Any
@@ -71,11 +72,14 @@ def _whole(gradients: Sum) -> PerSample:
     return whole
 
 
-def _factors(gradients: Sum) -> Outer:
+def _factors(gradients: Sum, *others: Tensor) -> tuple[Outer, list[Tensor]]:
+    """δ and x, and other tensors without their gradients, in one dtype: autocast mixes them."""
     whole = _whole(gradients)
     if not isinstance(whole, Outer):
         raise NoRule("gradients that do not come in factors")
-    return whole
+    dtype = reduce(torch.promote_types, (other.dtype for other in others), whole.x.dtype)
+    given = Outer(whole.delta.to(dtype), whole.x.to(dtype))
+    return given, [other.detach().to(dtype) for other in others]
 
 
 @back(torch.matmul, torch.mm, Tensor.matmul, Tensor.mm, Tensor.__matmul__)
@@ -83,11 +87,11 @@ def _product(gradients: Sum, a: Tensor, b: Tensor) -> Iterator[tuple[Tensor, Per
     """W = A B: Σ_t δ_t (B x_t)ᵀ for A and Σ_t (Aᵀ δ_t) x_tᵀ for B."""
     if a.dim() != 2 or b.dim() != 2:
         raise NoRule("a product of other than matrices")
-    given = _factors(gradients)
+    given, (first, second) = _factors(gradients, a, b)
     if a.requires_grad:
-        yield a, Outer(given.delta, given.x @ b.detach().t())
+        yield a, Outer(given.delta, given.x @ second.t())
     if b.requires_grad:
-        yield b, Outer(given.delta @ a.detach(), given.x)
+        yield b, Outer(given.delta @ first, given.x)
 
 
 @back(torch.mv, Tensor.mv)
@@ -114,18 +118,18 @@ def _quotient(gradients: Sum, a: Tensor, b: Tensor) -> Iterator[tuple[Tensor, Pe
     """W = A / s: δ_t / s and x_t for A, and −Σ_t δ_tᵀ A x_t / s² for the number s."""
     if not isinstance(b, Tensor) or b.dim() or not isinstance(a, Tensor):
         raise NoRule("a quotient by other than one number")
-    given, s = _factors(gradients), b.detach()
+    given, (numerator, s) = _factors(gradients, a, b)
     if a.requires_grad:
         yield a, Outer(given.delta / s, given.x)
     if b.requires_grad:
-        along = (given.delta * (given.x @ a.detach().t())).flatten(1).sum(1)
+        along = (given.delta * (given.x @ numerator.t())).flatten(1).sum(1)
         yield b, Dense(-along / s.square())
 
 
 @back(torch.sub, Tensor.sub, Tensor.__sub__)
 def _difference(gradients: Sum, a: Tensor, b: Tensor) -> Iterator[tuple[Tensor, PerSample]]:
     """W = A − B: −δ_t for B."""
-    given = _factors(gradients)
+    given, _ = _factors(gradients)
     for part, sign in (a, 1), (b, -1):
         if isinstance(part, Tensor) and part.requires_grad:
             if part.shape != gradients.parameter.shape:
@@ -153,9 +157,9 @@ def _exponential(gradients: Sum, a: Tensor) -> Iterator[tuple[Tensor, PerSample]
 
     by Gauss-Legendre quadrature, whose error is below round-off: each node is a position.
     """
-    given = _factors(gradients)
-    s, weights = _nodes(a.detach())
-    powers = torch.matrix_exp(s.view(-1, 1, 1) * a.detach())  # e^{sA}; the nodes lie symmetrically
+    given, (exponent,) = _factors(gradients, a)
+    s, weights = _nodes(exponent)
+    powers = torch.matrix_exp(s.view(-1, 1, 1) * exponent)  # e^{sA}; the nodes lie symmetrically
     delta = torch.einsum("nij,bti->btnj", powers * weights.view(-1, 1, 1), given.delta)
     x = torch.einsum("nij,btj->btni", powers.flip(0), given.x)
     yield a, Outer(delta.flatten(1, 2), x.flatten(1, 2))
@@ -181,13 +185,14 @@ def _normalised(
     gradients: Sum, v: Tensor, g: Tensor, dim: int = 0
 ) -> Iterator[tuple[Tensor, PerSample]]:
     """W = g v / ‖v‖ by rows: g / ‖v‖ (G − v̂ v̂ᵀG) for v, and v̂ᵀG for g."""
-    if dim != 0:
+    if dim != 0 or v.dim() < 2:
         raise NoRule("other norms than of rows")
     given, values = _whole(gradients), v.detach()
     norms = torch.linalg.vector_norm(values.flatten(1), dim=1).view_as(g)
     direction, along = values / norms, None
     if isinstance(given, Outer):
-        along = (given.delta * (given.x @ direction.t())).sum(1)
+        factors, (u,) = _factors(gradients, direction)
+        along = (factors.delta * (factors.x @ u.t())).sum(1)
     rows = RowsWithoutPart(given, direction, along)
     yield v, Scaled(rows, (g.detach() / norms).expand_as(v))
     yield g, Along(rows, g.shape)

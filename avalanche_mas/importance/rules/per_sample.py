@@ -139,7 +139,8 @@ class Outer(PerSample):
 
     def __init__(self, delta: Tensor, x: Tensor) -> None:
         super().__init__(x.shape[0])
-        self.delta, self.x = delta, x
+        dtype = torch.promote_types(delta.dtype, x.dtype)  # autocast leaves some as they are
+        self.delta, self.x = delta.to(dtype), x.to(dtype)
 
     @cached_property
     def _used(self) -> list[slice] | None:
@@ -158,7 +159,7 @@ class Outer(PerSample):
     def written(self, start: int, stop: int, spare: Tensor | None) -> Tensor:
         delta, x = self.delta[start:stop].transpose(1, 2), self.x[start:stop]
         out = None
-        if spare is not None and spare.dtype == delta.dtype == x.dtype:
+        if spare is not None and spare.dtype == x.dtype:
             out = spare[: stop - start]
         if x.shape[1] > _FEW_POSITIONS:
             return torch.bmm(delta, x, out=out)
@@ -387,7 +388,7 @@ class Pullback(PerSample):
         result: Tensor = torch.autograd.grad(
             self.derived, self.parameter, gradient, retain_graph=True, is_grads_batched=batched
         )[0]
-        return result
+        return result.contiguous()  # of a sum, torch gives an expanded tensor
 
 
 def chunks(size: int, parameter: Tensor) -> Iterator[tuple[int, int]]:
