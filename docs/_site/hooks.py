@@ -46,9 +46,8 @@ VARIANTS = {  # folders of results that are not called as their experiment
     "figure5-published": ("figure5", " --select published"),
     "figure5-small": ("figure5", " --model small"),
 }
-EARLIER = {  # not made again since the experiments start from a pretrained network
-    *("figure5-small", "figure6", "l2-vs-vector", "table3"),
-}
+# Not made again since the experiments start from a pretrained network.
+EARLIER = {"figure5-small", "figure6", "l2-vs-vector", "table3"}
 EQUATION = re.compile(r'<(div|span) class="arithmatex">\\[\[(](.*?)\\[\])]</\1>', re.DOTALL)
 
 
