@@ -45,6 +45,13 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: _LONG.isdisjoint((item.path.name, item.path.parent.name)))
 
 
+@pytest.fixture(scope="session")
+def folder_of_all_workers(tmp_path_factory):
+    """Where the workers of xdist find what one of them has made."""
+    folder = tmp_path_factory.getbasetemp()
+    return folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+
+
 @pytest.fixture(autouse=True)
 def _same_start():
     """Seed Python, NumPy and PyTorch, and give back the default dtype that a test changed."""

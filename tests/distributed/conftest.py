@@ -1,7 +1,6 @@
 """One run of ``torchrun`` for each number of processes; all tests here ask for its results."""
 
 import json
-import os
 import sys
 import warnings
 from pathlib import Path
@@ -50,11 +49,8 @@ class Run:
 
 
 @pytest.fixture(scope="session", params=FAILURES, ids="{} processes".format)
-def run(request, tmp_path_factory):
+def run(request, folder_of_all_workers):
     """What several processes found: one run for all tests, also where xdist has several workers."""
-    folder = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        folder = folder.parent  # which they share
-    folder /= f"{request.param} processes"
+    folder = folder_of_all_workers / f"{request.param} processes"
     with FileLock(f"{folder}.lock"):
         return Run(request.param, folder)

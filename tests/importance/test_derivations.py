@@ -163,18 +163,15 @@ def test_parametrization_that_is_cached():
         torch.testing.assert_close(ours[name], theirs[name])
 
 
-def written(write):
+def written(make, write):
     """A function of parameters that writes to what another gave."""
 
-    def way(make):
-        def weight(*parts):
-            w = make(*parts)
-            write(w, parts[-1])
-            return w
+    def weight(*parts):
+        w = make(*parts)
+        write(w, parts[-1])
+        return w
 
-        return weight
-
-    return way
+    return weight
 
 
 def half(w, _):
@@ -225,7 +222,7 @@ def test_a_derived_weight_that_is_written_to(name, write, verify):
         pytest.skip("g has no rows")
     torch.manual_seed(0)
     make, *shapes = MADE[name]
-    model = nn.Sequential(Of(written(write)(make), *shapes), Gate(), nn.Linear(4, 2)).double()
+    model = nn.Sequential(Of(written(make, write), *shapes), Gate(), nn.Linear(4, 2)).double()
     x = torch.randn(24, 5, dtype=torch.float64)
     x[:, 0] = -x[:, 0].abs()
     x[-8:, 0] = 1  # where the first unit has an effect

@@ -1,6 +1,5 @@
 """One miniature for all tests of drawings, made as by default."""
 
-import os
 import time
 from pathlib import Path
 from typing import NamedTuple
@@ -19,11 +18,9 @@ class Default(NamedTuple):
 
 
 @pytest.fixture(scope="session")
-def default(tmp_path_factory):
+def default(folder_of_all_workers):
     """Drawn when it is first asked for, once for all workers of xdist."""
-    folder = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        folder = folder.parent  # which they share
+    folder = folder_of_all_workers
     root, taken = folder / "default miniature", folder / "default miniature.seconds"
     with FileLock(f"{root}.lock"):
         if not taken.exists():

@@ -110,7 +110,7 @@ def forked(function):
 
 
 def counted(name, folder, phases):
-    """How many moments these phases have, in a run that nobody kills."""
+    """How many moments these phases have, in a run that is not killed."""
 
     def count():
         moments = Moments(phases)
